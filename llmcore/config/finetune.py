@@ -1,0 +1,35 @@
+"""`finetune`: a pre-trained model, specialized on a labelled set."""
+
+from typing import Literal
+
+from llmcore.config.base import Section, free, identity
+from llmcore.config.common import JobSettings, WorkerSettings
+from llmcore.config.train import TrainSettings
+
+__all__ = ["FinetuneConfig", "FinetuneSettings", "TaskSettings"]
+
+
+class TaskSettings(Section):
+    """What is learnt from the labelled set."""
+
+    kind: Literal["text_classification"] = identity("text_classification", description="The task.")
+    max_tokens: int = identity(64, ge=1, description="Longer texts are cut to their first tokens (counted).")
+    validation_metric: str = identity("macro_f1", description="Metric by which trials are compared.")
+
+
+class FinetuneSettings(Section):
+    """What one fine-tuning does; the same section stands in a search and in a pipeline."""
+
+    task: TaskSettings = identity(TaskSettings, description="The task.")
+    weights: Literal["pretrained", "random"] = identity(
+        "pretrained", description="Start from the base model's weights, or from its architecture alone."
+    )
+    train: TrainSettings = identity(description="The optimization.")
+    workers: WorkerSettings = free(WorkerSettings, description="The Ray Train workers.")
+
+
+class FinetuneConfig(JobSettings, FinetuneSettings):
+    """`python -m jobs finetune`."""
+
+    base: str = identity(description="Name or URL of the run, or a Hugging Face folder, with the base model.")
+    data: str = identity(description="`<prepare run>/<labelled set name>`, or the URL of an evaluation set.")

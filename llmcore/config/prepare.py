@@ -1,0 +1,96 @@
+"""`prepare`: from documents to token shards and labelled sets."""
+
+from typing import Any, Literal
+
+from pydantic import model_validator
+
+from llmcore.config.base import Section, free, identity
+from llmcore.config.common import JobSettings, Name
+
+__all__ = ["LabelledSetSettings", "PackingSettings", "PrepareConfig", "PrepareSettings", "SourceSettings"]
+__all__ += ["SplitSettings", "TokenizerSettings"]
+
+
+class SourceSettings(Section):
+    """One corpus: a built-in one, or shards at a URL."""
+
+    name: Name = identity(description="Name of the source, kept with every document.")
+    builtin: Literal["python_stdlib"] | None = identity(
+        None,
+        description="A corpus made on this machine: `python_stdlib` is the documentation and source of the running "
+        "interpreter's standard library. It is written to the storage as shards and read from there.",
+    )
+    url: str | None = identity(None, description="URL, folder or glob of Parquet or JSON Lines shards.")
+    text: str = identity("text", description="Column that holds the text.")
+    key: str | None = identity(
+        None, description="Column of the split key: documents of one key go to one split. Null: each document by itself."
+    )
+    stratum: str | None = identity(
+        None, description="Column within whose values the splits are balanced. Null: no balancing."
+    )
+    max_documents: int | None = identity(
+        None, ge=1, description="Read the first so many documents only, in shard order: for trying."
+    )
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "SourceSettings":
+        if (self.builtin is None) == (self.url is None):
+            raise ValueError("give exactly one of `builtin` and `url`")
+        return self
+
+
+class SplitSettings(Section):
+    """Shares of the documents in the validation and test splits; the rest is train."""
+
+    validation: float = identity(0.1, ge=0, lt=1, description="Share of documents in the validation split.")
+    test: float = identity(0.1, ge=0, lt=1, description="Share of documents in the test split.")
+
+    @model_validator(mode="after")
+    def _leaves_train(self) -> "SplitSettings":
+        if self.validation + self.test >= 1:
+            raise ValueError(f"validation={self.validation} + test={self.test} leaves nothing to train on")
+        return self
+
+
+class TokenizerSettings(Section):
+    """A byte-level BPE tokenizer, trained on the train split alone."""
+
+    vocab_size: int = identity(4096, ge=320, le=1_000_000, description="Entries, reserved special tokens included.")
+    sample_bytes: int = identity(
+        64_000_000, ge=1, description="At most so many bytes of train text are used to train the tokenizer."
+    )
+
+
+class PackingSettings(Section):
+    """Fixed-length sequences of whole documents where they fit."""
+
+    sequence_length: int = identity(256, ge=8, description="Tokens in one packed row.")
+    window: int = identity(512, ge=1, description="Pieces held open while packing best-fit.")
+    rows_per_shard: int = identity(16_384, ge=1, description="Rows in one token shard.")
+
+
+class LabelledSetSettings(Section):
+    """A labelled set made from the documents, with their splits: an `EvaluationSet`."""
+
+    name: Name = identity(description="Name of the set.")
+    text: str = identity("text", description="Column of the text.")
+    label: str = identity(description="Column of the label; its values, sorted, are the classes.")
+    group: str = identity("key", description="Column of the group that bootstrap intervals resample.")
+    where: dict[str, Any] = identity(dict, description="Keep documents whose columns have these values.")
+    min_characters: int = identity(1, ge=1, description="Leave out shorter texts (counted).")
+
+
+class PrepareSettings(Section):
+    """What `prepare` does; the same section stands in a pipeline."""
+
+    seed: int = identity(0, ge=0, description="Seed of the split assignment and the order of rows.")
+    sources: list[SourceSettings] = identity(min_length=1, description="The corpora.")
+    splits: SplitSettings = identity(SplitSettings, description="How documents are divided.")
+    tokenizer: TokenizerSettings = identity(TokenizerSettings, description="The tokenizer.")
+    packing: PackingSettings = identity(PackingSettings, description="How documents become sequences.")
+    labelled_sets: list[LabelledSetSettings] = identity(list, description="Labelled sets to publish beside the tokens.")
+    read_parallelism: int | None = free(None, ge=1, description="Ray Data read tasks; null lets Ray choose.")
+
+
+class PrepareConfig(JobSettings, PrepareSettings):
+    """`python -m jobs prepare`."""

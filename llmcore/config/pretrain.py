@@ -1,0 +1,29 @@
+"""`pretrain`: from token shards to a pre-trained model."""
+
+from typing import Literal
+
+from llmcore.config.base import Section, free, identity
+from llmcore.config.common import JobSettings, WorkerSettings
+from llmcore.config.model import ModelSettings
+from llmcore.config.train import TrainSettings
+
+__all__ = ["PretrainConfig", "PretrainSettings"]
+
+
+class PretrainSettings(Section):
+    """What `pretrain` does; the same section stands in a pipeline."""
+
+    model: ModelSettings = identity(ModelSettings, description="The model, from random weights.")
+    objective: Literal["causal_lm"] = identity("causal_lm", description="What the model learns to predict.")
+    train: TrainSettings = identity(description="The optimization.")
+    workers: WorkerSettings = free(WorkerSettings, description="The Ray Train workers.")
+    validation_rows: int | None = free(
+        None, ge=1, description="Rows of each validation during the run; the last one takes all. Null: always all."
+    )
+    sample_prompts: list[str] = free(list, description="Prompts continued by the exported model, for the report.")
+
+
+class PretrainConfig(JobSettings, PretrainSettings):
+    """`python -m jobs pretrain`."""
+
+    tokens: str = identity(description="Name or URL of the `prepare` run whose token shards are read.")

@@ -1,0 +1,56 @@
+"""How a model is optimized: shared by pre-training and fine-tuning."""
+
+from typing import Any, Literal
+
+from pydantic import model_validator
+
+from llmcore.config.base import Section, flagged, free, identity
+
+__all__ = ["OptimizerSettings", "ScheduleSettings", "TrainSettings"]
+
+
+class OptimizerSettings(Section):
+    """AdamW."""
+
+    learning_rate: float = identity(1e-3, gt=0, description="Peak learning rate.")
+    betas: tuple[float, float] = identity((0.9, 0.95), description="AdamW's two decay rates.")
+    epsilon: float = identity(1e-8, gt=0, description="AdamW's epsilon.")
+    weight_decay: float = identity(0.1, ge=0, description="Decoupled weight decay of matrices; vectors have none.")
+    max_grad_norm: float = identity(1.0, gt=0, description="Gradients are clipped to this global norm.")
+
+
+class ScheduleSettings(Section):
+    """Learning rate over steps: linear warm-up, then decay."""
+
+    kind: Literal["cosine", "linear", "constant"] = identity("cosine", description="Shape after the warm-up.")
+    warmup_fraction: float = identity(0.05, ge=0, lt=1, description="Share of the steps spent warming up.")
+    final_fraction: float = identity(0.1, ge=0, le=1, description="Learning rate at the end, as a share of the peak.")
+
+
+class TrainSettings(Section):
+    """The optimization of one run."""
+
+    seed: int = identity(0, ge=0, description="Seed of initial weights, data order and dropout.")
+    num_steps: int | None = identity(None, ge=1, description="Optimizer steps; or give `num_epochs`.")
+    num_epochs: float | None = identity(None, gt=0, description="Passes over the train split; or give `num_steps`.")
+    global_batch_size: int = identity(16, ge=1, description="Rows in one optimizer step, over all workers.")
+    micro_batch_size: int = free(8, ge=1, description="Rows a worker takes through the model at once, at most.")
+    optimizer: OptimizerSettings = identity(OptimizerSettings, description="AdamW.")
+    schedule: ScheduleSettings = identity(ScheduleSettings, description="Learning rate over steps.")
+    precision: Literal["auto", "fp32", "bf16"] = flagged(
+        "auto", description="`auto` is bf16 where every worker's hardware multiplies it natively, else fp32."
+    )
+    zero_stage: Literal[0, 1, 2, 3] = flagged(2, description="DeepSpeed ZeRO stage.")
+    log_every: int = free(10, ge=1, description="Steps between logged rows.")
+    validate_every: int | None = free(None, ge=1, description="Steps between validations; null: at the end only.")
+    checkpoint_every: int | None = free(None, ge=1, description="Steps between checkpoints; null: at the end only.")
+    keep_checkpoints: int = free(2, ge=1, description="Complete checkpoints kept, the newest ones.")
+    deepspeed: dict[str, Any] = flagged(
+        dict, description="Anything else for DeepSpeed; a key that contradicts a derived one is an error."
+    )
+
+    @model_validator(mode="after")
+    def _one_length(self) -> "TrainSettings":
+        if (self.num_steps is None) == (self.num_epochs is None):
+            raise ValueError("give exactly one of `num_steps` and `num_epochs`")
+        return self

@@ -1,0 +1,75 @@
+"""One tree of errors; the command line turns each into one message and an exit code."""
+
+__all__ = [
+    "CheckpointError",
+    "ConfigError",
+    "CorpusError",
+    "InterruptedRunError",
+    "LLMCoreError",
+    "NonFiniteError",
+    "RunChangedError",
+    "RunError",
+    "RunHeldError",
+    "ShardError",
+    "StorageError",
+    "TrialError",
+    "UserError",
+]
+
+
+class LLMCoreError(Exception):
+    """Anything this package raises on purpose; `exit_code` is what the process ends with."""
+
+    exit_code = 1
+
+
+class UserError(LLMCoreError):
+    """What the user gave is wrong: the message has the value, the rule and the fix."""
+
+    exit_code = 2
+
+
+class ConfigError(UserError):
+    """The configuration, as written or against the cluster, cannot be run."""
+
+
+class CorpusError(UserError):
+    """A corpus or labelled set is missing, empty, or not as the configuration says."""
+
+
+class StorageError(UserError):
+    """A storage URL cannot be used: relative where it may not be, missing, not writable."""
+
+
+class RunHeldError(UserError):
+    """Another start of the same run is alive."""
+
+
+class RunChangedError(UserError):
+    """A run of this name exists, and its identity is another."""
+
+
+class RunError(LLMCoreError):
+    """It failed while running."""
+
+
+class ShardError(RunError):
+    """A shard cannot be read; the message names shard and row."""
+
+
+class CheckpointError(RunError):
+    """A checkpoint cannot be written or read."""
+
+
+class NonFiniteError(RunError):
+    """Loss or gradient is not finite; raised before the optimizer steps."""
+
+
+class TrialError(RunError):
+    """A trial failed; the message names it."""
+
+
+class InterruptedRunError(LLMCoreError):
+    """The user, or the cluster on the user's behalf, asked the run to stop."""
+
+    exit_code = 130
