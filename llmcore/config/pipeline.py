@@ -68,6 +68,4 @@ class PipelineConfig(JobSettings):
 
     def report_config(self) -> ReportConfig:
         """Stage 5 as a job of its own."""
-        return ReportConfig(
-            name=f"{self.name}.report", storage=self.storage, cluster=self.cluster, pipeline=self.name
-        )
+        return ReportConfig(name=f"{self.name}.report", storage=self.storage, cluster=self.cluster, pipeline=self.name)

@@ -23,7 +23,8 @@ class SourceSettings(Section):
     url: str | None = identity(None, description="URL, folder or glob of Parquet or JSON Lines shards.")
     text: str = identity("text", description="Column that holds the text.")
     key: str | None = identity(
-        None, description="Column of the split key: documents of one key go to one split. Null: each document by itself."
+        None,
+        description="Column of the split key: documents of one key go to one split. Null: each document by itself.",
     )
     stratum: str | None = identity(
         None, description="Column within whose values the splits are balanced. Null: no balancing."

@@ -8,6 +8,19 @@ from llmcore.config.base import Section, flagged, free, identity
 
 __all__ = ["OptimizerSettings", "ScheduleSettings", "TrainSettings"]
 
+_DERIVED = {
+    "train_batch_size": "global_batch_size",
+    "train_micro_batch_size_per_gpu": "micro_batch_size",
+    "gradient_accumulation_steps": "global_batch_size, micro_batch_size and the number of workers",
+    "gradient_clipping": "optimizer.max_grad_norm",
+    "optimizer": "optimizer",
+    "scheduler": "schedule",
+    "bf16": "precision",
+    "fp16": "precision",
+    "zero_optimization.stage": "zero_stage",
+}
+"""Keys of DeepSpeed's JSON that this section decides, and by which of its own."""
+
 
 class OptimizerSettings(Section):
     """AdamW."""
@@ -53,4 +66,20 @@ class TrainSettings(Section):
     def _one_length(self) -> "TrainSettings":
         if (self.num_steps is None) == (self.num_epochs is None):
             raise ValueError("give exactly one of `num_steps` and `num_epochs`")
+        return self
+
+    @model_validator(mode="after")
+    def _deepspeed_contradicts_nothing(self) -> "TrainSettings":
+        given = set(self.deepspeed) | {
+            f"zero_optimization.{key}" for key in self.deepspeed.get("zero_optimization", {})
+        }
+        for key in sorted(given & set(_DERIVED)):
+            raise ValueError(f"deepspeed.{key} is derived from {_DERIVED[key]}: set that, and leave this out")
+        return self
+
+    @model_validator(mode="after")
+    def _bf16_needs_a_sharded_master(self) -> "TrainSettings":
+        if self.precision == "bf16" and self.zero_stage == 0:
+            # Seen in DeepSpeed 0.19.8: an optimizer step at initialization decays the weights and leaves Adam one ahead.
+            raise ValueError("precision=bf16 with zero_stage=0 trains wrongly in DeepSpeed: use zero_stage=1")
         return self

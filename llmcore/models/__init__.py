@@ -1,1 +1,1 @@
-"""models"""
+"""Models: built from settings or a folder, run on packed rows, saved as Hugging Face folders."""

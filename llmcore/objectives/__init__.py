@@ -1,1 +1,1 @@
-"""objectives"""
+"""What a model learns to predict from packed rows."""

@@ -1,1 +1,24 @@
-"""records"""
+"""What a run leaves behind: its identity, its attempts, its metrics."""
+
+from llmcore.records.attempt import Attempt, begin_attempt
+from llmcore.records.heartbeat import TIMING, Timing
+from llmcore.records.identity import finished_result
+from llmcore.records.layout import attempt_folder, attempt_numbers, folder_of
+from llmcore.records.listing import RunStatus, list_runs
+from llmcore.records.metrics import MetricsWriter, read_metrics, read_metrics_counted
+
+__all__ = [
+    "TIMING",
+    "Attempt",
+    "MetricsWriter",
+    "RunStatus",
+    "Timing",
+    "attempt_folder",
+    "attempt_numbers",
+    "begin_attempt",
+    "finished_result",
+    "folder_of",
+    "list_runs",
+    "read_metrics",
+    "read_metrics_counted",
+]

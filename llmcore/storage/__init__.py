@@ -1,1 +1,25 @@
-"""storage"""
+"""Files at any fsspec URL: folders, manifests written last, and what is published with them."""
+
+from llmcore.storage.content import FileEntry, canonical_json, content_hash
+from llmcore.storage.folder import Folder
+from llmcore.storage.manifest import MANIFEST, Manifest, read_manifest, verify_files, write_file, write_manifest
+from llmcore.storage.place import artifact, check_writable, resolve_storage
+from llmcore.storage.publish import Publication, publish
+
+__all__ = [
+    "MANIFEST",
+    "FileEntry",
+    "Folder",
+    "Manifest",
+    "Publication",
+    "artifact",
+    "canonical_json",
+    "check_writable",
+    "content_hash",
+    "publish",
+    "read_manifest",
+    "resolve_storage",
+    "verify_files",
+    "write_file",
+    "write_manifest",
+]

@@ -1,1 +1,1 @@
-"""train"""
+"""One training loop for pre-training and fine-tuning alike, on DeepSpeed, without Ray."""

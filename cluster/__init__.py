@@ -1,0 +1,1 @@
+"""Where jobs run: connecting to a cluster, and what it has."""

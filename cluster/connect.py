@@ -1,0 +1,139 @@
+"""One way to a Ray cluster: a local one of our own, the one a Ray job runs on, or one that runs already."""
+
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cluster.guardian import start_guardian
+from llmcore.config.common import ClusterSettings
+from llmcore.errors import ConfigError
+
+__all__ = ["Session", "connect", "inside_ray_job", "worker_environment"]
+
+_JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Set, under this very name, by the supervisor that starts a Ray job's entrypoint."""
+
+_ANSWER_WITHIN_S = 5.0
+
+
+@dataclass(frozen=True)
+class Session:
+    """A connection to a cluster."""
+
+    address: str
+    """`host:port` of the cluster."""
+    started_here: bool
+    """Whether the cluster is a local one that ends with this process."""
+    connect_s: float
+    """Seconds from the call of `connect` to the cluster's answer, the import of Ray among them."""
+    num_cpus: float
+    num_gpus: float
+    environment: dict[str, str]
+    """What the workers were given on top of their own environment."""
+
+
+def inside_ray_job() -> bool:
+    """Whether `ray job submit` started this process; needs no Ray."""
+    return _JOB_CONFIG in os.environ
+
+
+@contextmanager
+def connect(settings: ClusterSettings, *, verbose: bool = False) -> Iterator[Session]:
+    """Connect as configured, for the time of a `with` block; a cluster started here ends with it, and with the process.
+
+    With `verbose`, what Ray and the workers print comes to the terminal.
+    Raises ConfigError when there is no cluster at the configured address, or it refuses us.
+    """
+    started = time.monotonic()
+    starts_one = settings.address == "local" and not inside_ray_job()
+    environment = worker_environment(local=starts_one)
+    for name, value in {**environment, "TUNE_GLOBAL_CHECKPOINT_S": "2"}.items():
+        os.environ.setdefault(name, value)
+    on_sigterm = signal.getsignal(signal.SIGTERM)
+    guardian = start_guardian() if starts_one else None
+    import ray
+
+    try:
+        chatter = {"log_to_driver": verbose, "logging_level": "INFO" if verbose else "ERROR"}
+        if starts_one:
+            # The dashboard, though nobody looks at it: Tune frees the places of stopped trials through its State API.
+            ray.init(
+                address="local",
+                num_cpus=settings.num_cpus,
+                include_dashboard=True,
+                dashboard_host="127.0.0.1",
+                **chatter,
+            )
+        else:
+            address = "auto" if settings.address == "local" else settings.address
+            _join(address, {"env_vars": _not_set_by_job(environment)}, chatter)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, on_sigterm)  # ray.init has put one that exits with code 15 in its place
+        resources = ray.cluster_resources()
+        yield Session(
+            address=ray.get_runtime_context().gcs_address,
+            started_here=starts_one,
+            connect_s=time.monotonic() - started,
+            num_cpus=resources.get("CPU", 0.0),
+            num_gpus=resources.get("GPU", 0.0),
+            environment=environment,
+        )
+    finally:
+        ray.shutdown()  # from a cluster that was there before, this takes leave only
+        if guardian is not None and guardian.stdin is not None:
+            guardian.stdin.close()
+
+
+def worker_environment(*, local: bool) -> dict[str, str]:
+    """What every worker needs in its environment; no secrets, since Ray shows these in its logs."""
+    environment = {"OMP_WAIT_POLICY": "PASSIVE"}  # waiting threads of one rank must not take the CPU of the others
+    compiled = Path(sys.prefix, "share", "llmcore", "torch_extensions")
+    if compiled.is_dir():
+        environment["TORCH_EXTENSIONS_DIR"] = str(compiled)
+    if local and not _has_gpu():
+        environment["DS_ACCELERATOR"] = "cpu"
+    return {name: os.environ.get(name, value) for name, value in environment.items()}
+
+
+def _has_gpu() -> bool:
+    devices = Path("/dev")
+    return any(devices.glob("nvidia[0-9]*")) or (devices / "kfd").exists()
+
+
+def _join(address: str, runtime_env: dict[str, Any], chatter: dict[str, Any]) -> None:
+    """Connect to a cluster that runs already, after a look whether it answers at all: Ray itself waits for minutes."""
+    import ray
+    from ray._private.services import canonicalize_bootstrap_address_or_die
+    from ray.exceptions import AuthenticationError
+
+    fix = "start one with `ray start --head`, name another by `host:port`, or use cluster.address=local"
+    try:
+        found = canonicalize_bootstrap_address_or_die(address)
+        host, _, port = found.rpartition(":")
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_WITHIN_S):
+            pass
+        ray.init(address=found, runtime_env=runtime_env, **chatter)
+    except AuthenticationError as error:
+        raise ConfigError(
+            f"cluster.address={address!r}: the cluster refuses our token; put its token into RAY_AUTH_TOKEN or "
+            "~/.ray/auth_token, and set RAY_AUTH_MODE=token"
+        ) from error
+    except (OSError, RuntimeError, ValueError) as error:  # a ConnectionError is an OSError
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"cluster.address={address!r}: no Ray cluster can be reached ({reason}); {fix}") from error
+
+
+def _not_set_by_job(environment: dict[str, str]) -> dict[str, str]:
+    """Without what the job's own runtime environment sets: Ray takes no variable twice, and the submitter's stands."""
+    job = json.loads(os.environ.get(_JOB_CONFIG, "{}"))
+    taken = (job.get("runtime_env") or {}).get("env_vars") or {}
+    return {name: value for name, value in environment.items() if name not in taken}

@@ -1,0 +1,74 @@
+"""What a cluster has, held against what a job asks for, before anything is placed."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import floor, inf
+
+from llmcore.errors import ConfigError
+
+__all__ = ["Need", "check_fits", "cluster_nodes", "why_not"]
+
+_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class Need:
+    """`count` processes, each with so many CPUs and GPUs of one node."""
+
+    what: str
+    cpus: float
+    gpus: float = 0.0
+    count: int = 1
+
+    def __str__(self) -> str:
+        parts = [f"{self.cpus:g} CPU"] if self.cpus or not self.gpus else []
+        parts += [f"{self.gpus:g} GPU"] if self.gpus else []
+        return f"{self.count} × {' + '.join(parts)}"
+
+
+def check_fits(needs: Sequence[Need]) -> None:
+    """Raise ConfigError when the connected cluster cannot hold all the needs at the same time."""
+    reason = why_not(needs, cluster_nodes())
+    if reason:
+        raise ConfigError(reason)
+
+
+def cluster_nodes() -> list[dict[str, float]]:
+    """The resources of each living node of the connected cluster: `CPU`, `GPU`, …"""
+    import ray
+
+    return [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]
+
+
+def why_not(needs: Sequence[Need], nodes: Sequence[Mapping[str, float]]) -> str | None:
+    """What does not fit on the nodes, and the fix; None when nothing speaks against it."""
+    has = {name: sum(node.get(name, 0.0) for node in nodes) for name in ("CPU", "GPU")}
+    for need in needs:
+        if sum(_num_places(need, node) for node in nodes) < need.count:
+            alone = _short(need, has) or f"no {'' if len(nodes) == 1 else 'single '}node with room for each"
+            return f"{need.what} needs {need}, the cluster has {alone}; {_fix(need)}"
+    asked = {"CPU": sum(n.cpus * n.count for n in needs), "GPU": sum(n.gpus * n.count for n in needs)}
+    for name, amount in asked.items():
+        if amount > has[name] + _TOLERANCE:
+            parts = " and ".join(f"{need.what} ({need})" for need in needs)
+            return f"{parts} need {amount:g} {name} together, the cluster has {has[name]:g}; {_fix(needs[0])}"
+    return None
+
+
+def _num_places(need: Need, node: Mapping[str, float]) -> float:
+    """How often the need's process fits on the node."""
+    asked = ((need.cpus, node.get("CPU", 0.0)), (need.gpus, node.get("GPU", 0.0)))
+    return min((floor(has / amount + _TOLERANCE) for amount, has in asked if amount), default=inf)
+
+
+def _short(need: Need, has: Mapping[str, float]) -> str | None:
+    asked = {"CPU": need.cpus * need.count, "GPU": need.gpus * need.count}
+    lacking = [name for name, amount in asked.items() if amount > has[name] + _TOLERANCE]
+    return " and ".join(f"{has[name]:g} {name}" for name in lacking) or None
+
+
+def _fix(need: Need) -> str:
+    """What can be done; a local Ray's CPUs are a number that it is told."""
+    if need.gpus:
+        return "ask for fewer workers or GPUs each, or use a larger cluster"
+    return "ask for fewer workers or CPUs each, raise cluster.num_cpus of a local Ray, or use a larger cluster"

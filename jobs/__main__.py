@@ -1,0 +1,72 @@
+"""`python -m jobs`, and the console script `llmcore`: runs a command and turns its end into an exit code."""
+
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Sequence
+from types import FrameType
+
+import click
+
+from jobs.cli import commands
+from llmcore.errors import InterruptedRunError, LLMCoreError, UserError
+
+__all__ = ["main"]
+
+_GOES_ON = "the same command goes on where it stopped"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command. 0 done, 2 what the user gave is wrong, 1 it failed while running, 130 interrupted."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        commands.main(given, prog_name="llmcore", standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:  # who read our output has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at exit fails once more
+        return 1
+    except (Exception, KeyboardInterrupt) as error:
+        return _end(error, verbose="--verbose" in given)
+    return 0
+
+
+def _end(error: BaseException, *, verbose: bool) -> int:
+    """Say in one message why it ended; the exit code."""
+    own = _own(error)
+    trace = verbose and not isinstance(own or error, UserError | click.ClickException)
+    if trace:
+        traceback.print_exception(error)
+    if own is not None:
+        message, code = str(own), own.exit_code
+    elif isinstance(error, click.ClickException):
+        message, code = error.format_message(), error.exit_code
+    elif isinstance(error, KeyboardInterrupt | click.Abort):
+        message, code = f"interrupted; {_GOES_ON}", InterruptedRunError.exit_code
+    else:
+        reason = " ".join(str(error).split())
+        hint = "" if trace else "; --verbose shows where it happened"
+        message, code = f"{type(error).__name__}: {reason}{hint}", 1
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    return code
+
+
+def _own(error: BaseException | None) -> LLMCoreError | None:
+    """The error of ours that this one is, or that Ray wrapped in it on the way from a worker."""
+    while error is not None:
+        wrapped = getattr(error, "cause", None)  # a RayTaskError takes on its cause's class, but not its message
+        if isinstance(error, LLMCoreError) and wrapped is None:
+            return error
+        error = wrapped if isinstance(wrapped, BaseException) else error.__cause__
+    return None
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    raise InterruptedRunError(f"interrupted by {signal.Signals(signum).name}; {_GOES_ON}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,119 @@
+"""The command line: which command takes which configuration and runs which job; all of it imported when needed."""
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cluster.connect import inside_ray_job
+from jobs.runtime.console import quiet, say
+from jobs.runtime.options import RunOptions
+
+__all__ = ["JOBS", "Job", "commands"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A command: `module:name` of its configuration's class and of its `run(config, options)`."""
+
+    config: str
+    run: str
+    help: str
+
+
+JOBS = {
+    "prepare": Job(
+        "llmcore.config.prepare:PrepareConfig", "jobs.prepare:run", "From documents to token shards and labelled sets."
+    ),
+    "pretrain": Job(
+        "llmcore.config.pretrain:PretrainConfig", "jobs.pretrain:run", "From token shards to a pre-trained model."
+    ),
+    "finetune": Job(
+        "llmcore.config.finetune:FinetuneConfig", "jobs.finetune:run", "A model specialized on a labelled set."
+    ),
+    "tune": Job("llmcore.config.tune:TuneConfig", "jobs.tune:run", "A search over fine-tuning configurations."),
+    "evaluate": Job(
+        "llmcore.config.evaluate:EvaluateConfig", "jobs.evaluate:run", "One shared job that judges all trials."
+    ),
+    "pipeline": Job("llmcore.config.pipeline:PipelineConfig", "jobs.pipeline:run", "All stages, one file."),
+    "report": Job("llmcore.config.pipeline:ReportConfig", "jobs.report:run", "One page on a pipeline's runs."),
+}
+
+
+class _Commands(click.Group):
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in self.commands:
+            near = get_close_matches(args[0], self.commands, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise click.UsageError(f"got the command {args[0]!r}; expected one of {', '.join(self.commands)}{hint}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_Commands, no_args_is_help=False, invoke_without_command=True)
+@click.pass_context
+def commands(context: click.Context) -> None:
+    """From raw text to a judged language model, on a Ray cluster as on a laptop."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+def _job_command(name: str, job: Job) -> click.Command:
+    @click.command(name, help=f"{job.help} KEY=VALUE sets a dotted key of the configuration.")
+    @click.argument("config", type=click.Path(path_type=Path))
+    @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+    @click.option("--dry-run", is_flag=True, help="Resolve, validate, print what would be done.")
+    @click.option("--allow-changes", is_flag=True, help="Go on with a run although flagged settings changed.")
+    @click.option("--verbose", is_flag=True, help="Show what Ray, DeepSpeed and transformers say, and tracebacks.")
+    def command(config: Path, overrides: Sequence[str], dry_run: bool, allow_changes: bool, verbose: bool) -> None:
+        from llmcore.config import load_config
+
+        options = RunOptions(allow_changes=allow_changes, verbose=verbose, inside_ray_job=inside_ray_job())
+        resolved = load_config(_named(job.config), config, overrides)  # before the job's module, and Ray, is imported
+        quiet(verbose)
+        if dry_run:
+            from jobs.runtime.dry_run import dry_run as show
+
+            module = importlib.import_module(job.run.partition(":")[0])
+            show(resolved, module, inside_ray_job=options.inside_ray_job, say=say)
+        else:
+            _named(job.run)(resolved, options)
+
+    return command
+
+
+@click.command("runs")
+@click.argument("storage")
+@click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
+@click.option("--verbose", is_flag=True, help="Show tracebacks.")
+def _runs(storage: str, as_json: bool, verbose: bool) -> None:
+    """List the runs of a storage: kind, name, status, start, cost."""
+    options = RunOptions(verbose=verbose, inside_ray_job=inside_ray_job())
+    _named("jobs.runs:run")(storage, as_json=as_json, options=options)
+
+
+@click.command("benchmark")
+@click.argument("name")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Also write the figures to this file.")
+@click.option("--verbose", is_flag=True, help="Show what Ray, DeepSpeed and transformers say, and tracebacks.")
+def _benchmark(name: str, json_file: Path | None, verbose: bool) -> None:
+    """Measure ours and its peer, interleaved in one run."""
+    quiet(verbose)
+    options = RunOptions(verbose=verbose, inside_ray_job=inside_ray_job())
+    _named("jobs.benchmark:run")(name, json_file=json_file, options=options)
+
+
+def _named(path: str) -> Any:
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+for _name, _job in JOBS.items():
+    commands.add_command(_job_command(_name, _job))
+commands.add_command(_runs)
+commands.add_command(_benchmark)

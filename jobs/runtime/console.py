@@ -1,0 +1,118 @@
+"""What a person sees: plain lines, progress with an estimate of the time left, and nobody else's chatter."""
+
+import logging
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from tqdm import tqdm
+
+__all__ = ["Progress", "progress", "quiet", "say"]
+
+_LINE_EVERY_S = 10.0
+_QUIET_ENVIRONMENT = {
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_DATA_LOG_LEVEL": "WARNING",
+    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TRANSFORMERS_VERBOSITY": "error",
+}
+_CHATTERING = ("datasets", "deepspeed", "ray", "torch", "transformers")
+
+
+def say(line: str) -> None:
+    """Print one line on standard output, above a progress bar if there is one."""
+    with tqdm.external_write_mode(file=sys.stdout):
+        print(line, flush=True)
+
+
+def quiet(verbose: bool) -> None:
+    """Keep Ray's, DeepSpeed's and transformers' chatter from the terminal, unless `verbose`.
+
+    To be called before they are imported. What they raise is still seen, and what the user has set in the environment
+    stands.
+    """
+    if verbose:
+        return
+    for name, value in _QUIET_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    for package in _CHATTERING:
+        logging.getLogger(package).setLevel(logging.ERROR)
+        warnings.filterwarnings("ignore", module=rf"{package}(\.|$)")
+
+
+class Progress:
+    """Work of known or unknown size: a bar where a person watches standard error, else a line every 10 s."""
+
+    def __init__(
+        self,
+        total: float | None,
+        unit: str,
+        description: str,
+        *,
+        watched: bool | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.done: float = 0
+        self._total, self._unit, self._description = total, unit, description
+        self._clock = clock
+        self._started = self._last_line = clock()
+        self._note = ""
+        self._bar: tqdm | None = None
+        if sys.stderr.isatty() if watched is None else watched:
+            self._bar = tqdm(total=total, unit=unit, desc=description, unit_scale=True, leave=False, dynamic_ncols=True)
+
+    def advance(self, count: float = 1, note: str | None = None) -> None:
+        """So many more are done; `note` (such as the loss) stands beside them."""
+        self.reach(self.done + count, note)
+
+    def reach(self, done: float, note: str | None = None) -> None:
+        """So many are done in all."""
+        count, self.done = done - self.done, done
+        self._note = self._note if note is None else note
+        if self._bar is not None:
+            self._bar.set_postfix_str(self._note, refresh=False)
+            self._bar.update(count)
+        elif self._clock() - self._last_line >= _LINE_EVERY_S:
+            self._last_line = self._clock()
+            print(self.line(), file=sys.stderr, flush=True)
+
+    def line(self) -> str:
+        """How far it is, in words: `pretrain: 40/200 steps (20 %), 31 s left, loss 5.1`."""
+        done = f"{self.done:g}"
+        parts = [f"{self._description}: {done} {self._unit}"]
+        if self._total:
+            parts = [f"{self._description}: {done}/{self._total:g} {self._unit} ({self.done / self._total:.0%})"]
+            if self.done:
+                left_s = (self._clock() - self._started) * (self._total - self.done) / self.done
+                parts.append(f"{_duration(left_s)} left")
+        return ", ".join([*parts, *filter(None, [self._note])])
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def progress(total: float | None, unit: str, description: str) -> Progress:
+    """Show how far a long work is, as a context: `total` units (None where unknown), moved by `advance` or `reach`."""
+    return Progress(total, unit, description)
+
+
+def _duration(seconds: float) -> str:
+    whole = round(seconds)
+    return f"{whole} s" if whole < 120 else f"{whole // 60} min {whole % 60:02d} s"

@@ -1,0 +1,118 @@
+"""Which model is best, which cannot be told from it, and why the others are not in the running."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from llmcore.evaluation.results import Evaluation, difference
+from llmcore.evaluation.suite import Suite
+
+__all__ = ["Entry", "Leaderboard", "rank"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One trial: judged, or listed with what went wrong.
+
+    Attributes:
+        id: Name of the trial, `<search>/<trial>`.
+        status: finished, stopped or failed.
+        validation: Its result on the validation split; None without a model.
+        error: What went wrong, of a failed trial.
+        settings: The values that the search gave it, by dotted key.
+        num_steps: Optimizer steps of the judged model.
+    """
+
+    id: str
+    status: str
+    validation: Evaluation | None
+    error: str | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    num_steps: int | None = None
+
+    @property
+    def eligible(self) -> bool:
+        """Whether it may be chosen: judged, and not failed."""
+        return self.validation is not None and self.status != "failed"
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """Entries, best first; behind those that may be chosen, failed ones.
+
+    Attributes:
+        entries: All trials; none is left out.
+        distinguishable: For each eligible entry but the leader, whether the 95 % interval of its difference to the
+            leader excludes zero. The leader was chosen on these rows, so "distinguishable" is on the generous side.
+    """
+
+    entries: list[Entry]
+    distinguishable: dict[str, bool]
+
+    @property
+    def leader(self) -> Entry | None:
+        """The entry chosen; None when no entry may be."""
+        return self.entries[0] if self.entries and self.entries[0].eligible else None
+
+    def to_csv(self, suite: Suite, test: dict[str, Evaluation]) -> str:
+        """One line an entry: rank, validation and test metrics with their intervals, settings, error.
+
+        Args:
+            suite: The suite that judged them.
+            test: Results on the test split, of the entries for which it was opened, by entry id.
+        """
+        settings = sorted({key for entry in self.entries for key in entry.settings})
+        figures = [
+            f"{split}_{metric}{end}"
+            for split in ("validation", "test")
+            for metric in suite.all_metrics
+            for end in ("", "_low", "_high")
+        ]
+        stream = io.StringIO()
+        columns = ["rank", "id", "status", "num_steps", *figures, "distinguishable_from_leader", *settings, "error"]
+        writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        for position, entry in enumerate(self.entries, start=1):
+            writer.writerow(
+                {
+                    "rank": position if entry.eligible else "",
+                    "id": entry.id,
+                    "status": entry.status,
+                    "num_steps": entry.num_steps,
+                    **_figures("validation", entry.validation),
+                    **_figures("test", test.get(entry.id)),
+                    "distinguishable_from_leader": self.distinguishable.get(entry.id, ""),
+                    **entry.settings,
+                    "error": " ".join((entry.error or "").split()),
+                }
+            )
+        return stream.getvalue()
+
+
+def rank(entries: Sequence[Entry], suite: Suite, num_classes: int) -> Leaderboard:
+    """Entries by `suite.choose_by` on validation, the highest first; ties by id."""
+
+    def order(entry: Entry) -> tuple[bool, float, str]:
+        value = entry.validation.metrics[suite.choose_by].value if entry.validation else float("-inf")
+        return (not entry.eligible, -value, entry.id)
+
+    ranked = sorted(entries, key=order)
+    distinguishable = {}
+    if ranked and ranked[0].eligible and ranked[0].validation is not None:
+        for entry in ranked[1:]:
+            if entry.eligible and entry.validation is not None:
+                apart = difference(ranked[0].validation, entry.validation, suite, num_classes)[suite.choose_by]
+                distinguishable[entry.id] = apart.excludes_zero
+    return Leaderboard(ranked, distinguishable)
+
+
+def _figures(split: str, evaluation: Evaluation | None) -> dict[str, float]:
+    if evaluation is None:
+        return {}
+    return {
+        f"{split}_{metric}{end}": number
+        for metric, interval in evaluation.metrics.items()
+        for end, number in (("", interval.value), ("_low", interval.low), ("_high", interval.high))
+    }

@@ -1,0 +1,190 @@
+"""What a report says of a pipeline: plain typed values, gathered from the records and drawn by the page."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from llmcore.evaluation.bootstrap import Interval
+
+__all__ = [
+    "BASELINE_NAMES",
+    "STAGES",
+    "Curve",
+    "Dropped",
+    "Fit",
+    "JudgedModel",
+    "PipelineReport",
+    "PretrainReport",
+    "Sample",
+    "StageReport",
+    "TrialReport",
+]
+
+STAGES = ("prepare", "pretrain", "tune", "evaluate", "report")
+BASELINE_NAMES = {"majority": "majority class", "random_weights": "random weights, fine-tuned"}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A metric by step."""
+
+    steps: tuple[int, ...] = ()
+    values: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How one start of the workers spent its seconds before the first step, by part."""
+
+    name: str
+    parts_s: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class StageReport:
+    """One run of the pipeline: how it stands and what it cost, over all its attempts.
+
+    Attributes:
+        status: As `jobs runs` says it, or `not run`.
+        seconds: Wall seconds by category of the ledger.
+        device_seconds: The same, times the devices held.
+        fits: Start-up by part, one for each attempt that has parts.
+        flops: Floating-point operations of the models; None where the stage counts none.
+        counts: What went through the stage, by name.
+        dropped: What the stage left out, by reason.
+    """
+
+    stage: str
+    run: str
+    status: str = "not run"
+    started: str = ""
+    num_attempts: int = 0
+    fingerprint: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    error: str = ""
+    device: str = ""
+    num_devices: int | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    device_seconds: Mapping[str, float] = field(default_factory=dict)
+    fits: tuple[Fit, ...] = ()
+    flops: float | None = None
+    tokens: int | None = None
+    mfu: float | None = None
+    money: float | None = None
+    counts: Mapping[str, int] = field(default_factory=dict)
+    dropped: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def total_s(self) -> float:
+        """Wall seconds over all categories."""
+        return sum(self.seconds.values())
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A prompt, and how the pre-trained model went on."""
+
+    prompt: str
+    text: str
+
+
+@dataclass(frozen=True)
+class PretrainReport:
+    """What pre-training gave; losses in nats a token, on the train and validation splits."""
+
+    train: Curve
+    validation: Curve
+    facts: Mapping[str, str | int | float]
+    samples: tuple[Sample, ...] = ()
+    train_loss: float | None = None
+    validation_loss: float | None = None
+    unigram_loss: float | None = None
+
+
+@dataclass(frozen=True)
+class TrialReport:
+    """One fine-tuning trial, as its record has it.
+
+    Attributes:
+        curve: The validation metric of the search, by step.
+        validation: Figures of the shared evaluation job, where it judged the trial.
+    """
+
+    id: str
+    status: str
+    config: Mapping[str, str | int | float | bool | None]
+    curve: Curve
+    seed: int | None = None
+    num_steps: int | None = None
+    seconds: float | None = None
+    error: str = ""
+    chosen: bool = False
+    validation: Mapping[str, Interval] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class JudgedModel:
+    """One line of the leaderboard; `test` is empty for a model whose test split was never opened."""
+
+    name: str
+    kind: Literal["chosen", "trial", "baseline"]
+    validation: Mapping[str, Interval] = field(default_factory=dict)
+    test: Mapping[str, Interval] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """So many things that a stage left out, and why."""
+
+    stage: str
+    reason: str
+    count: int
+
+
+@dataclass(frozen=True)
+class PipelineReport:
+    """Everything the page shows.
+
+    Attributes:
+        metric: The metric that chose, and that the figures show.
+        differences: `chosen - majority` and the like, on the test split, by metric.
+        notes: What a reader must know to judge the figures.
+        problems: Records that are there but cannot be read, each with its place.
+    """
+
+    pipeline: str
+    stages: tuple[StageReport, ...]
+    pretrain: PretrainReport | None = None
+    trials: tuple[TrialReport, ...] = ()
+    search_closed: bool = False
+    metric: str = "macro_f1"
+    chosen: str | None = None
+    judged: tuple[JudgedModel, ...] = ()
+    differences: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)
+    suite: Mapping[str, str | int | float] = field(default_factory=dict)
+    num_test_looks: int | None = None
+    notes: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Every metric of the leaderboard, the choosing one first."""
+        seen = dict.fromkeys((self.metric, *(m for j in self.judged for m in (*j.validation, *j.test))))
+        return tuple(seen)
+
+    @property
+    def dropped(self) -> tuple[Dropped, ...]:
+        """Every count of something left out, in the order of the stages."""
+        return tuple(
+            Dropped(stage.stage, reason, count)
+            for stage in self.stages
+            for reason, count in stage.dropped.items()
+        )
+
+    def stage(self, name: str) -> StageReport:
+        """The stage of this name, run or not.
+
+        Raises:
+            KeyError: For a name that is not one of `STAGES`.
+        """
+        return {stage.stage: stage for stage in self.stages}[name]

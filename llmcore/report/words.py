@@ -1,0 +1,120 @@
+"""Numbers as a reader wants them, and the result in sentences that claim no more than the intervals allow."""
+
+import math
+from collections.abc import Mapping
+
+from llmcore.evaluation.bootstrap import Interval
+from llmcore.report.model import PipelineReport
+
+__all__ = [
+    "bought_by_pretraining",
+    "count",
+    "duration",
+    "figure",
+    "flops",
+    "headline",
+    "interval",
+    "plain",
+    "signed",
+]
+
+_METRICS = {"macro_f1": "macro-F1"}
+_SCALES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+
+
+def plain(name: str) -> str:
+    """A key of the records as words: `data_wait` is "data wait", `macro_f1` is "macro-F1"."""
+    return _METRICS.get(name, name.replace("_", " "))
+
+
+def figure(value: float | None, digits: int = 3) -> str:
+    """A number to so many decimals; a dash where there is none."""
+    return "–" if value is None else f"{value:.{digits}f}".replace("-", "−")
+
+
+def signed(value: float, digits: int = 3) -> str:
+    """A difference, its sign always shown."""
+    return f"{value:+.{digits}f}".replace("-", "−")
+
+
+def interval(of: Interval, *, difference: bool = False) -> str:
+    """ "0.512 to 0.634": the ends of an interval, signed where it is of a difference."""
+    show = signed if difference else figure
+    return f"{show(of.low)} to {show(of.high)}"
+
+
+def count(value: float | None) -> str:
+    """A whole number with separated thousands; a dash where there is none."""
+    return "–" if value is None else f"{value:,.0f}"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as they are under two minutes, then minutes or hours; a dash where there is none."""
+    if seconds is None:
+        return "–"
+    if seconds < 119.95:
+        return f"{seconds:.1f} s"
+    if seconds < 7199.5:
+        minutes, rest = divmod(round(seconds), 60)
+        return f"{minutes} min {rest:02d} s"
+    hours, rest = divmod(round(seconds / 60), 60)
+    return f"{hours} h {rest:02d} min"
+
+
+def flops(value: float | None) -> str:
+    """Floating-point operations to three digits, with their prefix: 4.12e13 is "41.2 TFLOP"."""
+    if value is None:
+        return "–"
+    scale, prefix = next(((s, p) for s, p in _SCALES if abs(value) >= s), (1.0, ""))
+    scaled = value / scale
+    digits = max(0, 2 - math.floor(math.log10(abs(scaled)))) if scaled else 0
+    return f"{scaled:.{digits}f} {prefix}FLOP"
+
+
+def headline(report: PipelineReport) -> str:
+    """The result in one sentence: the chosen model on the held-out test split, against the majority baseline."""
+    chosen = next((judged for judged in report.judged if judged.kind == "chosen"), None)
+    metric = plain(report.metric)
+    if chosen is None or report.metric not in chosen.test:
+        return _unfinished(report)
+    result = chosen.test[report.metric]
+    sentence = f"The chosen model reaches {metric} {figure(result.value)} on the held-out test split"
+    gain = _difference(report.differences, "majority", report.metric)
+    if gain is None:
+        return f"{sentence}; it was compared with no majority baseline."
+    if gain.low > 0:
+        return f"{sentence}, {figure(gain.value)} above the majority baseline."
+    if gain.high < 0:
+        return f"{sentence}, {figure(-gain.value)} below the majority baseline."
+    return f"{sentence}, which is not distinguishable from the majority baseline."
+
+
+def bought_by_pretraining(report: PipelineReport) -> str:
+    """What pre-training gave over random weights at equal fine-tuning, in as many words as the interval allows."""
+    gain = _difference(report.differences, "random_weights", report.metric)
+    if gain is None:
+        return "Whether pre-training helped was not measured: no baseline from random weights was judged."
+    metric = plain(report.metric)
+    ends = f"{signed(gain.value)} {metric}, 95 % interval {interval(gain, difference=True)}"
+    if gain.low > 0:
+        return f"Pre-training helped: against the same architecture fine-tuned from random weights it gave {ends}."
+    if gain.high < 0:
+        return f"Pre-training hurt: the same architecture fine-tuned from random weights did better ({ends})."
+    return (
+        "Pre-training made no distinguishable difference: against the same architecture fine-tuned from random "
+        f"weights it gave {ends}, and the interval holds zero."
+    )
+
+
+def _difference(
+    differences: Mapping[str, Mapping[str, Interval]], baseline: str, metric: str
+) -> Interval | None:
+    return differences.get(f"chosen - {baseline}", {}).get(metric)
+
+
+def _unfinished(report: PipelineReport) -> str:
+    for stage in report.stages:
+        if stage.stage != "report" and stage.status != "succeeded":
+            state = "has not run" if stage.status == "not run" else f"stands at “{stage.status}”"
+            return f"There is no result yet: {stage.stage} {state}."
+    return "There is no result: the evaluation chose no model."

@@ -1,0 +1,57 @@
+"""The row of a token shard, fixed for all objectives; `docs/architecture.md` says what each column means."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+__all__ = ["PackedRows", "row_schema"]
+
+
+def row_schema(sequence_length: int) -> pa.Schema:
+    """Columns of a token shard whose rows have `sequence_length` tokens."""
+    return pa.schema(
+        [
+            pa.field("tokens", pa.list_(pa.int32(), sequence_length), nullable=False),
+            pa.field("document_lengths", pa.list_(pa.int32()), nullable=False),
+            pa.field("sentence_offsets", pa.list_(pa.int32()), nullable=False),
+            pa.field("source", pa.list_(pa.int16()), nullable=False),
+            pa.field("source_epoch", pa.list_(pa.int16()), nullable=False),
+            pa.field("position", pa.int64(), nullable=False),
+        ]
+    )
+
+
+@dataclass(frozen=True)
+class PackedRows:
+    """Rows before they are numbered: pieces laid one after the other, then padding.
+
+    Attributes:
+        tokens: int32 [rows, sequence_length].
+        document_lengths: for each row the tokens of its pieces, in order.
+        sources: for each row the source of each piece, an index into the manifest's `sources`.
+    """
+
+    tokens: npt.NDArray[np.int32]
+    document_lengths: Sequence[Sequence[int]]
+    sources: Sequence[Sequence[int]]
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def to_table(self, first_position: int = 0) -> pa.Table:
+        """The rows as a table of `row_schema`, numbered from `first_position`."""
+        num_rows, sequence_length = self.tokens.shape
+        schema = row_schema(sequence_length)
+        flat = pa.array(self.tokens.reshape(-1), type=pa.int32())
+        columns = [
+            pa.FixedSizeListArray.from_arrays(flat, sequence_length),
+            pa.array(self.document_lengths, type=schema.field("document_lengths").type),
+            pa.array([[]] * num_rows, type=schema.field("sentence_offsets").type),
+            pa.array(self.sources, type=schema.field("source").type),
+            pa.array([[0] * len(row) for row in self.sources], type=schema.field("source_epoch").type),
+            pa.array(np.arange(first_position, first_position + num_rows), type=pa.int64()),
+        ]
+        return pa.Table.from_arrays(columns, schema=schema)

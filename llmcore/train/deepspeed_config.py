@@ -1,0 +1,40 @@
+"""DeepSpeed's own JSON, derived from the typed settings."""
+
+from typing import Any
+
+from llmcore.config.train import TrainSettings
+from llmcore.train.precision import Precision
+
+__all__ = ["deepspeed_config", "num_micro_batches"]
+
+
+def num_micro_batches(settings: TrainSettings, world_size: int) -> int:
+    """Micro batches of each rank in one step: the largest share, in parts of at most `micro_batch_size` rows."""
+    largest_share = -(-settings.global_batch_size // world_size)
+    return -(-largest_share // settings.micro_batch_size)
+
+
+def deepspeed_config(
+    settings: TrainSettings, *, precision: Precision, world_size: int, num_parameters: int
+) -> dict[str, Any]:
+    """The JSON for `deepspeed.initialize`; what `settings.deepspeed` gives besides is passed through."""
+    accumulation = num_micro_batches(settings, world_size)
+    # Buckets of DeepSpeed's default, half a billion elements, are allocated whatever the model's size.
+    bucket = min(500_000_000, num_parameters)
+    zero = {"stage": settings.zero_stage, "reduce_bucket_size": bucket}
+    if settings.zero_stage in (1, 2):
+        zero["allgather_bucket_size"] = bucket
+    passed = dict(settings.deepspeed)
+    zero |= passed.pop("zero_optimization", {})
+    return {
+        # Only the number of micro batches matters to DeepSpeed; rows are counted by the loop.
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": accumulation,
+        "train_batch_size": accumulation * world_size,
+        "gradient_clipping": settings.optimizer.max_grad_norm,
+        "bf16": {"enabled": precision == "bf16"},
+        "zero_optimization": zero,
+        "steps_per_print": 2**31 - 1,
+        "wall_clock_breakdown": False,
+        **passed,
+    }

@@ -1,0 +1,169 @@
+"""DeepSpeed behind the few things the loop needs. The only file that imports it."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import deepspeed
+import torch
+from torch import Tensor, distributed, nn
+
+from llmcore.config.train import TrainSettings
+from llmcore.errors import NonFiniteError
+from llmcore.objectives.base import Objective
+from llmcore.train.deepspeed_config import deepspeed_config
+from llmcore.train.precision import Precision
+from llmcore.train.schedule import learning_rate_factor
+
+__all__ = ["Engine", "StepResult"]
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """One optimizer step, over all ranks."""
+
+    loss: float
+    grad_norm: float
+    learning_rate: float
+    num_tokens: int
+    num_targets: int
+
+
+class _LossModule(nn.Module):
+    """What DeepSpeed wraps: the model and its objective, so that ZeRO-3's hooks see the whole forward pass."""
+
+    def __init__(self, model: nn.Module, objective: Objective) -> None:
+        super().__init__()
+        self.model = model
+        self._objective = objective
+
+    def forward(self, batch: Any) -> Tensor:
+        return self._objective.loss_sum(self.model, batch)
+
+
+def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Matrices decay, vectors (biases, norms) do not; DeepSpeed cannot take an empty group."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.dim() >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.dim() < 2], "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+class Engine:
+    """A model, its objective and its optimizer, sharded by DeepSpeed ZeRO over the ranks of the process group."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        objective: Objective,
+        settings: TrainSettings,
+        *,
+        num_steps: int,
+        precision: Precision,
+        device: torch.device,
+    ) -> None:
+        self.settings = settings
+        self.objective = objective
+        self.num_steps = num_steps
+        self.precision = precision
+        self.device = device
+        self.world_size = distributed.get_world_size()
+        self.num_parameters = sum(parameter.numel() for parameter in model.parameters())
+        optimizer = settings.optimizer
+        self._deepspeed, *_ = deepspeed.initialize(
+            model=_LossModule(model.to(device), objective),
+            optimizer=torch.optim.AdamW(
+                _parameter_groups(model, optimizer.weight_decay),
+                lr=optimizer.learning_rate,
+                betas=optimizer.betas,
+                eps=optimizer.epsilon,
+                fused=True,
+            ),
+            config=deepspeed_config(
+                settings, precision=precision, world_size=self.world_size, num_parameters=self.num_parameters
+            ),
+            dist_init_required=False,
+        )
+
+    @property
+    def model(self) -> nn.Module:
+        """The model itself."""
+        return self._deepspeed.module.model  # type: ignore[no-any-return]
+
+    @property
+    def zero_optimizer(self) -> Any:
+        """DeepSpeed's optimizer, whose private state checkpoints read and write."""
+        return self._deepspeed.optimizer
+
+    def step(self, step: int, micro_batches: Sequence[Any]) -> StepResult:
+        """One optimizer step on this rank's micro batches of a global batch. A collective.
+
+        The loss is the sum over the targets of the global batch divided by their number, whatever each rank holds.
+
+        Raises:
+            NonFiniteError: before the optimizer has stepped, on every rank.
+        """
+        self._deepspeed.train()
+        counts = [
+            sum(count(batch) for batch in micro_batches)
+            for count in (self.objective.num_targets, self.objective.num_tokens)
+        ]
+        num_targets, num_tokens = map(int, self.sum_over_ranks(counts))
+        learning_rate = self._set_learning_rate(step)
+        total = 0.0
+        for batch in micro_batches:
+            loss_sum = self._deepspeed(batch.to(self.device))
+            total += loss_sum.item()
+            # DeepSpeed averages gradients over ranks; the division by accumulation steps is left out.
+            self._deepspeed.backward(loss_sum * (self.world_size / num_targets), scale_wrt_gas=False)
+            if not self._deepspeed.is_gradient_accumulation_boundary():
+                self._deepspeed.step()
+        (total,) = self.sum_over_ranks([total])
+        loss = total / num_targets
+        if not torch.isfinite(torch.tensor(loss)):
+            raise NonFiniteError(
+                f"step {step + 1}: the loss is {loss}; the optimizer has not stepped, the newest checkpoint is good. "
+                f"Lower train.optimizer.learning_rate ({self.settings.optimizer.learning_rate}) or look at the rows"
+            )
+        self._deepspeed.step()
+        grad_norm = float(self._deepspeed.get_global_grad_norm() or 0.0)
+        return StepResult(loss, grad_norm, learning_rate, num_tokens, num_targets)
+
+    @contextmanager
+    def evaluating(self) -> Iterator[nn.Module]:
+        """The model in evaluation mode, without gradients."""
+        self._deepspeed.eval()
+        try:
+            with torch.no_grad():
+                yield self.model
+        finally:
+            self._deepspeed.train()
+
+    def loss_sum(self, batch: Any) -> float:
+        """Sum of a batch's losses on this rank; within `evaluating`."""
+        return float(self._deepspeed(batch.to(self.device)))
+
+    def sum_over_ranks(self, values: Sequence[float]) -> list[float]:
+        """Sums of the values over all ranks, in double precision. A collective."""
+        total = torch.tensor(values, dtype=torch.float64, device=self.device)
+        distributed.all_reduce(total)
+        return total.tolist()  # type: ignore[no-any-return]
+
+    def on_full_weights(self, use: Callable[[dict[str, Tensor]], None]) -> None:
+        """Calls `use` on rank 0 with the model's whole state dict. A collective at ZeRO-3."""
+        parameters = list(self.model.parameters())
+        sharded = self.settings.zero_stage == 3
+        with deepspeed.zero.GatheredParameters(parameters, modifier_rank=None, enabled=sharded):
+            if distributed.get_rank() == 0:
+                use(self.model.state_dict())
+        distributed.barrier()
+
+    def _set_learning_rate(self, step: int) -> float:
+        factor = learning_rate_factor(self.settings.schedule, step, self.num_steps)
+        learning_rate = self.settings.optimizer.learning_rate * factor
+        for group in self.zero_optimizer.param_groups:
+            group["lr"] = learning_rate
+        return learning_rate

@@ -1,0 +1,147 @@
+"""Where DeepSpeed keeps the fp32 master and Adam's moments that this rank owns, parameter by parameter.
+
+DeepSpeed's own checkpoints are not atomic, tied to the world size, and its universal ones corrupt ZeRO-3 silently
+(`docs/decisions/0001`). A fragment is instead what one rank owns of one parameter: a flat range of it. Any stage and
+any world size finds the ranges it needs. The attributes are private to DeepSpeed 0.19.8: the version is pinned, and
+the reload tests hold them.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, distributed
+
+from llmcore.train.engine import Engine
+
+__all__ = [
+    "STATE_KEYS",
+    "Fragment",
+    "fragments_to_read",
+    "own_fragments",
+    "prepare_to_load",
+    "refresh_weights",
+    "restore_step",
+]
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+STATE_KEYS = ("weight", *MOMENTS)
+
+
+@dataclass(frozen=True)
+class Fragment:
+    """A range of one parameter, flattened: `state` has live, flat fp32 views of `STATE_KEYS`, one size each."""
+
+    name: str
+    shape: tuple[int, ...]
+    start: int
+    state: dict[str, Tensor]
+
+    @property
+    def size(self) -> int:
+        """Elements in the range."""
+        return self.state["weight"].numel()
+
+
+def _adam(engine: Engine) -> torch.optim.Optimizer:
+    optimizer = engine.zero_optimizer
+    return getattr(optimizer, "optimizer", optimizer)  # type: ignore[no-any-return]
+
+
+def _flat_masters(engine: Engine) -> list[Tensor]:
+    """The fp32 tensors that Adam steps on this rank."""
+    optimizer, stage = engine.zero_optimizer, engine.settings.zero_stage
+    if stage == 3:
+        return list(optimizer.fp32_partitioned_groups_flat)
+    if stage in (1, 2):
+        # bf16 at stage 1 may be another class of DeepSpeed's, with another name for the same thing.
+        shards = getattr(optimizer, "single_partition_of_fp32_groups", None) or optimizer.fp32_groups_flat_partition
+        return list(shards)
+    return [parameter for group in _adam(engine).param_groups for parameter in group["params"]]
+
+
+def _with_moments(adam: torch.optim.Optimizer, master: Tensor) -> dict[str, Tensor]:
+    """Adam's state of a master, made where no step has been taken yet; torch's fused AdamW wants fp32 steps."""
+    state = adam.state[master]
+    if "exp_avg" not in state:
+        state["step"] = torch.zeros((), dtype=torch.float32, device=master.device)
+        state.update({key: torch.zeros_like(master.data) for key in MOMENTS})
+    return state  # type: ignore[no-any-return]
+
+
+def own_fragments(engine: Engine) -> Iterator[Fragment]:
+    """What this rank owns, in the order of the model's parameters; tied parameters appear once."""
+    adam = _adam(engine)
+    stage, optimizer = engine.settings.zero_stage, engine.zero_optimizer
+    masters = _flat_masters(engine)
+    named = [(name, p) for name, p in engine.model.named_parameters() if p.requires_grad]
+    rank, world_size = distributed.get_rank(), distributed.get_world_size()
+    for index, (name, parameter) in enumerate(named):
+        if stage == 3:
+            group, offset, size = optimizer.grad_position[optimizer.get_param_id(parameter)]
+            start, shape = size * rank, tuple(parameter.ds_shape)
+            size = max(0, min(size, parameter.ds_numel - start))  # the last partition is padded
+        elif stage in (1, 2):
+            mapping: Any = parameter._hp_mapping  # type: ignore[attr-defined]
+            if mapping is None:
+                continue  # this rank owns nothing of it
+            # Not `optim_fragment`: it is linked for the first group alone.
+            group, shape = mapping.param_group_index, tuple(parameter.shape)
+            start, size = mapping.lp_fragment_address.start, mapping.lp_fragment_address.numel
+            offset = mapping.hp_fragment_address.start
+        else:
+            if index % world_size != rank:
+                continue  # replicated: each parameter is written by one rank
+            yield Fragment(name, tuple(parameter.shape), 0, _views(adam, parameter, 0, parameter.numel()))
+            continue
+        if size > 0:
+            yield Fragment(name, shape, start, _views(adam, masters[group], offset, size))
+
+
+def _views(adam: torch.optim.Optimizer, master: Tensor, offset: int, size: int) -> dict[str, Tensor]:
+    state = _with_moments(adam, master)
+    flat = {"weight": master.data, **{key: state[key] for key in MOMENTS}}
+    return {key: tensor.view(-1).narrow(0, offset, size) for key, tensor in flat.items()}
+
+
+def fragments_to_read(engine: Engine) -> Iterator[Fragment]:
+    """What this rank must read: what it owns, or at stage 0 every parameter, since each rank has them all."""
+    if engine.settings.zero_stage > 0:
+        yield from own_fragments(engine)
+        return
+    adam = _adam(engine)
+    for name, parameter in engine.model.named_parameters():
+        if parameter.requires_grad:
+            yield Fragment(name, tuple(parameter.shape), 0, _views(adam, parameter, 0, parameter.numel()))
+
+
+def prepare_to_load(engine: Engine) -> None:
+    """Before fragments are overwritten: ZeRO-3 lets go of what it has gathered."""
+    if engine.settings.zero_stage == 3:
+        engine.zero_optimizer.checkpoint_event_prologue()
+
+
+def restore_step(engine: Engine, step: int) -> None:
+    """Tells Adam how many steps it has taken: one tensor of its own for each master, or they would share it."""
+    adam = _adam(engine)
+    for master in _flat_masters(engine):
+        _with_moments(adam, master)["step"] = torch.tensor(float(step), device=master.device)
+
+
+def refresh_weights(engine: Engine) -> None:
+    """After fragments are overwritten: the weights the model computes with, from the fp32 masters."""
+    optimizer, stage = engine.zero_optimizer, engine.settings.zero_stage
+    if stage in (1, 2):
+        optimizer.update_lp_params()
+    elif stage == 3:
+        for group, master in enumerate(optimizer.fp32_partitioned_groups_flat):
+            flat = optimizer.fp16_partitioned_groups_flat[group]
+            flat.data.copy_(master.data)
+            partitions = optimizer.fp16_partitioned_groups[group]
+            for partition, fresh in zip(partitions, optimizer.unflatten(flat, partitions), strict=True):
+                partition.data = fresh.data
+        kept = optimizer.persistent_parameters
+        if kept:
+            kept[0].partition(kept)
+            kept[0].all_gather(kept)

@@ -1,0 +1,65 @@
+"""The training loop: pre-training and fine-tuning, every objective, every ZeRO stage."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+from llmcore.config.train import TrainSettings
+from llmcore.cost import Ledger
+from llmcore.train.engine import Engine, StepResult
+from llmcore.train.progress import Progress
+
+__all__ = ["Hooks", "train"]
+
+
+class Hooks(Protocol):
+    """What the loop tells and asks of the run around it. Every rank calls each of them, the same number of times."""
+
+    def log(self, progress: Progress, result: StepResult) -> None:
+        """A row of metrics."""
+
+    def validate(self, progress: Progress) -> dict[str, float]:
+        """Metrics of the validation split."""
+
+    def export(self, progress: Progress, metrics: dict[str, float]) -> Progress:
+        """The weights as a model folder, where they are worth keeping."""
+
+    def save(self, progress: Progress) -> None:
+        """A checkpoint."""
+
+    def report(self, progress: Progress, metrics: dict[str, float]) -> None:
+        """Tells whoever decides about the run; what is told of has been exported and saved."""
+
+
+def train(
+    engine: Engine,
+    batches: Iterator[Sequence[Any]],
+    progress: Progress,
+    settings: TrainSettings,
+    hooks: Hooks,
+    ledger: Ledger,
+) -> Progress:
+    """Steps from where `progress` stands to the engine's last one; `batches` yields each step's micro batches."""
+    while progress.step < engine.num_steps:
+        with ledger.measure("data_wait"):
+            micro_batches = next(batches)
+        with ledger.measure("compute"):
+            result = engine.step(progress.step, micro_batches)
+        progress = progress.after_step(result.num_tokens)
+
+        def due(every: int | None, step: int = progress.step) -> bool:
+            return step == engine.num_steps or (every is not None and step % every == 0)
+
+        if due(settings.log_every):
+            hooks.log(progress, result)
+        metrics = None
+        if due(settings.validate_every):
+            with ledger.measure("validation"):
+                metrics = hooks.validate(progress)
+            with ledger.measure("checkpoint"):
+                progress = hooks.export(progress, metrics)
+        if due(settings.checkpoint_every):
+            with ledger.measure("checkpoint"):
+                hooks.save(progress)
+        if metrics is not None:
+            hooks.report(progress, metrics)
+    return progress

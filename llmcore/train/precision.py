@@ -1,0 +1,30 @@
+"""Which number format a run trains in."""
+
+from typing import Literal
+
+import torch
+from torch import distributed
+
+from llmcore.config.train import TrainSettings
+
+__all__ = ["Precision", "resolve_precision"]
+
+Precision = Literal["fp32", "bf16"]
+
+
+def _multiplies_bf16() -> bool:
+    """Whether this process's hardware multiplies bf16 natively (emulation is slower than fp32)."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def resolve_precision(settings: TrainSettings) -> Precision:
+    """The precision all ranks agree on: `auto` is bf16 only where every rank has it. A collective."""
+    if settings.precision != "auto":
+        return settings.precision
+    everywhere = torch.tensor(float(_multiplies_bf16() and settings.zero_stage > 0))
+    if torch.cuda.is_available():
+        everywhere = everywhere.cuda()
+    distributed.all_reduce(everywhere, op=distributed.ReduceOp.MIN)
+    return "bf16" if everywhere.item() else "fp32"

@@ -1,0 +1,222 @@
+"""The engine against a plain PyTorch loop, and checkpoints in fragments, on real ranks."""
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import distributed
+
+from llmcore.config.model import ModelSettings
+from llmcore.config.train import TrainSettings
+from llmcore.errors import CheckpointError
+from llmcore.models.build import build_causal_lm, model_config
+from llmcore.models.packed import PackedBatch
+from llmcore.objectives.causal_lm import CausalLM
+from llmcore.storage import Folder, read_manifest
+from llmcore.tokens.order import RowOrder
+from llmcore.train.rows import step_rows
+from tests.ranks import run_ranks
+
+NUM_STEPS = 6
+GLOBAL_BATCH = 5  # not divisible by 2: ranks hold unequal shares
+ROWS = torch.randint(2, 50, (23, 16), generator=torch.Generator().manual_seed(1))
+LENGTHS = [[16] if index % 3 else [4, 1, 9] for index in range(23)]
+
+
+def _settings(stage: int, **changes: Any) -> TrainSettings:
+    return TrainSettings.model_validate(
+        {
+            "num_steps": NUM_STEPS,
+            "global_batch_size": GLOBAL_BATCH,
+            "micro_batch_size": 2,
+            "zero_stage": stage,
+            "precision": "fp32",
+            "optimizer": {"learning_rate": 3e-3, "max_grad_norm": 0.5},
+        }
+        | changes
+    )
+
+
+def _model() -> torch.nn.Module:
+    settings = ModelSettings(family="gpt2", sizes={"n_embd": 32, "n_layer": 2, "n_head": 2})
+    return build_causal_lm(model_config(settings, vocab_size=50, sequence_length=16, eos_id=0, pad_id=1), seed=3)
+
+
+def _batch(rows: np.ndarray) -> PackedBatch:
+    if not len(rows):
+        return PackedBatch.of_rows(torch.zeros(1, 16, dtype=torch.long), [[]])
+    return PackedBatch.of_rows(ROWS[torch.from_numpy(rows)], [LENGTHS[row] for row in rows])
+
+
+def _engine(stage: int) -> Any:
+    from llmcore.train.engine import Engine
+
+    return Engine(
+        _model(),
+        CausalLM(),
+        _settings(stage),
+        num_steps=NUM_STEPS,
+        precision="fp32",
+        device=torch.device("cpu"),
+    )
+
+
+def _steps(engine: Any, first: int, last: int) -> list[float]:
+    rank, world_size = distributed.get_rank(), distributed.get_world_size()
+    losses = []
+    for step in range(first, last):
+        rows = step_rows(RowOrder(len(ROWS), 7), GLOBAL_BATCH, world_size, rank, step)
+        num_parts = -(-(-(-GLOBAL_BATCH // world_size)) // 2)
+        micro = [_batch(rows[2 * part : 2 * part + 2]) for part in range(num_parts)]
+        losses.append(engine.step(step, micro).loss)
+    return losses
+
+
+def _plain_losses() -> list[float]:
+    """A plain loop on the whole global batch, in one process."""
+    from llmcore.train.schedule import learning_rate_factor
+
+    model, settings = _model(), _settings(0)
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": [p for p in model.parameters() if p.dim() >= 2], "weight_decay": 0.1},
+            {"params": [p for p in model.parameters() if p.dim() < 2], "weight_decay": 0.0},
+        ],
+        lr=3e-3,
+        betas=(0.9, 0.95),
+    )
+    losses = []
+    for step in range(NUM_STEPS):
+        batch = _batch(step_rows(RowOrder(len(ROWS), 7), GLOBAL_BATCH, 1, 0, step))
+        for group in optimizer.param_groups:
+            group["lr"] = 3e-3 * learning_rate_factor(settings.schedule, step, NUM_STEPS)
+        optimizer.zero_grad()
+        loss = CausalLM().loss_sum(model, batch) / CausalLM().num_targets(batch)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+def _train_save_reload(root: str) -> dict[int, dict[str, Any]]:
+    from llmcore.train.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
+    from llmcore.train.progress import Progress
+
+    found: dict[int, dict[str, Any]] = {}
+    for stage in (0, 1, 2, 3):
+        checkpoints = Folder(f"{root}/stage-{stage}")
+        engine = _engine(stage)
+        losses = _steps(engine, 0, 3)
+        save_checkpoint(engine, checkpoints, Progress(step=3, tokens_seen=11), attempt=1)
+        losses += _steps(engine, 3, NUM_STEPS)
+        weights: dict[str, torch.Tensor] = {}
+        engine.on_full_weights(lambda state, weights=weights: weights.update({k: v.clone() for k, v in state.items()}))
+        found[stage] = {"losses": losses, "weights": weights}
+        engine = _engine(stage)
+        newest = newest_checkpoint(checkpoints, [], 1)
+        assert newest is not None
+        progress = load_checkpoint(engine, newest[0], newest[1])
+        found[stage] |= {"progress": progress, "resumed": _steps(engine, 3, NUM_STEPS)}
+    return found
+
+
+def _reload_elsewhere(root: str) -> dict[tuple[int, int], list[float]]:
+    """What each stage's checkpoint gives at each other stage, at this world size."""
+    from llmcore.train.checkpoint import load_checkpoint
+
+    found = {}
+    for written, read in itertools.product((0, 1, 2, 3), (0, 2, 3)):
+        folder = Folder(f"{root}/stage-{written}/step-00000003-attempt-01")
+        manifest = read_manifest(folder)
+        assert manifest is not None
+        engine = _engine(read)
+        load_checkpoint(engine, folder, manifest)
+        found[written, read] = _steps(engine, 3, NUM_STEPS)
+    return found
+
+
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[int, dict[str, Any]]]:
+    root = tmp_path_factory.mktemp("checkpoints")
+    results = run_ranks(2, _train_save_reload, str(root), out=root / "out")
+    assert all(results[0][stage]["losses"] == results[1][stage]["losses"] for stage in results[0])
+    return root, results[0]
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_losses_equal_a_plain_loop(two_ranks: tuple[Path, dict[int, dict[str, Any]]], stage: int) -> None:
+    assert two_ranks[1][stage]["losses"] == pytest.approx(_plain_losses(), abs=2e-6)
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_resumed_losses_are_the_same_bit_for_bit(
+    two_ranks: tuple[Path, dict[int, dict[str, Any]]], stage: int
+) -> None:
+    found = two_ranks[1][stage]
+    assert found["resumed"] == found["losses"][3:]
+    assert (found["progress"].step, found["progress"].tokens_seen) == (3, 11)
+
+
+def test_exported_weights_are_whole_at_every_stage(two_ranks: tuple[Path, dict[int, dict[str, Any]]]) -> None:
+    reference = two_ranks[1][0]["weights"]
+    for stage in (1, 2, 3):
+        for name, tensor in two_ranks[1][stage]["weights"].items():
+            assert torch.allclose(tensor, reference[name], atol=1e-5), (stage, name)
+
+
+def test_any_stage_reads_any_stage_at_another_world_size(
+    two_ranks: tuple[Path, dict[int, dict[str, Any]]], tmp_path: Path
+) -> None:
+    root, found = two_ranks
+    [elsewhere] = run_ranks(1, _reload_elsewhere, str(root), out=tmp_path)
+    for (written, _read), losses in elsewhere.items():
+        assert losses == pytest.approx(found[written]["losses"][3:], abs=2e-6)
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_a_torn_one_is_absent(tmp_path: Path) -> None:
+    from llmcore.storage import write_file, write_manifest
+    from llmcore.train.checkpoint import newest_checkpoint
+
+    checkpoints = Folder(str(tmp_path))
+    for step in (1, 2, 3):
+        folder = checkpoints / f"step-{step:08d}-attempt-01"
+        entry = write_file(folder, "rank-0000.safetensors", bytes([step]) * 100)
+        if step < 3:
+            write_manifest(folder, "checkpoint", [entry], {"progress": {"step": step}})
+    (tmp_path / "step-00000002-attempt-01/rank-0000.safetensors").write_bytes(b"x" * 100)
+    newest = newest_checkpoint(checkpoints, [], 1)
+    assert newest is not None
+    assert newest[0].name == "step-00000001-attempt-01"
+    assert len(newest[2]) == 1
+    assert "step-00000002-attempt-01/rank-0000.safetensors" in newest[2][0]
+    assert newest_checkpoint(checkpoints, ["step-00000001-attempt-01"], 2) is not None
+    assert newest_checkpoint(checkpoints, [], 2) is None  # nothing of another attempt but what was accepted
+
+
+def _save_with_a_failing_rank(root: str) -> str:
+    from llmcore.train import checkpoint
+    from llmcore.train.progress import Progress
+
+    engine = _engine(2)
+    if distributed.get_rank() == 1:
+        Path(root, "blocked").mkdir(exist_ok=True)
+        checkpoint.write_file = _no_space  # type: ignore[assignment]
+    try:
+        checkpoint.save_checkpoint(engine, Folder(f"{root}/run"), Progress(step=1), attempt=1)
+    except CheckpointError as error:
+        return str(error)
+    return "saved"
+
+
+def _no_space(*_: Any) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def test_a_rank_that_cannot_write_leaves_no_checkpoint(tmp_path: Path) -> None:
+    messages = run_ranks(2, _save_with_a_failing_rank, str(tmp_path), out=tmp_path / "out")
+    assert all("rank 1" in message and "No space left" in message for message in messages)
+    assert read_manifest(Folder(f"{tmp_path}/run/step-00000001-attempt-01")) is None

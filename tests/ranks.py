@@ -1,0 +1,46 @@
+"""Runs a function on several ranks of a gloo process group, without Ray."""
+
+import os
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import distributed, multiprocessing
+
+
+def _free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def _enter(rank: int, world_size: int, port: int, function: Callable[..., Any], args: tuple[Any, ...], out: str) -> None:
+    built = Path(sys.prefix) / "share/llmcore/torch_extensions"
+    os.environ |= {
+        "DS_ACCELERATOR": "cpu",
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "LOCAL_SIZE": str(world_size),
+        "WORLD_SIZE": str(world_size),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "OMP_NUM_THREADS": "1",
+        "TORCH_EXTENSIONS_DIR": str(built),
+    }
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", rank=rank, world_size=world_size)
+    torch.save(function(*args), f"{out}/{rank}.pt")
+    distributed.barrier()
+    distributed.destroy_process_group()
+
+
+def run_ranks(world_size: int, function: Callable[..., Any], *args: Any, out: Path) -> list[Any]:
+    """What `function(*args)` returned on each rank."""
+    out.mkdir(parents=True, exist_ok=True)
+    multiprocessing.spawn(
+        _enter, args=(world_size, _free_port(), function, args, str(out)), nprocs=world_size, join=True
+    )
+    return [torch.load(out / f"{rank}.pt", weights_only=False) for rank in range(world_size)]
