@@ -113,23 +113,32 @@ def _join(address: str, runtime_env: dict[str, Any], chatter: dict[str, Any]) ->
     """Connect to a cluster that runs already, after a look whether it answers at all: Ray itself waits for minutes."""
     import ray
     from ray._private.services import canonicalize_bootstrap_address_or_die
-    from ray.exceptions import AuthenticationError
 
-    fix = "start one with `ray start --head`, name another by `host:port`, or use cluster.address=local"
     try:
-        found = canonicalize_bootstrap_address_or_die(address)
-        host, _, port = found.rpartition(":")
+        host, _, port = canonicalize_bootstrap_address_or_die(address).rpartition(":")
         with socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_WITHIN_S):
             pass
-        ray.init(address=found, runtime_env=runtime_env, **chatter)
-    except AuthenticationError as error:
-        raise ConfigError(
-            f"cluster.address={address!r}: the cluster refuses our token; put its token into RAY_AUTH_TOKEN or "
-            "~/.ray/auth_token, and set RAY_AUTH_MODE=token"
-        ) from error
+        ray.init(address=address, runtime_env=runtime_env, **chatter)
     except (OSError, RuntimeError, ValueError) as error:  # a ConnectionError is an OSError
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"cluster.address={address!r}: no Ray cluster can be reached ({reason}); {fix}") from error
+        raise ConfigError(f"cluster.address={address!r}: {_why_unreachable(error)}") from error
+
+
+def _why_unreachable(error: BaseException) -> str:
+    from ray.exceptions import AuthenticationError
+
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, AuthenticationError) or "AuthenticationError" in str(cause):
+            return (
+                "the cluster asks for its token and got none or another; set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or "
+                "RAY_AUTH_TOKEN_PATH where the token is not in ~/.ray/auth_token"
+            )
+        cause = cause.__cause__
+    reason = " ".join(str(error).split()).partition(". Please")[0]
+    return (
+        f"no Ray cluster can be reached ({reason}); start one with `ray start --head`, name another by `host:port`, "
+        "or use cluster.address=local"
+    )
 
 
 def _not_set_by_job(environment: dict[str, str]) -> dict[str, str]:

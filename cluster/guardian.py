@@ -1,8 +1,9 @@
 """Outlives a driver for a moment, to end what a local Ray leaves behind.
 
 Ray's own processes follow a driver that was killed, but not all: two of the raylet's agents first wait for a server
-that is dead. A guardian is a small process of its own session that holds one end of a pipe; when the driver goes, however
-it goes, the pipe closes, and the guardian kills whatever still belongs to the Ray session that the driver started.
+that is dead. A guardian is a small process of its own session that holds one end of a pipe; when the driver goes,
+however it goes, the pipe closes, and the guardian kills whatever still belongs to the Ray session that the driver
+started.
 """
 
 import os

@@ -93,8 +93,7 @@ def _job_command(name: str, job: Job) -> click.Command:
 @click.option("--verbose", is_flag=True, help="Show tracebacks.")
 def _runs(storage: str, as_json: bool, verbose: bool) -> None:
     """List the runs of a storage: kind, name, status, start, cost."""
-    options = RunOptions(verbose=verbose, inside_ray_job=inside_ray_job())
-    _named("jobs.runs:run")(storage, as_json=as_json, options=options)
+    _named("jobs.runs:run_listing")(storage, as_json)
 
 
 @click.command("benchmark")

@@ -17,7 +17,9 @@ def _free_port() -> int:
         return int(sock.getsockname()[1])
 
 
-def _enter(rank: int, world_size: int, port: int, function: Callable[..., Any], args: tuple[Any, ...], out: str) -> None:
+def _enter(
+    rank: int, world_size: int, port: int, function: Callable[..., Any], args: tuple[Any, ...], out: str
+) -> None:
     built = Path(sys.prefix) / "share/llmcore/torch_extensions"
     os.environ |= {
         "DS_ACCELERATOR": "cpu",

@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from tqdm import tqdm
 
@@ -17,8 +17,9 @@ _LINE_EVERY_S = 10.0
 _QUIET_ENVIRONMENT = {
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "RAY_AIR_NEW_OUTPUT": "0",  # the new one prints headings even when it is told to be silent
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
-    "RAY_DATA_LOG_LEVEL": "WARNING",
+    "RAY_DATA_LOG_LEVEL": "ERROR",
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
     "TOKENIZERS_PARALLELISM": "false",
     "TRANSFORMERS_VERBOSITY": "error",
@@ -64,7 +65,7 @@ class Progress:
         self._clock = clock
         self._started = self._last_line = clock()
         self._note = ""
-        self._bar: tqdm | None = None
+        self._bar: tqdm[Any] | None = None
         if sys.stderr.isatty() if watched is None else watched:
             self._bar = tqdm(total=total, unit=unit, desc=description, unit_scale=True, leave=False, dynamic_ncols=True)
 

@@ -63,8 +63,8 @@ class Document:
 def read_yaml(text: str) -> Document:
     """Read one YAML document; syntax errors, duplicate keys and foreign tags stand in `mistakes`, with their line."""
     document = Document()
-    loader = _Loader(text)
     try:
+        loader = _Loader(text)
         node = loader.get_single_node()
         if node is not None:
             document.data = _Reader(loader, document).value(node, ())
@@ -72,12 +72,10 @@ def read_yaml(text: str) -> Document:
         mark = error.problem_mark or error.context_mark
         reason = ", ".join(part for part in (error.context, error.problem) if part)
         document.mistakes.append((mark.line + 1 if mark else 1, f"not valid YAML: {reason}"))
-    except RecursionError:
-        document.mistakes.append((1, "not valid YAML: a merge key may not contain itself"))
     except yaml.YAMLError as error:
         document.mistakes.append((1, f"not valid YAML: {' '.join(str(error).split())}"))
-    finally:
-        loader.dispose()
+    except RecursionError:
+        document.mistakes.append((1, "not valid YAML: nested too deeply"))
     return document
 
 

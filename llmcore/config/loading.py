@@ -97,19 +97,16 @@ class _Source:
             for _, message in value.mistakes:
                 self._add_on_command_line(number, override, message)
         elif not self.unreadable:
-            place = self._put(name.split("."), value.data)
-            if isinstance(place, str):
-                self._add_on_command_line(number, override, place)
-            else:
-                kept = {other: given for other, given in self._given.items() if other[: len(place)] != place}
-                self._given = {**kept, place: (number, override)}
+            reason = self._put(name.split("."), value.data, (number, override))
+            if reason:
+                self._add_on_command_line(number, override, reason)
 
     def add(self, place: Path, message: str) -> None:
         """Note what is wrong at a place, naming the override or the line that it comes from."""
         for depth in range(len(place), 0, -1):
             if place[:depth] in self._given:
                 number, override = self._given[place[:depth]]
-                inner = "" if depth == len(place) else f"{dotted(place)}: "
+                inner = "" if override.startswith(f"{dotted(place)}=") else f"{dotted(place)}: "
                 return self._add_on_command_line(number, override, f"{inner}{message}")
         line = next((self._lines[place[:d]] for d in range(len(place), -1, -1) if place[:d] in self._lines), 1)
         return self._add_in_file(line, f"{dotted(place)}: {message}" if place else message)
@@ -120,8 +117,8 @@ class _Source:
     def _add_on_command_line(self, number: int, override: str, message: str) -> None:
         self.mistakes.append(((1, number), f"command line: {override}: {message}"))
 
-    def _put(self, parts: list[str], value: Any) -> Path | str:
-        """Set the value; where it went, or why it cannot go there."""
+    def _put(self, parts: list[str], value: Any, given: tuple[int, str]) -> str | None:
+        """Set the value and note who gave it; the reason why it cannot stand there, if so."""
         container: Any = self.data
         place: Path = ()
         while True:
@@ -131,9 +128,12 @@ class _Source:
             place = (*place, key)
             if not parts:
                 container[key] = value
-                return place
+                kept = {other: giver for other, giver in self._given.items() if other[: len(place)] != place}
+                self._given = {**kept, place: given}
+                return None
             if isinstance(container, dict) and container.get(key) is None:
                 container[key] = {}  # absent, or a section's key with nothing under it
+                self._given[place] = given
             container = container[key]
             if not isinstance(container, dict | list):
                 return f"{dotted(place)} is {json.dumps(container)}; expected a section there"

@@ -1,7 +1,7 @@
 """Which split a document belongs to: a pure function of its key, the sizes of all keys, and a seed.
 
-Documents of one key (a module, a site, an author) stay together, so nothing of a held-out key is trained on. Keys are of
-very different sizes; the greedy below fills each held-out split, stratum by stratum, with many small and medium keys
+Documents of one key (a module, a site, an author) stay together, so nothing of a held-out key is trained on. Keys are
+of very different sizes; the greedy below fills each held-out split, stratum by stratum, with many small and medium keys
 rather than one giant, since intervals over a test set resample its keys.
 """
 
@@ -15,7 +15,7 @@ SPLITS = ("train", "validation", "test")
 HELD_OUT = ("test", "validation")
 """In the order in which they take keys; and the most held-out first."""
 
-POOL = 2.0
+POOL = 1.5
 """The keys a stratum's held-out splits are drawn from: its smallest, so many times as many documents as they want."""
 
 

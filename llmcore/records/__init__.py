@@ -6,6 +6,7 @@ from llmcore.records.identity import finished_result
 from llmcore.records.layout import attempt_folder, attempt_numbers, folder_of
 from llmcore.records.listing import RunStatus, list_runs
 from llmcore.records.metrics import MetricsWriter, read_metrics, read_metrics_counted
+from llmcore.records.results import newest_result, run_folder
 
 __all__ = [
     "TIMING",
@@ -19,6 +20,8 @@ __all__ = [
     "finished_result",
     "folder_of",
     "list_runs",
+    "newest_result",
     "read_metrics",
     "read_metrics_counted",
+    "run_folder",
 ]

@@ -91,6 +91,8 @@ def _read(run: Folder, timing: Timing) -> _History | None:
     if record is None:
         return None
     attempts = [attempt_folder(run, number) for number in attempt_numbers(run)]
+    # Before the ends are read: a run that ends meanwhile is found ended, never dead.
+    alive = _is_alive(attempts[-1], timing) if attempts else False
     return _History(
         kind=record["kind"],
         name=run.name,
@@ -99,7 +101,7 @@ def _read(run: Folder, timing: Timing) -> _History | None:
         beats=[last_beat(attempt) for attempt in attempts],
         ends=[attempt.find_json(END) for attempt in attempts],
         prices=[(attempt.find_json(COST) or {}).get("money") for attempt in attempts],
-        alive=_is_alive(attempts[-1], timing) if attempts else False,
+        alive=alive,
     )
 
 

@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from html import escape
 from io import StringIO
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from llmcore.evaluation.bootstrap import Interval
-from llmcore.report.model import JudgedModel, PipelineReport, PretrainReport, StageReport, TrialReport
+from llmcore.report.model import JudgedModel, PretrainReport, StageReport, TrialReport
 from llmcore.report.words import plain
 
 if TYPE_CHECKING:
@@ -30,12 +32,14 @@ _COLOURS = {
     "validation": "#070705",
     "restart": "#070706",
     "idle": "#070707",
+    "lost": "#070709",
     "other": "#070708",
 }
 _STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "llmcore",
     "font.family": "sans-serif",
+    "text.parse_math": False,
     "font.size": 10.0,
     "axes.edgecolor": _COLOURS["line"],
     "axes.labelcolor": _COLOURS["muted"],
@@ -64,9 +68,7 @@ def loss_figure(pretrain: PretrainReport) -> str:
     """Loss on train and validation by step, beside the cross-entropy of the train unigrams."""
 
     def draw(figure: "Figure", axes: "Axes") -> None:
-        axes.plot(
-            pretrain.train.steps, pretrain.train.values, color=_COLOURS["second"], linewidth=1.2, label="train"
-        )
+        axes.plot(pretrain.train.steps, pretrain.train.values, color=_COLOURS["second"], linewidth=1.2, label="train")
         axes.plot(
             pretrain.validation.steps,
             pretrain.validation.values,
@@ -82,14 +84,15 @@ def loss_figure(pretrain: PretrainReport) -> str:
                 f"unigrams {pretrain.unigram_loss:.3f}",
                 (1, pretrain.unigram_loss),
                 xycoords=("axes fraction", "data"),
-                xytext=(0, 3),
+                xytext=(0, -4),
                 textcoords="offset points",
                 ha="right",
+                va="top",
                 color=_COLOURS["muted"],
             )
         axes.set_xlabel("step")
         axes.set_ylabel("loss, nats a token")
-        axes.legend(loc="upper right", bbox_to_anchor=(1, 0.9), labelcolor=_COLOURS["ink"])
+        axes.legend(loc="upper right", labelcolor=_COLOURS["ink"])
 
     return _svg("loss", "Pre-training loss by step", 3.1, draw)
 
@@ -104,9 +107,7 @@ def trials_figure(trials: Sequence[TrialReport], metric: str) -> str:
             if not trial.curve.steps:
                 continue
             colour = _COLOURS["accent" if trial.chosen else "second"]
-            axes.plot(
-                trial.curve.steps, trial.curve.values, color=colour, linewidth=2.2 if trial.chosen else 1.2
-            )
+            axes.plot(trial.curve.steps, trial.curve.values, color=colour, linewidth=2.2 if trial.chosen else 1.2)
             mark = {"finished": "o", "stopped": "s"}.get(trial.status, "X")
             axes.plot(
                 trial.curve.steps[-1:],
@@ -161,7 +162,7 @@ def difference_figure(differences: Mapping[str, Mapping[str, Interval]], metric:
         axes.axvline(0, color=_COLOURS["ink"], linewidth=1)
         for place, of in enumerate(rows.values()):
             _whisker(axes, place, of, _COLOURS["accent" if of.excludes_zero else "second"])
-        _rows(axes, [plain(name).replace("chosen - ", "chosen − ") for name in rows])
+        _rows(axes, [plain(name) for name in rows])
         axes.set_xlabel(f"difference in {plain(metric)} on test, 95 % interval")
 
     return _svg("differences", f"Difference in {plain(metric)} to each baseline", 0.75 + 0.36 * len(rows), draw)
@@ -170,7 +171,9 @@ def difference_figure(differences: Mapping[str, Mapping[str, Interval]], metric:
 def cost_figure(stages: Sequence[StageReport]) -> str:
     """Wall seconds of each stage, stacked by category."""
     rows = [stage for stage in stages if stage.seconds]
-    categories = list(dict.fromkeys(category for stage in rows for category in stage.seconds))
+    categories = list(
+        dict.fromkeys(category for stage in rows for category in stage.seconds if stage.seconds[category])
+    )
 
     def draw(figure: "Figure", axes: "Axes") -> None:
         left = [0.0] * len(rows)
@@ -189,9 +192,7 @@ def cost_figure(stages: Sequence[StageReport]) -> str:
             )
             left = [a + b for a, b in zip(left, seconds, strict=True)]
         for place, total in enumerate(left):
-            axes.annotate(
-                f"{total:,.1f} s", (total, place), xytext=(4, 0), textcoords="offset points", va="center"
-            )
+            axes.annotate(f"{total:,.1f} s", (total, place), xytext=(4, 0), textcoords="offset points", va="center")
         _rows(axes, [stage.stage for stage in rows])
         axes.margins(x=0.16)
         axes.set_xlim(left=0)
@@ -232,7 +233,7 @@ def _apart(axes: "Axes", values: Sequence[float]) -> list[float]:
     gap = (high - low) * 0.07
     places = list(values)
     order = sorted(range(len(values)), key=lambda index: values[index])
-    for below, above in zip(order, order[1:], strict=False):
+    for below, above in pairwise(order):
         places[above] = max(places[above], places[below] + gap)
     return places
 
@@ -263,4 +264,4 @@ def _svg(name: str, title: str, height: float, draw: Any) -> str:
     svg = re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{name}-", svg).replace("xlink:href", "href")
     for colour, stand_in in _COLOURS.items():
         svg = svg.replace(stand_in, f"var(--{colour})")
-    return svg.replace("<svg", f'<svg role="img" aria-label="{title}"', 1)
+    return svg.replace("<svg", f'<svg role="img" aria-label="{escape(title)}"', 1)

@@ -1,13 +1,13 @@
 """From the records of a pipeline's runs to a `PipelineReport`: what is absent stays empty, what is torn is named."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any, Literal, TypeVar
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
-from llmcore.evaluation.bootstrap import Interval
-from llmcore.records import RunStatus, list_runs, read_metrics
-from llmcore.records.layout import attempt_folder, attempt_numbers
+from llmcore.records import RunStatus, attempt_folder, attempt_numbers, list_runs, read_metrics_counted
 from llmcore.report.model import (
     BASELINE_NAMES,
     STAGES,
@@ -19,6 +19,17 @@ from llmcore.report.model import (
     Sample,
     StageReport,
     TrialReport,
+)
+from llmcore.report.recorded import (
+    CostRecord,
+    EndRecord,
+    EvaluationRecord,
+    JudgedRecord,
+    PretrainRecord,
+    Record,
+    RunRecord,
+    SearchRecord,
+    TrialRecord,
 )
 from llmcore.report.words import plain
 from llmcore.storage import Folder
@@ -36,88 +47,7 @@ _FACTS = (
     "data_wait_fraction",
 )
 
-Scalar = str | int | float | bool | None
-Figures = dict[str, Interval]
-
-
-class _Record(BaseModel):
-    """The part of a record that a report needs; records may hold more."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-
-class _Run(_Record):
-    fingerprint: str = ""
-    versions: dict[str, Any] = {}
-
-
-class _End(_Record):
-    error: Any = None
-    result: dict[str, Any] | None = None
-
-
-class _Cost(_Record):
-    devices: int | None = None
-    device: str | None = None
-    seconds: dict[str, float] = {}
-    device_seconds: dict[str, float] = {}
-    start_up_parts: dict[str, float] = {}
-    flops: float | None = None
-    tokens: int | None = None
-    mfu: float | None = None
-    money: float | None = None
-
-
-class _Sample(_Record):
-    prompt: str
-    text: str
-
-
-class _Pretrain(_Record):
-    train_loss: float | None = None
-    validation_loss: float | None = None
-    unigram_loss: float | None = None
-    samples: list[_Sample] = []
-
-
-class _Search(_Record):
-    closed: bool = False
-    metric: str | None = None
-
-
-class _Trial(_Record):
-    id: str
-    status: str
-    config: dict[str, Any] = {}
-    reports: list[dict[str, Any]] = []
-    seed: int | None = None
-    num_steps: int | None = None
-    seconds: float | None = None
-    error: Any = None
-
-
-class _Judged(_Record):
-    id: str
-    validation: Figures | None = None
-    test: Figures | None = None
-
-
-class _Baseline(_Record):
-    validation: Figures | None = None
-    test: Figures | None = None
-
-
-class _Evaluation(_Record):
-    suite: dict[str, Any] = {}
-    chosen: str | None = None
-    models: list[_Judged] = []
-    baselines: dict[str, _Baseline | Figures] = {}
-    differences: dict[str, Figures] = {}
-    register_looks: int | None = None
-    note: str | list[str] = Field(default_factory=list)
-
-
-RecordT = TypeVar("RecordT", bound=_Record)
+RecordT = TypeVar("RecordT", bound=Record)
 
 
 def gather(storage: Folder, pipeline: str) -> PipelineReport:
@@ -138,25 +68,28 @@ class _Reader:
 
     def report(self) -> PipelineReport:
         statuses = {status.name: status for status in list_runs(self.storage)}
-        stages = tuple(self._stage(stage, statuses.get(f"{self.pipeline}.{stage}")) for stage in STAGES)
-        search = self._read(_Search, self._run("tune"), "search.json")
-        metric = (search and search.metric) or "macro_f1"
-        evaluation = self._read(_Evaluation, self._run("evaluate") / "evaluation", "metrics.json")
-        evaluation = evaluation or _Evaluation()
-        note = evaluation.note
+        evaluation = (
+            self._read(EvaluationRecord, self._run("evaluate") / "evaluation", "metrics.json") or EvaluationRecord()
+        )
+        stages = [self._stage(stage, statuses.get(f"{self.pipeline}.{stage}")) for stage in STAGES]
+        search = self._read(SearchRecord, self._run("tune"), "search.json") or SearchRecord()
+        metric = evaluation.suite.get("choose_by") or search.metric or "macro_f1"
+        pretrain = self._pretrain()
+        trials = tuple(self._trials(search.metric or metric, evaluation))
         return PipelineReport(
             pipeline=self.pipeline,
-            stages=tuple(stages),
-            pretrain=self._pretrain(),
-            trials=tuple(self._trials(metric, evaluation)),
-            search_closed=search is not None and search.closed,
+            stages=tuple(_with_losses(stages, trials, evaluation)),
+            pretrain=pretrain,
+            trials=trials,
+            search_closed=search.closed,
             metric=metric,
+            search_metric=search.metric or metric,
             chosen=evaluation.chosen,
             judged=tuple(_judged(evaluation, metric)),
             differences=evaluation.differences,
-            suite=dict(_flat(evaluation.suite, (str, int, float))),
+            suite=dict(_flat({"set": evaluation.set, "suite": evaluation.suite}, (str, int, float))),
             num_test_looks=evaluation.register_looks,
-            notes=tuple([note] if isinstance(note, str) else note),
+            notes=(evaluation.note,) if evaluation.note else (),
             problems=tuple(self.problems),
         )
 
@@ -177,32 +110,32 @@ class _Reader:
         run = self._run(stage)
         if status is None:
             return StageReport(stage, run.name)
-        about = self._read(_Run, run, "run.json") or _Run()
+        about = self._read(RunRecord, run, "run.json") or RunRecord()
         numbers = attempt_numbers(run)
-        costs: dict[int, _Cost] = {}
-        end = _End()
+        costs: dict[int, CostRecord] = {}
+        end = EndRecord()
         for number in numbers:
             folder = attempt_folder(run, number)
-            if cost := self._read(_Cost, folder, "cost.json"):
+            if cost := self._read(CostRecord, folder, "cost.json"):
                 costs[number] = cost
-            end = self._read(_End, folder, "end.json") or _End()
+            end = self._read(EndRecord, folder, "end.json") or EndRecord()
         self.results[stage] = result = end.result or {}
-        dropped = dict(_flat(result.get("dropped"), (int,)))
-        if stage == "tune" and (failed := self._num_failed_trials()):
-            dropped["failed trials"] = failed
-        last = costs[max(costs)] if costs else _Cost()
+        seconds = _summed(cost.seconds for cost in costs.values())
+        if len(costs) < len(numbers) and (lost := status.seconds - sum(seconds.values())) > 0:
+            seconds["lost"] = lost
+        last = costs[max(costs)] if costs else CostRecord()
         return StageReport(
             stage=stage,
             run=run.name,
             status=status.status,
-            started=str(status.started or ""),
+            started=_time(status.started),
             num_attempts=len(numbers),
             fingerprint=about.fingerprint,
             versions={name: str(version) for name, version in about.versions.items() if version is not None},
             error=_error(end.error),
             device=last.device or "",
             num_devices=last.devices,
-            seconds=_summed(cost.seconds for cost in costs.values()),
+            seconds=seconds,
             device_seconds=_summed(cost.device_seconds for cost in costs.values()),
             fits=tuple(
                 Fit(stage if len(costs) == 1 else f"{stage}, attempt {number}", cost.start_up_parts)
@@ -214,17 +147,19 @@ class _Reader:
             mfu=last.mfu,
             money=_sum_known(cost.money for cost in costs.values()),
             counts=dict(_flat(result.get("counts"), (int,))),
-            dropped=dropped,
+            dropped=dict(_flat(result.get("dropped"), (int,))),
         )
 
     def _pretrain(self) -> PretrainReport | None:
-        rows = read_metrics(self._run("pretrain"))
+        rows, num_torn = read_metrics_counted(self._run("pretrain"))
+        if num_torn:
+            self.problems.append(f"{self._run('pretrain').url}: {num_torn} rows of metrics cannot be read")
         result = self.results.get("pretrain", {})
         try:
-            record = _Pretrain.model_validate(result)
+            record = PretrainRecord.model_validate(result)
         except ValidationError as error:
             self.problems.append(f"{self._run('pretrain').url}: result: {error.errors()[0]['msg']}")
-            record = _Pretrain()
+            record = PretrainRecord()
         if not rows and not result:
             return None
         return PretrainReport(
@@ -237,18 +172,16 @@ class _Reader:
             unigram_loss=record.unigram_loss,
         )
 
-    def _trial_records(self) -> Iterator[_Trial]:
+    def _trials(self, metric: str, evaluation: EvaluationRecord) -> Iterator[TrialReport]:
+        # Where several searches were judged together, the search's name stands before the trial's.
+        prefix = f"{self._run('tune').name}/"
+        judged = {model.id.removeprefix(prefix): model.validation or {} for model in evaluation.models}
+        chosen = (evaluation.chosen or "").removeprefix(prefix)
         trials = self._run("tune") / "trials"
         for name in trials.names():
-            if record := self._read(_Trial, trials / name, "trial.json"):
-                yield record
-
-    def _num_failed_trials(self) -> int:
-        return sum(record.status == "failed" for record in self._trial_records())
-
-    def _trials(self, metric: str, evaluation: _Evaluation) -> Iterator[TrialReport]:
-        judged = {model.id: model.validation or {} for model in evaluation.models}
-        for record in self._trial_records():
+            record = self._read(TrialRecord, trials / name, "trial.json")
+            if record is None:
+                continue
             by_step = sorted(record.reports, key=lambda report: report.get("step", 0))
             curve = _curve(by_step, metric)
             yield TrialReport(
@@ -260,36 +193,51 @@ class _Reader:
                 num_steps=record.num_steps,
                 seconds=record.seconds,
                 error=_error(record.error),
-                chosen=record.id == evaluation.chosen,
+                chosen=record.id == chosen,
                 validation=judged.get(record.id, {}),
             )
 
 
-def _judged(evaluation: _Evaluation, metric: str) -> Iterator[JudgedModel]:
+def _judged(evaluation: EvaluationRecord, metric: str) -> Iterator[JudgedModel]:
     """The chosen model, the baselines, then the other trials, the best on validation first."""
 
-    def line(record: _Judged, kind: Literal["chosen", "trial"]) -> JudgedModel:
-        return JudgedModel(
-            f"trial {record.id}" + (", chosen" if kind == "chosen" else ""),
-            kind,
-            record.validation or {},
-            record.test or {},
-        )
+    def worth(record: JudgedRecord) -> float:
+        return record.validation[metric].value if record.validation and metric in record.validation else -1.0
 
-    def worth(record: _Judged) -> float:
-        return -record.validation[metric].value if record.validation and metric in record.validation else 0.0
-
-    for record in evaluation.models:
-        if record.id == evaluation.chosen:
-            yield line(record, "chosen")
+    chosen = [record for record in evaluation.models if record.id == evaluation.chosen]
+    others = [record for record in evaluation.models if record.id != evaluation.chosen]
+    yield from (
+        JudgedModel(f"{record.id}, chosen", "chosen", record.status, None, record.validation or {}, record.test or {})
+        for record in chosen
+    )
     for name, baseline in evaluation.baselines.items():
-        figures = baseline if isinstance(baseline, _Baseline) else _Baseline(test=baseline)
+        about = ", ".join(f"{plain(key)} {value}" for key, value in (baseline.model_extra or {}).items())
         yield JudgedModel(
-            BASELINE_NAMES.get(name, plain(name)), "baseline", figures.validation or {}, figures.test or {}
+            BASELINE_NAMES.get(name, plain(name)),
+            "baseline",
+            about,
+            None,
+            baseline.validation or {},
+            baseline.test or {},
         )
-    for record in sorted(evaluation.models, key=worth):
-        if record.id != evaluation.chosen:
-            yield line(record, "trial")
+    for record in sorted(others, key=worth, reverse=True):
+        apart = record.distinguishable_from_leader
+        yield JudgedModel(record.id, "trial", record.status, apart, record.validation or {}, record.test or {})
+
+
+def _with_losses(
+    stages: Iterable[StageReport], trials: Iterable[TrialReport], evaluation: EvaluationRecord
+) -> Iterator[StageReport]:
+    """The stages, with what was left out that no stage's own result counts: failed trials, ends of judged texts."""
+    num_failed = sum(trial.status == "failed" for trial in trials)
+    num_cut = max((model.num_truncated or 0 for model in evaluation.models), default=0)
+    for stage in stages:
+        dropped = dict(stage.dropped)
+        if stage.stage == "tune" and num_failed:
+            dropped.setdefault("failed trials", num_failed)
+        if stage.stage == "evaluate" and num_cut:
+            dropped.setdefault("ends of long validation texts", num_cut)
+        yield replace(stage, dropped=dropped)
 
 
 def _curve(rows: list[dict[str, Any]], metric: str) -> Curve:
@@ -320,6 +268,10 @@ def _summed(parts: Iterator[dict[str, float]]) -> dict[str, float]:
 def _sum_known(values: Iterator[Any]) -> Any:
     known = [value for value in values if value is not None]
     return sum(known) if known else None
+
+
+def _time(unix_s: float | None) -> str:
+    return "" if unix_s is None else f"{datetime.fromtimestamp(unix_s, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _error(error: Any) -> str:

@@ -9,6 +9,7 @@ from llmcore.evaluation.bootstrap import Interval
 __all__ = [
     "BASELINE_NAMES",
     "STAGES",
+    "Scalar",
     "Curve",
     "Dropped",
     "Fit",
@@ -20,7 +21,8 @@ __all__ = [
     "TrialReport",
 ]
 
-STAGES = ("prepare", "pretrain", "tune", "evaluate", "report")
+Scalar = str | int | float | bool | None
+STAGES = ("prepare", "pretrain", "tune", "evaluate")
 BASELINE_NAMES = {"majority": "majority class", "random_weights": "random weights, fine-tuned"}
 
 
@@ -46,7 +48,8 @@ class StageReport:
 
     Attributes:
         status: As `jobs runs` says it, or `not run`.
-        seconds: Wall seconds by category of the ledger.
+        started: Start of the first attempt, UTC.
+        seconds: Wall seconds by category of the ledger; `lost` is of attempts that were killed and left no ledger.
         device_seconds: The same, times the devices held.
         fits: Start-up by part, one for each attempt that has parts.
         flops: Floating-point operations of the models; None where the stage counts none.
@@ -94,7 +97,7 @@ class PretrainReport:
 
     train: Curve
     validation: Curve
-    facts: Mapping[str, str | int | float]
+    facts: Mapping[str, Scalar]
     samples: tuple[Sample, ...] = ()
     train_loss: float | None = None
     validation_loss: float | None = None
@@ -112,7 +115,7 @@ class TrialReport:
 
     id: str
     status: str
-    config: Mapping[str, str | int | float | bool | None]
+    config: Mapping[str, Scalar]
     curve: Curve
     seed: int | None = None
     num_steps: int | None = None
@@ -124,10 +127,17 @@ class TrialReport:
 
 @dataclass(frozen=True)
 class JudgedModel:
-    """One line of the leaderboard; `test` is empty for a model whose test split was never opened."""
+    """One line of the leaderboard; `test` is empty for a model whose test split was never opened.
+
+    Attributes:
+        about: What there is to say of it besides, in words.
+        distinguishable: Whether its interval of the difference to the best trial on validation excludes zero.
+    """
 
     name: str
     kind: Literal["chosen", "trial", "baseline"]
+    about: str = ""
+    distinguishable: bool | None = None
     validation: Mapping[str, Interval] = field(default_factory=dict)
     test: Mapping[str, Interval] = field(default_factory=dict)
 
@@ -146,7 +156,8 @@ class PipelineReport:
     """Everything the page shows.
 
     Attributes:
-        metric: The metric that chose, and that the figures show.
+        metric: The metric that chose, and that the leaderboard shows first.
+        search_metric: The metric of the trials' curves.
         differences: `chosen - majority` and the like, on the test split, by metric.
         notes: What a reader must know to judge the figures.
         problems: Records that are there but cannot be read, each with its place.
@@ -158,10 +169,11 @@ class PipelineReport:
     trials: tuple[TrialReport, ...] = ()
     search_closed: bool = False
     metric: str = "macro_f1"
+    search_metric: str = "macro_f1"
     chosen: str | None = None
     judged: tuple[JudgedModel, ...] = ()
     differences: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)
-    suite: Mapping[str, str | int | float] = field(default_factory=dict)
+    suite: Mapping[str, Scalar] = field(default_factory=dict)
     num_test_looks: int | None = None
     notes: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
@@ -176,9 +188,7 @@ class PipelineReport:
     def dropped(self) -> tuple[Dropped, ...]:
         """Every count of something left out, in the order of the stages."""
         return tuple(
-            Dropped(stage.stage, reason, count)
-            for stage in self.stages
-            for reason, count in stage.dropped.items()
+            Dropped(stage.stage, reason, count) for stage in self.stages for reason, count in stage.dropped.items()
         )
 
     def stage(self, name: str) -> StageReport:

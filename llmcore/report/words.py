@@ -7,6 +7,8 @@ from llmcore.evaluation.bootstrap import Interval
 from llmcore.report.model import PipelineReport
 
 __all__ = [
+    "DASH",
+    "MINUS",
     "bought_by_pretraining",
     "count",
     "duration",
@@ -18,23 +20,25 @@ __all__ = [
     "signed",
 ]
 
-_METRICS = {"macro_f1": "macro-F1"}
+DASH = "\N{EN DASH}"
+MINUS = "\N{MINUS SIGN}"
+_METRICS = {"macro_f1": "macro\N{NO-BREAK SPACE}F1"}
 _SCALES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
 def plain(name: str) -> str:
-    """A key of the records as words: `data_wait` is "data wait", `macro_f1` is "macro-F1"."""
-    return _METRICS.get(name, name.replace("_", " "))
+    """A key of the records as words: `data_wait` is "data wait", `macro_f1` is "macro F1"."""
+    return _METRICS.get(name, name.replace("_", " ").replace(" - ", f" {MINUS} "))
 
 
 def figure(value: float | None, digits: int = 3) -> str:
     """A number to so many decimals; a dash where there is none."""
-    return "–" if value is None else f"{value:.{digits}f}".replace("-", "−")
+    return DASH if value is None else f"{value:.{digits}f}".replace("-", MINUS)
 
 
 def signed(value: float, digits: int = 3) -> str:
     """A difference, its sign always shown."""
-    return f"{value:+.{digits}f}".replace("-", "−")
+    return f"{value:+.{digits}f}".replace("-", MINUS)
 
 
 def interval(of: Interval, *, difference: bool = False) -> str:
@@ -45,13 +49,13 @@ def interval(of: Interval, *, difference: bool = False) -> str:
 
 def count(value: float | None) -> str:
     """A whole number with separated thousands; a dash where there is none."""
-    return "–" if value is None else f"{value:,.0f}"
+    return DASH if value is None else f"{value:,.0f}"
 
 
 def duration(seconds: float | None) -> str:
     """Seconds as they are under two minutes, then minutes or hours; a dash where there is none."""
     if seconds is None:
-        return "–"
+        return DASH
     if seconds < 119.95:
         return f"{seconds:.1f} s"
     if seconds < 7199.5:
@@ -64,7 +68,7 @@ def duration(seconds: float | None) -> str:
 def flops(value: float | None) -> str:
     """Floating-point operations to three digits, with their prefix: 4.12e13 is "41.2 TFLOP"."""
     if value is None:
-        return "–"
+        return DASH
     scale, prefix = next(((s, p) for s, p in _SCALES if abs(value) >= s), (1.0, ""))
     scaled = value / scale
     digits = max(0, 2 - math.floor(math.log10(abs(scaled)))) if scaled else 0
@@ -106,15 +110,13 @@ def bought_by_pretraining(report: PipelineReport) -> str:
     )
 
 
-def _difference(
-    differences: Mapping[str, Mapping[str, Interval]], baseline: str, metric: str
-) -> Interval | None:
+def _difference(differences: Mapping[str, Mapping[str, Interval]], baseline: str, metric: str) -> Interval | None:
     return differences.get(f"chosen - {baseline}", {}).get(metric)
 
 
 def _unfinished(report: PipelineReport) -> str:
     for stage in report.stages:
-        if stage.stage != "report" and stage.status != "succeeded":
+        if stage.status != "succeeded":
             state = "has not run" if stage.status == "not run" else f"stands at “{stage.status}”"
             return f"There is no result yet: {stage.stage} {state}."
     return "There is no result: the evaluation chose no model."

@@ -17,7 +17,7 @@ __all__ = ["NO_TARGET", "Example", "Features", "Task", "TaskBatch"]
 
 
 NO_TARGET = -1
-"""Target of an example that teaches nothing: without a label, or there to make a rank's share as long as the others'."""
+"""Target of an example that teaches nothing: without a label, or there to fill up a rank's share."""
 
 
 class Example(NamedTuple):

@@ -1,7 +1,7 @@
 """Checkpoints in fragments: complete or absent, and readable at any ZeRO stage and world size."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import safetensors.torch
@@ -10,7 +10,7 @@ from safetensors import safe_open
 from torch import Tensor, distributed
 
 from llmcore.errors import CheckpointError, StorageError
-from llmcore.storage import FileEntry, Folder, Manifest, read_manifest, verify_files, write_file, write_manifest
+from llmcore.storage import FileEntry, Folder, Manifest, write_file, write_manifest
 from llmcore.train.engine import Engine
 from llmcore.train.fragments import (
     STATE_KEYS,
@@ -23,7 +23,7 @@ from llmcore.train.fragments import (
 )
 from llmcore.train.progress import Progress, checkpoint_name
 
-__all__ = ["complete_checkpoints", "load_checkpoint", "newest_checkpoint", "prune_checkpoints", "save_checkpoint"]
+__all__ = ["load_checkpoint", "save_checkpoint"]
 
 _KIND = "checkpoint"
 _INDEX = "fragments"
@@ -70,44 +70,6 @@ def _serialized(fragments: Iterable[Fragment]) -> bytes:
     return safetensors.torch.save(tensors, metadata={_INDEX: json.dumps(index)})
 
 
-def newest_checkpoint(
-    checkpoints: Folder, accepted: Sequence[str], attempt: int
-) -> tuple[Folder, Manifest, list[str]] | None:
-    """The newest good checkpoint among the accepted ones of older attempts and this attempt's own.
-
-    Every byte is verified. Returns its folder, its manifest, and what was passed over for being damaged (incomplete ones
-    are absent, and not mentioned); None when there is none.
-    """
-    own = [name for name in checkpoints.names() if name.endswith(f"-attempt-{attempt:02d}")]
-    damaged: list[str] = []
-    for name in sorted({*accepted, *own}, reverse=True):
-        manifest = read_manifest(checkpoints / name)
-        if manifest is None:
-            continue
-        try:
-            verify_files(checkpoints / name, manifest)
-        except CheckpointError as error:
-            damaged.append(str(error))
-            continue
-        return checkpoints / name, manifest, damaged
-    return None
-
-
-def complete_checkpoints(checkpoints: Folder) -> list[str]:
-    """Names of all checkpoints that have a good manifest, oldest first."""
-    return [name for name in checkpoints.names() if read_manifest(checkpoints / name) is not None]
-
-
-def prune_checkpoints(checkpoints: Folder, keep: int) -> None:
-    """Deletes all but the newest complete ones. Incomplete ones newer than those may still be being written: kept."""
-    complete = complete_checkpoints(checkpoints)
-    kept = complete[-keep:]
-    for name in checkpoints.names():
-        if kept and name < kept[0]:
-            checkpoints.delete(f"{name}/manifest.json")  # absent from the first moment on
-            checkpoints.delete(name)
-
-
 def load_checkpoint(engine: Engine, folder: Folder, manifest: Manifest) -> Progress:
     """Puts the engine where the checkpoint's run stood, bit for bit at the same world size and stage."""
     reader = _Reader(folder, manifest)
@@ -115,7 +77,9 @@ def load_checkpoint(engine: Engine, folder: Folder, manifest: Manifest) -> Progr
     wanted = list(fragments_to_read(engine))
     missing = {name for name, p in engine.model.named_parameters() if p.requires_grad} ^ set(reader.names)
     if missing:
-        raise CheckpointError(f"{folder.url} is of another model: parameters {sorted(missing)[:5]} are on one side only")
+        raise CheckpointError(
+            f"{folder.url} is of another model: parameters {sorted(missing)[:5]} are on one side only"
+        )
     for fragment in wanted:
         for key, view in fragment.state.items():
             view.copy_(reader.read(fragment, key))
@@ -133,7 +97,7 @@ class _Reader:
     def __init__(self, folder: Folder, manifest: Manifest) -> None:
         self._folder = folder
         local = folder.as_local()
-        self._files = {name: safe_open(str(local / name), "pt") for name in manifest.files}
+        self._files: dict[str, Any] = {name: safe_open(str(local / name), "pt") for name in manifest.files}
         self._pieces: dict[str, list[tuple[int, int, str, tuple[int, ...]]]] = {}
         for file, handle in self._files.items():
             for entry in json.loads(handle.metadata()[_INDEX]):

@@ -7,12 +7,11 @@ from typing import Any
 
 from torch import Tensor
 
-from llmcore.storage import Folder, publish, read_manifest
+from llmcore.storage import Folder, publish
 from llmcore.train.engine import Engine
+from llmcore.train.kept import MODEL
 
-__all__ = ["export_model", "prune_exports", "publish_model"]
-
-MODEL = "model"
+__all__ = ["export_model"]
 
 
 def export_model(engine: Engine, folder: Folder, tokenizer: Path, card: str, about: Mapping[str, Any]) -> None:
@@ -30,25 +29,3 @@ def export_model(engine: Engine, folder: Folder, tokenizer: Path, card: str, abo
             (staged / "README.md").write_text(card, encoding="utf-8")
 
     engine.on_full_weights(write)
-
-
-def publish_model(source: Folder, target: Folder) -> str:
-    """Copies a published model folder to its lasting place; returns the hash of its manifest."""
-    manifest = read_manifest(source)
-    assert manifest is not None, source.url
-    there = read_manifest(target)
-    if there is None or there.files != manifest.files:
-        with publish(target, MODEL, manifest.about) as publication, publication.staging() as staged:
-            for name in manifest.files:
-                (staged / name).write_bytes(source.read_bytes(name))
-        there = read_manifest(target)
-    assert there is not None, target.url
-    return there.sha256
-
-
-def prune_exports(exports: Folder, keep: set[str]) -> None:
-    """Deletes all exports but those named."""
-    for name in exports.names():
-        if name not in keep:
-            exports.delete(f"{name}/manifest.json")
-            exports.delete(name)

@@ -75,7 +75,7 @@ def own_fragments(engine: Engine) -> Iterator[Fragment]:
     adam = _adam(engine)
     stage, optimizer = engine.settings.zero_stage, engine.zero_optimizer
     masters = _flat_masters(engine)
-    named = [(name, p) for name, p in engine.model.named_parameters() if p.requires_grad]
+    named: list[tuple[str, Any]] = [(name, p) for name, p in engine.model.named_parameters() if p.requires_grad]
     rank, world_size = distributed.get_rank(), distributed.get_world_size()
     for index, (name, parameter) in enumerate(named):
         if stage == 3:
@@ -83,7 +83,7 @@ def own_fragments(engine: Engine) -> Iterator[Fragment]:
             start, shape = size * rank, tuple(parameter.ds_shape)
             size = max(0, min(size, parameter.ds_numel - start))  # the last partition is padded
         elif stage in (1, 2):
-            mapping: Any = parameter._hp_mapping  # type: ignore[attr-defined]
+            mapping: Any = parameter._hp_mapping
             if mapping is None:
                 continue  # this rank owns nothing of it
             # Not `optim_fragment`: it is linked for the first group alone.

@@ -15,7 +15,7 @@ Precision = Literal["fp32", "bf16"]
 def _multiplies_bf16() -> bool:
     """Whether this process's hardware multiplies bf16 natively (emulation is slower than fp32)."""
     if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 

@@ -17,6 +17,7 @@ from llmcore.models.packed import PackedBatch
 from llmcore.objectives.causal_lm import CausalLM
 from llmcore.storage import Folder, read_manifest
 from llmcore.tokens.order import RowOrder
+from llmcore.train.deepspeed_config import num_micro_batches
 from llmcore.train.rows import step_rows
 from tests.ranks import run_ranks
 
@@ -69,7 +70,7 @@ def _steps(engine: Any, first: int, last: int) -> list[float]:
     losses = []
     for step in range(first, last):
         rows = step_rows(RowOrder(len(ROWS), 7), GLOBAL_BATCH, world_size, rank, step)
-        num_parts = -(-(-(-GLOBAL_BATCH // world_size)) // 2)
+        num_parts = num_micro_batches(engine.settings, world_size)
         micro = [_batch(rows[2 * part : 2 * part + 2]) for part in range(num_parts)]
         losses.append(engine.step(step, micro).loss)
     return losses
@@ -103,7 +104,8 @@ def _plain_losses() -> list[float]:
 
 
 def _train_save_reload(root: str) -> dict[int, dict[str, Any]]:
-    from llmcore.train.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
+    from llmcore.train.checkpoint import load_checkpoint, save_checkpoint
+    from llmcore.train.kept import newest_checkpoint
     from llmcore.train.progress import Progress
 
     found: dict[int, dict[str, Any]] = {}
@@ -153,9 +155,7 @@ def test_losses_equal_a_plain_loop(two_ranks: tuple[Path, dict[int, dict[str, An
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
-def test_resumed_losses_are_the_same_bit_for_bit(
-    two_ranks: tuple[Path, dict[int, dict[str, Any]]], stage: int
-) -> None:
+def test_resumed_losses_are_the_same_bit_for_bit(two_ranks: tuple[Path, dict[int, dict[str, Any]]], stage: int) -> None:
     found = two_ranks[1][stage]
     assert found["resumed"] == found["losses"][3:]
     assert (found["progress"].step, found["progress"].tokens_seen) == (3, 11)
@@ -179,7 +179,7 @@ def test_any_stage_reads_any_stage_at_another_world_size(
 
 def test_a_damaged_checkpoint_is_passed_over_and_a_torn_one_is_absent(tmp_path: Path) -> None:
     from llmcore.storage import write_file, write_manifest
-    from llmcore.train.checkpoint import newest_checkpoint
+    from llmcore.train.kept import newest_checkpoint
 
     checkpoints = Folder(str(tmp_path))
     for step in (1, 2, 3):

@@ -1,5 +1,7 @@
 """Attention stays inside documents, and equals plain transformers on each document alone."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch.nn import functional
@@ -26,9 +28,7 @@ SIZES = {
 @pytest.fixture(params=sorted(SIZES))
 def model(request: pytest.FixtureRequest) -> torch.nn.Module:
     settings = ModelSettings(family=request.param, sizes=SIZES[request.param])
-    return build_causal_lm(
-        model_config(settings, vocab_size=50, sequence_length=16, eos_id=0, pad_id=1), seed=3
-    ).eval()
+    return build_causal_lm(model_config(settings, vocab_size=50, sequence_length=16, eos_id=0, pad_id=1), seed=3).eval()
 
 
 LENGTHS = [[16], [16], [5, 3, 7], [1, 9]]
@@ -51,7 +51,7 @@ def test_changing_one_document_moves_no_other(model: torch.nn.Module) -> None:
     assert not moved.any()
 
 
-def test_loss_equals_plain_transformers_document_by_document(model: torch.nn.Module, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_loss_equals_plain_transformers_document_by_document(model: torch.nn.Module, tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
     plain = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
     batch = _batch()

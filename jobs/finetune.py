@@ -1,0 +1,156 @@
+"""`finetune`: a pre-trained model, specialized on a labelled set by Ray Train workers."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from jobs.runtime.console import say
+from jobs.runtime.options import RunOptions
+from llmcore.config.finetune import FinetuneConfig
+from llmcore.errors import ConfigError, CorpusError
+from llmcore.records import Attempt, begin_attempt, finished_result, newest_result, run_folder
+from llmcore.storage import Folder, check_writable, read_manifest, resolve_storage
+from llmcore.tasks.evaluation_set import EvaluationSet
+from llmcore.tasks.references import find_evaluation_set
+from llmcore.train.kept import complete_names, publish_model
+
+__all__ = ["Inputs", "check_fits_cluster", "find_inputs", "finetune", "plan", "run", "worker_spec"]
+
+KIND = "finetune"
+STEP_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a fine-tuning reads: a published base model and a labelled set."""
+
+    base: Folder
+    base_sha256: str
+    data: EvaluationSet
+
+    def hashes(self) -> dict[str, str]:
+        """For the run's fingerprint."""
+        return {"base": self.base_sha256, "data": self.data.hash}
+
+
+def find_inputs(storage: Folder, base: str, data: str) -> Inputs:
+    """The base model and the labelled set that a configuration names. Raises `CorpusError` for what is not there."""
+    run = run_folder(storage, base)
+    result = newest_result(run)
+    model = run if result is None else Folder(f"{run.url.rpartition('/')[0]}/{result['model']}")
+    manifest = read_manifest(model)
+    if manifest is None:
+        raise CorpusError(f"base={base!r}: there is no complete model at {model.url}: run `pretrain` first")
+    return Inputs(model, manifest.sha256, find_evaluation_set(storage, data))
+
+
+def run(config: FinetuneConfig, options: RunOptions) -> None:
+    """`python -m jobs finetune`."""
+    from cluster.connect import connect
+
+    storage = resolve_storage(config.storage, inside_ray_job=options.inside_ray_job)
+    check_writable(storage)
+    result = finished(config, storage)
+    if result is None:
+        with connect(config.cluster, verbose=options.verbose):
+            result = finetune(config, storage, options)
+    metric = f"validation_{config.task.validation_metric}"
+    say(f"finetune: {metric.replace('_', ' ')} {result[metric]:.3f} in {storage.url}/{result['model']}")
+
+
+def plan(config: FinetuneConfig) -> list[str]:
+    """What `--dry-run` says."""
+    return [
+        f"Fine-tunes {config.base} ({config.weights} weights) on {config.data} "
+        f"with {config.workers.num_workers} workers, ZeRO-{config.train.zero_stage}"
+    ]
+
+
+def finished(config: FinetuneConfig, storage: Folder) -> dict[str, Any] | None:
+    """The result of an earlier start, if there is nothing left to do."""
+    inputs = find_inputs(storage, config.base, config.data).hashes()
+    result = finished_result(storage, config, kind=KIND, step_version=STEP_VERSION, inputs=inputs)
+    return result if result and read_manifest(storage / result["model"]) is not None else None
+
+
+def check_fits_cluster(config: FinetuneConfig) -> None:
+    """What can be known before a worker starts. Raises `ConfigError`."""
+    from cluster.resources import check_fits
+    from jobs.runtime.training import worker_need
+
+    workers, train = config.workers, config.train
+    if train.global_batch_size < workers.num_workers:
+        raise ConfigError(
+            f"train.global_batch_size={train.global_batch_size} is smaller than workers.num_workers="
+            f"{workers.num_workers}: a worker would have no example; raise it, or use fewer workers"
+        )
+    check_fits([worker_need(config.name, workers)])
+
+
+def worker_spec(
+    config: FinetuneConfig, inputs: Inputs, place: Mapping[str, Any], options: RunOptions
+) -> dict[str, Any]:
+    """What the workers of a fine-tuning are given: plain JSON."""
+    return {
+        "kind": KIND,
+        "config": config.model_dump(mode="json"),
+        "place": dict(place),
+        "base": inputs.base.url,
+        "base_sha256": inputs.base_sha256,
+        "data": inputs.data.folder.url,
+        "verbose": options.verbose,
+    }
+
+
+def finetune(config: FinetuneConfig, storage: Folder, options: RunOptions) -> dict[str, Any]:
+    """Fine-tunes, or goes on, and publishes the newest export as `model/`; Ray is connected.
+
+    Raises `ConfigError` for what the cluster cannot hold, `RunError` with ranks and reasons.
+    """
+    result = finished(config, storage)
+    if result is not None:
+        return result
+    inputs = find_inputs(storage, config.base, config.data)
+    check_fits_cluster(config)
+    attempt = begin_attempt(
+        storage,
+        config,
+        kind=KIND,
+        step_version=STEP_VERSION,
+        inputs=inputs.hashes(),
+        parents=[config.base, config.data.rpartition("/")[0]],
+        accept=lambda run: complete_names(run / "checkpoints"),
+        allow_changes=options.allow_changes,
+        say=say,
+    )
+    with attempt:
+        attempt.result.update(_train(config, inputs, attempt, options))
+    return attempt.result
+
+
+def _train(config: FinetuneConfig, inputs: Inputs, attempt: Attempt, options: RunOptions) -> dict[str, Any]:
+    from jobs.runtime.training import charge, run_workers, watched
+    from llmcore.train.lengths import num_steps
+
+    place = {
+        "run": attempt.run.url,
+        "attempt": attempt.number,
+        "records": attempt.folder.url,
+        "accepted": attempt.accepted,
+    }
+    started = time.perf_counter()
+    with watched(attempt.folder, config.name, num_steps(config.train, inputs.data.num_rows("train"))):
+        outcome = run_workers(worker_spec(config, inputs, place, options), config.workers)
+    charge(attempt.ledger, outcome, time.perf_counter() - started)
+    newest = attempt.run / "exports" / outcome["progress"]["newest_export"]
+    sha256 = publish_model(newest, attempt.run / "model")
+    manifest = read_manifest(attempt.run / "model")
+    assert manifest is not None
+    return {
+        "model": f"{attempt.run.name}/model",
+        "model_sha256": sha256,
+        "num_steps": outcome["num_steps"],
+        "train_loss": outcome["train_loss"],
+        **manifest.about["metrics"],
+    }

@@ -1,0 +1,131 @@
+"""`pipeline`: prepare, pretrain, tune and evaluate side by side, report; each stage is a run of its own."""
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import Any
+
+from jobs import evaluate, prepare, pretrain, report, tune
+from jobs.runtime.console import say
+from jobs.runtime.options import RunOptions
+from llmcore.config.pipeline import PipelineConfig
+from llmcore.records import begin_attempt, finished_result
+from llmcore.storage import Folder, check_writable, resolve_storage
+
+__all__ = ["plan", "run"]
+
+KIND = "pipeline"
+STEP_VERSION = 1
+
+
+def run(config: PipelineConfig, options: RunOptions) -> None:
+    """`python -m jobs pipeline`: what is finished is not done again."""
+    storage = resolve_storage(config.storage, inside_ray_job=options.inside_ray_job)
+    check_writable(storage)
+    for line in _finished(config, storage) or _work(config, storage, options):
+        say(line)
+
+
+def plan(config: PipelineConfig) -> list[str]:
+    """What `--dry-run` says."""
+    return [
+        *prepare.plan(config.prepare_config()),
+        *pretrain.plan(config.pretrain_config()),
+        *tune.plan(config.tune_config()),
+        *evaluate.plan(config.evaluate_config()),
+        f"Writes report.html to {config.name}.report",
+    ]
+
+
+def _finished(config: PipelineConfig, storage: Folder) -> list[str] | None:
+    """The last lines of an earlier start, if every stage is done: no cluster is needed to find that out."""
+    stages: list[tuple[str, Callable[[], dict[str, Any] | None]]] = [
+        ("prepare", lambda: prepare.finished(config.prepare_config(), storage)),
+        ("pretrain", lambda: pretrain.finished(config.pretrain_config(), storage)),
+        ("tune", lambda: tune.finished(config.tune_config(), storage)),
+        ("evaluate", lambda: evaluate.finished(config.evaluate_config(), storage)),
+        ("report", lambda: report.finished(config.report_config(), storage)),
+    ]
+    if finished_result(storage, config, kind=KIND, step_version=STEP_VERSION, inputs={}) is None:
+        return None
+    results = {}
+    for name, finished in stages:
+        result = finished()
+        if result is None:
+            return None
+        results[name] = result
+    say(f"All stages of {config.name} are done already.")
+    return _last_lines(results, storage)
+
+
+def _last_lines(results: dict[str, dict[str, Any]], storage: Folder) -> list[str]:
+    return [
+        prepare.result_line(results["prepare"], storage),
+        pretrain.result_line(results["pretrain"], storage),
+        tune.result_line(results["tune"], storage),
+        evaluate.result_line(results["evaluate"]),
+        report.result_line(results["report"], storage),
+    ]
+
+
+def _work(config: PipelineConfig, storage: Folder, options: RunOptions) -> list[str]:
+    from cluster.connect import connect
+
+    attempt = begin_attempt(
+        storage,
+        config,
+        kind=KIND,
+        step_version=STEP_VERSION,
+        inputs={},
+        allow_changes=options.allow_changes,
+        say=say,
+    )
+    results: dict[str, dict[str, Any]] = {}
+    with attempt, ExitStack() as stack:
+        with attempt.ledger.measure("start_up", "connect"):
+            session = stack.enter_context(connect(config.cluster, verbose=options.verbose))
+        _check_all(config)
+
+        def stage(name: str, work: Callable[[], dict[str, Any]]) -> None:
+            started = time.monotonic()
+            results[name] = work()
+            attempt.result[f"{name}_s"] = round(time.monotonic() - started, 1)
+
+        stage("prepare", lambda: prepare.prepare(config.prepare_config(), storage, options))
+        say(prepare.result_line(results["prepare"], storage))
+        stage(
+            "pretrain",
+            lambda: pretrain.pretrain(config.pretrain_config(), storage, options, connect_s=session.connect_s),
+        )
+        say(pretrain.result_line(results["pretrain"], storage))
+        stage("tune_and_evaluate", lambda: _search_and_judge(config, storage, options, results))
+        stage("report", lambda: report.report(config.report_config(), storage, options))
+    return _last_lines(results, storage)[2:]
+
+
+def _check_all(config: PipelineConfig) -> None:
+    """What a later stage asks of the cluster is held against it before the first one begins."""
+    from cluster.resources import check_fits
+    from jobs.runtime.training import worker_need
+
+    check_fits([worker_need("pretrain", config.pretrain.workers)])
+    check_fits([worker_need("tune", config.tune.finetune.workers)])
+
+
+def _search_and_judge(
+    config: PipelineConfig, storage: Folder, options: RunOptions, results: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
+    """Stages 3 and 4 side by side: the evaluation job judges trials while others still run."""
+    stop = threading.Event()
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="evaluate") as beside:
+        judged = beside.submit(evaluate.evaluate, config.evaluate_config(), storage, options, stop=stop)
+        try:
+            results["tune"] = tune.tune(config.tune_config(), storage, options)
+            say(tune.result_line(results["tune"], storage))
+            results["evaluate"] = judged.result()
+        except BaseException:
+            stop.set()  # nobody will close the search: the evaluation need not wait for it
+            raise
+    return results["evaluate"]

@@ -1,0 +1,188 @@
+"""`pretrain`: Ray Data streams token shards into Ray Train workers, which train under DeepSpeed ZeRO."""
+
+import time
+from functools import partial
+from typing import Any
+
+from jobs.runtime.console import say
+from jobs.runtime.options import RunOptions
+from llmcore.config.pretrain import PretrainConfig
+from llmcore.errors import ConfigError, CorpusError
+from llmcore.records import Attempt, begin_attempt, finished_result, newest_result, run_folder
+from llmcore.storage import Folder, check_writable, read_manifest, resolve_storage
+from llmcore.train.kept import complete_names, newest_checkpoint, publish_model
+
+__all__ = ["finished", "plan", "pretrain", "result_line", "run"]
+
+KIND = "pretrain"
+STEP_VERSION = 1
+_TOLD = (
+    "num_steps",
+    "rows_consumed",
+    "tokens_seen",
+    "train_loss",
+    "num_parameters",
+    "data_wait_fraction",
+    "tokens_per_s",
+    "precision",
+    "world_size",
+    "zero_stage",
+    "samples",
+    "damaged_checkpoints",
+)
+"""What the workers' outcome and the run's result share."""
+
+
+def run(config: PretrainConfig, options: RunOptions) -> None:
+    """`python -m jobs pretrain`."""
+    from cluster.connect import connect
+
+    storage = resolve_storage(config.storage, inside_ray_job=options.inside_ray_job)
+    check_writable(storage)
+    result = finished(config, storage)
+    if result is None:
+        with connect(config.cluster, verbose=options.verbose) as session:
+            result = pretrain(config, storage, options, connect_s=session.connect_s)
+    say(result_line(result, storage))
+
+
+def plan(config: PretrainConfig) -> list[str]:
+    """What `--dry-run` says."""
+    train, workers = config.train, config.workers
+    length = f"{train.num_steps} steps" if train.num_steps else f"{train.num_epochs:g} epochs"
+    return [
+        f"Trains a {config.model.family} for {length} of {train.global_batch_size} rows on {workers.num_workers} "
+        f"workers, ZeRO-{train.zero_stage}, precision {train.precision}, from the tokens of {config.tokens}"
+    ]
+
+
+def result_line(result: dict[str, Any], storage: Folder) -> str:
+    """The result in one line."""
+    return (
+        f"pretrain: {result['num_parameters'] / 1e6:.1f} M parameters, {result['tokens_seen']:,} tokens, "
+        f"validation loss {result['validation_loss']:.3f} (unigrams {result['unigram_loss']:.3f}) "
+        f"in {storage.url}/{result['model']}"
+    )
+
+
+def _tokens(config: PretrainConfig, storage: Folder) -> Folder:
+    run = run_folder(storage, config.tokens)
+    result = newest_result(run)
+    if result is None or "tokens" not in result:
+        raise CorpusError(f"tokens={config.tokens!r}: no finished `prepare` run at {run.url}: run `prepare` first")
+    return Folder(f"{run.url.rpartition('/')[0]}/{result['tokens']}")
+
+
+def _inputs(tokens: Folder) -> dict[str, str]:
+    manifest = read_manifest(tokens)
+    if manifest is None:
+        raise CorpusError(f"the token shards at {tokens.url} are not complete (no good manifest): run `prepare` again")
+    return {"tokens": manifest.sha256}
+
+
+def finished(config: PretrainConfig, storage: Folder) -> dict[str, Any] | None:
+    """The result of an earlier start, if there is nothing left to do."""
+    inputs = _inputs(_tokens(config, storage))
+    result = finished_result(storage, config, kind=KIND, step_version=STEP_VERSION, inputs=inputs)
+    return result if result and read_manifest(storage / result["model"]) is not None else None
+
+
+def pretrain(config: PretrainConfig, storage: Folder, options: RunOptions, *, connect_s: float = 0.0) -> dict[str, Any]:
+    """Trains, or goes on training, and publishes the best export as `model/`; Ray is connected.
+
+    Raises `ConfigError` for what the cluster cannot hold, `RunError` with ranks and reasons.
+    """
+    tokens = _tokens(config, storage)
+    result = finished(config, storage)
+    if result is not None:
+        return result
+    _check(config)
+    attempt = begin_attempt(
+        storage,
+        config,
+        kind=KIND,
+        step_version=STEP_VERSION,
+        inputs=_inputs(tokens),
+        parents=[config.tokens],
+        accept=lambda run: complete_names(run / "checkpoints"),
+        allow_changes=options.allow_changes,
+        say=say,
+    )
+    with attempt:
+        if connect_s:
+            attempt.ledger.add("start_up", connect_s, "connect")
+        outcome = _train(config, tokens, attempt, options)
+        attempt.result.update(_publish(attempt, outcome))
+    return attempt.result
+
+
+def _check(config: PretrainConfig) -> None:
+    """What can be known before a worker starts."""
+    from cluster.resources import Need, check_fits
+    from jobs.runtime.reader import TASK_CPUS
+    from jobs.runtime.training import worker_need
+
+    workers, train = config.workers, config.train
+    if train.global_batch_size < workers.num_workers:
+        raise ConfigError(
+            f"train.global_batch_size={train.global_batch_size} is smaller than workers.num_workers="
+            f"{workers.num_workers}: a worker would have no row; raise it, or use fewer workers"
+        )
+    check_fits([worker_need("pretrain", workers), Need("reading the tokens", TASK_CPUS)])
+
+
+def _stream(tokens: str, stream: dict[str, Any], place: dict[str, Any], world_size: int) -> Any:
+    """The dataset from the newest good checkpoint on; called by Ray Train for each start of the workers."""
+    from jobs.runtime.reader import StreamPlan, token_stream
+
+    newest = newest_checkpoint(Folder(place["run"]) / "checkpoints", place["accepted"], place["attempt"])
+    first_step = newest[1].about["progress"]["step"] if newest else 0
+    return token_stream(StreamPlan(**stream, world_size=world_size, first_step=first_step))
+
+
+def _train(config: PretrainConfig, tokens: Folder, attempt: Attempt, options: RunOptions) -> dict[str, Any]:
+    from jobs.runtime.training import charge, run_workers, watched
+    from llmcore.tokens.shards import TokenShards
+    from llmcore.train.lengths import num_steps
+
+    steps = num_steps(config.train, TokenShards.open(tokens).num_rows("train"))
+    stream = {
+        "tokens": tokens.url,
+        "seed": config.train.seed,
+        "global_batch": config.train.global_batch_size,
+        "num_steps": steps,
+    }
+    place = {
+        "run": attempt.run.url,
+        "attempt": attempt.number,
+        "records": attempt.folder.url,
+        "accepted": attempt.accepted,
+    }
+    spec = {
+        "kind": KIND,
+        "config": config.model_dump(mode="json"),
+        "place": place,
+        "tokens": tokens.url,
+        "stream": stream,
+        "verbose": options.verbose,
+    }
+    started = time.perf_counter()
+    with watched(attempt.folder, "pretrain", steps):
+        dataset = partial(_stream, tokens.url, stream, place, config.workers.num_workers)
+        outcome = run_workers(spec, config.workers, dataset=dataset)
+    charge(attempt.ledger, outcome, time.perf_counter() - started)
+    return outcome
+
+
+def _publish(attempt: Attempt, outcome: dict[str, Any]) -> dict[str, Any]:
+    best = attempt.run / "exports" / outcome["progress"]["best_export"]
+    sha256 = publish_model(best, attempt.run / "model")
+    manifest = read_manifest(attempt.run / "model")
+    assert manifest is not None
+    return {
+        "model": f"{attempt.run.name}/model",
+        "model_sha256": sha256,
+        "best_step": manifest.about["step"],
+        **manifest.about["metrics"],
+        **{key: outcome[key] for key in _TOLD},
+    }

@@ -1,0 +1,142 @@
+"""A Ray Train run of `train_worker`: placed, watched, and its failure told in our words."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import ray.train
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.v2.api.exceptions import WorkerGroupError
+
+from cluster.resources import Need
+from jobs.runtime.console import progress
+from jobs.runtime.reader import data_config
+from jobs.runtime.worker import train_worker
+from llmcore.config.common import WorkerSettings
+from llmcore.cost import Ledger
+from llmcore.errors import LLMCoreError, NonFiniteError, RunError
+from llmcore.storage import Folder
+
+__all__ = ["charge", "gpus_per_worker", "run_workers", "watched", "worker_need"]
+
+
+def gpus_per_worker(workers: WorkerSettings) -> float:
+    """GPUs of each worker: as configured, or one where the connected cluster has one for each."""
+    if workers.gpus_per_worker != "auto":
+        return workers.gpus_per_worker
+    return 1.0 if ray.cluster_resources().get("GPU", 0.0) >= workers.num_workers else 0.0
+
+
+def worker_need(what: str, workers: WorkerSettings) -> Need:
+    """What the workers ask of the cluster."""
+    return Need(what, workers.cpus_per_worker, gpus_per_worker(workers), workers.num_workers)
+
+
+def run_workers(
+    spec: Mapping[str, Any],
+    workers: WorkerSettings,
+    *,
+    dataset: Callable[[], ray.data.Dataset] | None = None,
+    callbacks: list[Any] | None = None,
+) -> dict[str, Any]:
+    """Runs `train_worker(spec)` on the workers; returns what rank 0 returned.
+
+    `dataset` is called anew for each start of the worker group, so that a restart streams from where it goes on.
+    Raises the workers' own error where it is one of ours, else `RunError` with each failed rank and its reason.
+    """
+    gpus = gpus_per_worker(workers)
+    records = Folder(spec["place"]["records"])
+    trainer = TorchTrainer(
+        train_worker,
+        train_loop_config={**spec, "launched": time.time()},
+        torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
+        scaling_config=ScalingConfig(
+            num_workers=workers.num_workers,
+            use_gpu=gpus > 0,
+            resources_per_worker={"CPU": workers.cpus_per_worker} | ({"GPU": gpus} if gpus else {}),
+        ),
+        run_config=RunConfig(
+            # Named by the attempt, and thrown away: Ray resumes by itself from a name that it knows.
+            name="ray",
+            storage_path=str(records.local_path() or records.path),
+            storage_filesystem=None if records.local_path() else _arrow_filesystem(records),
+            failure_config=FailureConfig(max_failures=workers.max_failures),
+            callbacks=callbacks,
+        ),
+        datasets={"train": dataset} if dataset is not None else None,
+        dataset_config=data_config() if dataset is not None else None,
+    )
+    try:
+        outcome: dict[str, Any] | None = trainer.fit().return_value
+    except WorkerGroupError as error:
+        raise _in_our_words(error) from error
+    finally:
+        records.delete("ray")
+    if outcome is None:
+        raise RunError("the workers ended without a result: the run was aborted")
+    if "non_finite" in outcome:
+        raise NonFiniteError(outcome["non_finite"])
+    return outcome
+
+
+def _arrow_filesystem(folder: Folder) -> Any:
+    from pyarrow.fs import FSSpecHandler, PyFileSystem
+
+    return PyFileSystem(FSSpecHandler(folder.fs))
+
+
+def _in_our_words(error: WorkerGroupError) -> LLMCoreError:
+    reasons = {rank: getattr(e, "_base_exc", e) for rank, e in sorted(error.worker_failures.items())}
+    for rank, reason in reasons.items():
+        if isinstance(reason, LLMCoreError):
+            return type(reason)(f"rank {rank}: {reason}")
+    lines = [f"rank {rank}: {type(e).__name__}: {_first_line(e)}" for rank, e in reasons.items()]
+    return RunError("; ".join(lines) or str(error))
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line for line in str(error).splitlines() if line.strip()), "")
+
+
+def charge(ledger: Ledger, outcome: Mapping[str, Any], fit_s: float) -> None:
+    """Adds the workers' ledger to the run's; what passed besides was spent on restarts, or on shutting down."""
+    spent = outcome["ledger"]
+    ledger.num_devices, ledger.device = spent["devices"], spent["device"]
+    ledger.merge(spent)
+    rest = max(0.0, fit_s - sum(spent["seconds"].values()))
+    ledger.add("restart" if outcome["resumed_at"] else "idle", rest)
+
+
+@contextmanager
+def watched(records: Folder, description: str, num_steps: int) -> Iterator[None]:
+    """Shows the progress of a run from the metrics that its rank 0 writes, wherever that is."""
+    done = threading.Event()
+
+    def follow() -> None:
+        parts = records / "metrics"
+        with progress(num_steps, "steps", description) as shown:
+            while not done.wait(1.0):
+                names = parts.names()
+                rows = _rows(parts, names[-1]) if names else []
+                if rows:
+                    shown.reach(
+                        rows[-1]["step"], f"loss {rows[-1]['loss']:.3f}, {rows[-1]['tokens_per_s']:,.0f} tokens/s"
+                    )
+
+    thread = threading.Thread(target=follow, daemon=True, name="watch")
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _rows(parts: Folder, name: str) -> list[dict[str, Any]]:
+    import json
+
+    rows = (json.loads(line) for line in (parts.find_bytes(name) or b"").splitlines())
+    return [row for row in rows if "loss" in row]

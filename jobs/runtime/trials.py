@@ -1,0 +1,192 @@
+"""The records of a search's trials: what is true of them, whatever becomes of Tune."""
+
+import time
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+from llmcore.config.finetune import FinetuneConfig
+from llmcore.errors import TrialError
+from llmcore.records import Attempt, read_metrics
+from llmcore.storage import Folder, read_manifest
+from llmcore.train.kept import complete_names
+from llmcore.train.lengths import num_steps
+
+__all__ = ["TrialRecords", "trial_ids"]
+
+_ENDED = ("finished", "stopped", "failed")
+
+
+def trial_ids(num_trials: int) -> list[str]:
+    """Names of the trials: the same in each start of a search."""
+    return [f"trial-{index:03d}" for index in range(num_trials)]
+
+
+class TrialRecords:
+    """Writes `trials/<id>/trial.json` as trials end, and `search.json` when no more will come."""
+
+    def __init__(
+        self,
+        attempt: Attempt,
+        samples: dict[str, dict[str, Any]],
+        configs: dict[str, FinetuneConfig],
+        num_examples: int,
+    ) -> None:
+        self._attempt = attempt
+        self._samples = samples
+        self._configs = configs
+        self._num_examples = num_examples
+        self._metric = next(iter(configs.values())).task.validation_metric
+        self._reports: dict[str, list[dict[str, Any]]] = {trial: [] for trial in samples}
+        self._ledgers: dict[str, dict[str, Any]] = {}
+        self._started: dict[str, float] = {}
+
+    def folder(self, trial: str) -> Folder:
+        """A trial's folder."""
+        return self._attempt.run / "trials" / trial
+
+    def ended(self) -> dict[str, dict[str, Any]]:
+        """Records of the trials that have ended, by id."""
+        found = {trial: self.folder(trial).find_json("trial.json") for trial in self._samples}
+        return {trial: record for trial, record in found.items() if record and record["status"] in _ENDED}
+
+    def open_trials(self) -> list[str]:
+        """Trials that have not ended."""
+        ended = self.ended()
+        return [trial for trial in self._samples if trial not in ended]
+
+    def place(self, trial: str) -> dict[str, Any]:
+        """Where a trial's workers write: its folder is laid out like a run's."""
+        folder = self.folder(trial)
+        return {
+            "run": folder.url,
+            "attempt": self._attempt.number,
+            "records": (folder / "attempts" / f"{self._attempt.number:02d}").url,
+            "accepted": complete_names(folder / "checkpoints"),
+        }
+
+    def tell_again(self, scheduler: Any) -> None:
+        """Tells a new scheduler what ended trials reported, so that it compares the others with them."""
+        for trial, record in self.ended().items():
+            if not record["reports"]:
+                continue
+            told = SimpleNamespace(trial_id=trial, config={}, status="TERMINATED")
+            scheduler.on_trial_add(None, told)
+            for number, report in enumerate(record["reports"], start=1):
+                scheduler.on_trial_result(None, told, {"report": number, **report})
+            scheduler.on_trial_remove(None, told)
+
+    def callback(self, say: Callable[[str], None]) -> Any:
+        """What Tune calls as trials report and end."""
+        from ray.tune import Callback
+
+        records = self
+
+        class _Write(Callback):  # type: ignore[misc]
+            def on_trial_start(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
+                records._started.setdefault(trial.config["trial"], time.time())
+
+            def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any, **_: Any) -> None:
+                records.reported(trial.config["trial"], result)
+
+            def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
+                say(records.write(trial.config["trial"], error=None))
+
+            def on_trial_error(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
+                say(records.write(trial.config["trial"], error=_reason(trial)))
+
+        return _Write()
+
+    def reported(self, trial: str, result: dict[str, Any]) -> None:
+        """Takes up a report of a trial."""
+        figures = {key: value for key, value in result.items() if key == "step" or key.startswith("validation_")}
+        if "step" in figures:
+            self._reports[trial].append(figures)
+            self._ledgers[trial] = result["ledger"]
+
+    def write(self, trial: str, error: str | None) -> str:
+        """Writes the record of a trial that has ended; returns it as a line."""
+        folder = self.folder(trial)
+        exports = complete_names(folder / "exports")
+        model = folder / "exports" / exports[-1] if exports else None
+        manifest = read_manifest(model) if model is not None else None
+        steps = manifest.about["step"] if manifest is not None else None
+        reports = self._all_reports(trial)
+        full = steps == num_steps(self._configs[trial].train, self._num_examples)
+        status = "failed" if error else ("finished" if full else "stopped")
+        if not error and manifest is None:
+            status, error = "failed", "it ended without an export"
+        record = {
+            "id": trial,
+            "status": status,
+            "config": self._samples[trial],
+            "reports": reports,
+            "model": None if model is None else f"{self._attempt.run.name}/trials/{trial}/exports/{model.name}",
+            "model_sha256": None if manifest is None else manifest.sha256,
+            "error": error,
+            "seconds": time.time() - self._started.get(trial, time.time()),
+            "num_steps": steps,
+            "seed": self._configs[trial].train.seed,
+            "attempt": self._attempt.number,
+        }
+        if ledger := self._ledgers.get(trial):
+            folder.write_json("cost.json", ledger)
+            self._attempt.ledger.num_devices, self._attempt.ledger.device = ledger["devices"], ledger["device"]
+            self._attempt.ledger.merge(ledger)
+        folder.write_json("trial.json", record)
+        best = max((report[f"validation_{self._metric}"] for report in reports), default=float("nan"))
+        values = ", ".join(f"{key.rpartition('.')[2]}={_short(value)}" for key, value in self._samples[trial].items())
+        outcome = error or f"validation {self._metric} {best:.3f} after {steps} steps"
+        return f"{trial} {status}: {values}: {outcome}"
+
+    def _all_reports(self, trial: str) -> list[dict[str, Any]]:
+        """Reports of this attempt, after those of older ones up to where it went on."""
+        validated = [row for row in read_metrics(self.folder(trial)) if f"validation_{self._metric}" in row]
+        told = {report["step"] for report in self._reports[trial]}
+        older = [row for row in validated if row["step"] not in told and row["step"] < min(told, default=0)]
+        return [*older, *self._reports[trial]]
+
+    def close(self) -> dict[str, Any]:
+        """Says that no trial will come any more, and returns the search's result.
+
+        Raises `TrialError` if a trial is still open, or none left a model.
+        """
+        ended = self.ended()
+        missing = [trial for trial in self._samples if trial not in ended]
+        if missing:
+            raise TrialError(f"trials {missing} left no record: run the same command again to finish them")
+        self._attempt.run.write_json(
+            "search.json",
+            {"closed": True, "num_trials": len(ended), "trials": list(ended), "metric": self._metric},
+        )
+        values = {
+            trial: record["reports"][-1][f"validation_{self._metric}"]
+            for trial, record in ended.items()
+            if record["model"] and record["reports"]
+        }
+        if not values:
+            raise TrialError(
+                "no trial left a model: " + "; ".join(f"{trial}: {record['error']}" for trial, record in ended.items())
+            )
+        best = max(values, key=lambda trial: values[trial])
+        statuses = [record["status"] for record in ended.values()]
+        return {
+            "run": self._attempt.run.name,
+            "num_trials": len(ended),
+            "statuses": {status: statuses.count(status) for status in _ENDED if status in statuses},
+            "metric": self._metric,
+            "best_trial": best,
+            "best_value": values[best],
+        }
+
+
+def _reason(trial: Any) -> str:
+    """Why a trial failed: the last line of what it raised."""
+    error = trial.get_pickled_error() or trial.get_error()
+    cause = getattr(error, "cause", error)
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    return lines[-1] if lines else type(cause).__name__
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,115 @@
+"""What each Ray Train worker runs: the recipe of its job, through `llmcore.train.fit`."""
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+__all__ = ["train_worker"]
+
+
+def _set_up(threads: int) -> Any:
+    """This worker's device; before DeepSpeed is imported, which looks at the environment."""
+    import torch
+
+    if torch.cuda.is_available():
+        import ray.train.torch
+
+        return ray.train.torch.get_device()
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    torch.set_num_threads(threads)
+    return torch.device("cpu")
+
+
+def train_worker(spec: dict[str, Any]) -> dict[str, Any]:
+    """Trains on one rank; returns the outcome and the ledger as plain JSON.
+
+    `spec`: `kind` (pretrain or finetune), `config` (its JSON), `place` (run, attempt, accepted), `launched` (when the
+    driver called `fit`, seconds since the epoch), and the URLs of what is read.
+    """
+    entered = time.time()
+    from jobs.runtime.console import quiet
+
+    quiet(spec["verbose"])
+    import ray.train
+
+    started = time.perf_counter()
+    from llmcore.config.common import WorkerSettings
+
+    workers = WorkerSettings.model_validate(spec["config"]["workers"])
+    device = _set_up(workers.threads_per_worker)
+    from llmcore.cost import Ledger
+    from llmcore.errors import NonFiniteError
+    from llmcore.storage import Folder
+    from llmcore.train.fit import Place, fit
+
+    context = ray.train.get_context()
+    ledger = Ledger(context.get_world_size(), _device_name(device))
+    ledger.add("start_up", max(0.0, entered - spec["launched"]), "placement")
+    ledger.add("start_up", time.perf_counter() - started, "imports")
+    place = Place(
+        run=Folder(spec["place"]["run"]),
+        attempt=spec["place"]["attempt"],
+        records=Folder(spec["place"]["records"]),
+        accepted=tuple(spec["place"]["accepted"]),
+    )
+    with ledger.measure("start_up", "data"):
+        recipe = _RECIPES[spec["kind"]](spec)
+
+    try:
+        outcome = fit(recipe, place, device=device, report=ray.train.report, ledger=ledger)
+    except NonFiniteError as error:
+        # It is the same on all ranks and would be again: told, not raised, so that Ray Train does not try anew.
+        return {"non_finite": str(error)}
+    prompts = spec["config"].get("sample_prompts")
+    if prompts and context.get_world_rank() == 0:
+        from llmcore.models.generate import continue_prompts
+
+        best = place.run / "exports" / outcome["progress"]["best_export"]
+        outcome["samples"] = continue_prompts(best.as_local(), prompts, seed=recipe.settings.seed)
+    return {"samples": [], **outcome, "ledger": ledger.to_json()}
+
+
+def _device_name(device: Any) -> str:
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def _pretraining(spec: dict[str, Any]) -> Any:
+    import ray.train
+
+    from jobs.runtime.reader import StreamPlan, share_tables
+    from llmcore.config.pretrain import PretrainConfig
+    from llmcore.models.packed import PackedBatch
+    from llmcore.storage import Folder
+    from llmcore.tokens.shards import TokenShards
+    from llmcore.train.deepspeed_config import num_micro_batches
+    from llmcore.train.pretraining import Pretraining
+    from llmcore.train.rows import packed_micro_batches
+
+    config = PretrainConfig.model_validate(spec["config"])
+    context = ray.train.get_context()
+    num_parts = num_micro_batches(config.train, context.get_world_size())
+
+    def stream(first_step: int) -> Iterator[Sequence[PackedBatch]]:
+        plan = StreamPlan(**spec["stream"], world_size=context.get_world_size(), first_step=first_step)
+        shard = ray.train.get_dataset_shard("train")
+        for table in share_tables(shard, plan, context.get_world_rank()):
+            yield packed_micro_batches(table, num_parts, config.train.micro_batch_size)
+
+    return Pretraining(config, TokenShards.open(Folder(spec["tokens"])), stream)
+
+
+def _finetuning(spec: dict[str, Any]) -> Any:
+    from llmcore.config.finetune import FinetuneConfig
+    from llmcore.storage import Folder
+    from llmcore.tasks.evaluation_set import EvaluationSet
+    from llmcore.train.finetuning import Finetuning
+
+    config = FinetuneConfig.model_validate(spec["config"])
+    data = EvaluationSet.open(Folder(spec["data"]))
+    return Finetuning(config, Folder(spec["base"]).as_local(), data, spec["base_sha256"])
+
+
+_RECIPES = {"pretrain": _pretraining, "finetune": _finetuning}

@@ -1,0 +1,119 @@
+"""What an evaluation run leaves: metrics.json, predictions.parquet, leaderboard.csv."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from llmcore.evaluation.leaderboard import Entry, Leaderboard
+from llmcore.evaluation.results import Evaluation, difference
+from llmcore.evaluation.suite import Suite
+from llmcore.storage import Folder, publish
+from llmcore.storage.content import readable_json
+from llmcore.tasks.evaluation_set import EvaluationSet
+
+__all__ = ["Baseline", "Outcome"]
+
+_NOTE = "the search ran for the pre-trained model alone"
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A model to compare with on the test split, and what there is to say of it (plain JSON)."""
+
+    test: Evaluation
+    about: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return {**self.about, "test": self.test.metrics_json()}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All that was judged.
+
+    Attributes:
+        evaluation_set: The labelled set.
+        suite: Metrics and intervals.
+        board: All trials, ranked on validation.
+        chosen: The leader of the board.
+        test: Its result on the test split.
+        baselines: By name.
+        num_looks: Looks at this test split in the register, by all runs.
+    """
+
+    evaluation_set: EvaluationSet
+    suite: Suite
+    board: Leaderboard
+    chosen: Entry
+    test: Evaluation
+    baselines: dict[str, Baseline]
+    num_looks: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of metrics.json."""
+        labelled = self.evaluation_set
+        return {
+            "suite": self.suite.to_json(),
+            "set": {"name": labelled.name, "hash": labelled.hash, "label_names": labelled.label_names},
+            "chosen": self.chosen.id,
+            "models": [self._model(entry) for entry in self.board.entries],
+            "baselines": {name: baseline.to_json() for name, baseline in self.baselines.items()},
+            "differences": {
+                f"chosen - {name}": {
+                    metric: interval.to_json()
+                    for metric, interval in difference(
+                        self.test, baseline.test, self.suite, len(labelled.label_names)
+                    ).items()
+                }
+                for name, baseline in self.baselines.items()
+            },
+            "register_looks": self.num_looks,
+            "note": _NOTE,
+        }
+
+    def write(self, folder: Folder) -> dict[str, Any]:
+        """Publish the three files in `folder`, and return the content of metrics.json."""
+        content = self.to_json()
+        about = {"suite": self.suite.hash, "set": self.evaluation_set.hash}
+        with publish(folder, "evaluation-run", about) as publication:
+            with publication.staging() as staged:
+                self._write_predictions(str(staged / "predictions.parquet"))
+            table = self.board.to_csv(self.suite, {self.chosen.id: self.test})
+            publication.write_bytes("leaderboard.csv", table.encode())
+            publication.write_bytes("metrics.json", readable_json(content))
+        return content
+
+    def _model(self, entry: Entry) -> dict[str, Any]:
+        validation = entry.validation
+        return {
+            "id": entry.id,
+            "status": entry.status,
+            "error": entry.error,
+            "num_steps": entry.num_steps,
+            "validation": None if validation is None else validation.metrics_json(),
+            "test": self.test.metrics_json() if entry is self.chosen else None,
+            "distinguishable_from_leader": self.board.distinguishable.get(entry.id),
+            "num_truncated": None if validation is None else validation.num_truncated,
+        }
+
+    def _results(self) -> Iterator[tuple[str, str, Evaluation]]:
+        for entry in self.board.entries:
+            if entry.validation is not None:
+                yield entry.id, "validation", entry.validation
+        yield self.chosen.id, "test", self.test
+        for name, baseline in self.baselines.items():
+            yield name, "test", baseline.test
+
+    def _write_predictions(self, path: str) -> None:
+        """One model's predictions after the other's: never all of them in memory."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        names = {"model": pa.string(), "split": pa.string()}
+        schema = pa.schema([*names.items(), *self.test.predictions().schema])
+        with pq.ParquetWriter(path, schema) as writer:
+            for model, split, evaluation in self._results():
+                table = evaluation.predictions()
+                columns = [pa.array([value] * table.num_rows, pa.string()) for value in (model, split)]
+                writer.write_table(pa.table([*columns, *table.columns], schema=schema))

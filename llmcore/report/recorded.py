@@ -1,0 +1,125 @@
+"""What a report reads of the records: the fields it shows, checked; other fields may stand beside them."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from llmcore.evaluation.bootstrap import Interval
+
+__all__ = [
+    "BaselineRecord",
+    "CostRecord",
+    "EndRecord",
+    "EvaluationRecord",
+    "JudgedRecord",
+    "PretrainRecord",
+    "Record",
+    "RunRecord",
+    "SearchRecord",
+    "TrialRecord",
+]
+
+Figures = dict[str, Interval]
+
+
+class Record(BaseModel):
+    """The part of a record that a report needs; records may hold more."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class RunRecord(Record):
+    """`run.json`."""
+
+    fingerprint: str = ""
+    versions: dict[str, Any] = {}
+
+
+class EndRecord(Record):
+    """`attempts/NN/end.json`."""
+
+    error: Any = None
+    result: dict[str, Any] | None = None
+
+
+class CostRecord(Record):
+    """`attempts/NN/cost.json`."""
+
+    devices: int | None = None
+    device: str | None = None
+    seconds: dict[str, float] = {}
+    device_seconds: dict[str, float] = {}
+    start_up_parts: dict[str, float] = {}
+    flops: float | None = None
+    tokens: int | None = None
+    mfu: float | None = None
+    money: float | None = None
+
+
+class SampleRecord(Record):
+    """A prompt, and how the model went on."""
+
+    prompt: str
+    text: str
+
+
+class PretrainRecord(Record):
+    """The result of pre-training, in its `end.json`."""
+
+    train_loss: float | None = None
+    validation_loss: float | None = None
+    unigram_loss: float | None = None
+    samples: list[SampleRecord] = []
+
+
+class SearchRecord(Record):
+    """`search.json`."""
+
+    closed: bool = False
+    metric: str | None = None
+
+
+class TrialRecord(Record):
+    """`trials/<id>/trial.json`."""
+
+    id: str
+    status: str
+    config: dict[str, Any] = {}
+    reports: list[dict[str, Any]] = []
+    seed: int | None = None
+    num_steps: int | None = None
+    seconds: float | None = None
+    error: Any = None
+
+
+class JudgedRecord(Record):
+    """A model of `metrics.json`."""
+
+    id: str
+    status: str = ""
+    validation: Figures | None = None
+    test: Figures | None = None
+    distinguishable_from_leader: bool | None = None
+    num_truncated: int | None = None
+
+
+class BaselineRecord(BaseModel):
+    """Besides its figures, whatever else there is to say of it."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    validation: Figures | None = None
+    test: Figures | None = None
+
+
+class EvaluationRecord(Record):
+    """`evaluation/metrics.json`."""
+
+    suite: dict[str, Any] = {}
+    set: dict[str, Any] = {}
+    chosen: str | None = None
+    models: list[JudgedRecord] = []
+    baselines: dict[str, BaselineRecord] = {}
+    differences: dict[str, Figures] = {}
+    register_looks: int | None = None
+    note: str = ""

@@ -1,0 +1,30 @@
+"""From what a configuration says (`my.prepare/areas`, or a URL) to the labelled set itself."""
+
+from llmcore.errors import CorpusError
+from llmcore.records import attempt_folder, attempt_numbers
+from llmcore.storage import Folder
+from llmcore.tasks.evaluation_set import EvaluationSet
+
+__all__ = ["find_evaluation_set"]
+
+
+def find_evaluation_set(storage: Folder, reference: str) -> EvaluationSet:
+    """The labelled set of `<prepare run>/<name>` under a storage, or at the URL of an evaluation set.
+
+    Raises:
+        CorpusError: There is no such set; the message says which the run has.
+    """
+    if "://" in reference or reference.startswith("/"):
+        return EvaluationSet.open(Folder(reference))
+    run, slash, name = reference.rpartition("/")
+    if not slash:
+        raise CorpusError(f"data={reference!r} is neither `<prepare run>/<labelled set>` nor a URL")
+    folder = storage / run
+    for number in reversed(attempt_numbers(folder)):
+        end = attempt_folder(folder, number).find_json("end.json")
+        if end is not None and end["status"] == "succeeded":
+            published = end["result"].get("labelled_sets", {})
+            if name not in published:
+                raise CorpusError(f"run {run!r} has no labelled set {name!r}, only {sorted(published)}")
+            return EvaluationSet.open(storage / published[name])
+    raise CorpusError(f"data={reference!r}: no finished run {run!r} at {storage.url}: run `prepare` first")

@@ -1,0 +1,218 @@
+"""One run on one rank: from a recipe to a trained, exported model. Knows nothing of who started it."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import distributed
+
+from llmcore.cost import Ledger
+from llmcore.cost.flops import training_flops_per_token
+from llmcore.errors import NonFiniteError
+from llmcore.records import MetricsWriter
+from llmcore.storage import Folder
+from llmcore.train.checkpoint import load_checkpoint, save_checkpoint
+from llmcore.train.engine import Engine, StepResult
+from llmcore.train.export import export_model
+from llmcore.train.kept import newest_checkpoint, prune_checkpoints, prune_exports
+from llmcore.train.loop import train
+from llmcore.train.precision import resolve_precision
+from llmcore.train.prefetch import prefetched
+from llmcore.train.progress import Progress, export_name
+from llmcore.train.recipe import Recipe
+
+__all__ = ["Place", "fit"]
+
+Report = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run writes, and as which attempt.
+
+    Attributes:
+        run: Folder of the run or trial: `checkpoints/` and `exports/` go there.
+        attempt: Number that everything written carries.
+        records: Folder of the attempt: metrics go there.
+        accepted: Checkpoints of older attempts that may be read.
+    """
+
+    run: Folder
+    attempt: int
+    records: Folder
+    accepted: tuple[str, ...] = ()
+
+
+class _RunHooks:
+    """What the loop tells and asks; files are written by rank 0, collectives are made by all."""
+
+    def __init__(
+        self, recipe: Recipe, engine: Engine, place: Place, start: Progress, report: Report, ledger: Ledger
+    ) -> None:
+        self._recipe, self._engine, self._place, self._report, self._ledger = recipe, engine, place, report, ledger
+        self.is_first = distributed.get_rank() == 0
+        self._rows = MetricsWriter(place.records, flush_every_s=2.0, resumed_at=start.step) if self.is_first else None
+        self._started = self._window_started = time.perf_counter()
+        self._window_tokens, self._window_wait_s = start.tokens_seen, self._wait_s()
+        self.last_loss = float("nan")
+
+    def _wait_s(self) -> float:
+        return float(self._ledger.to_json()["seconds"]["data_wait"])
+
+    def _write(self, row: dict[str, Any]) -> None:
+        if self._rows is not None:
+            self._rows.write(row)
+
+    def log(self, progress: Progress, result: StepResult) -> None:
+        now, wait_s = time.perf_counter(), self._wait_s()
+        window_s = now - self._window_started
+        self.last_loss = result.loss
+        if not torch.isfinite(torch.tensor(result.grad_norm)):
+            raise NonFiniteError(
+                f"step {progress.step}: the gradient norm is {result.grad_norm}; nothing is saved of it"
+            )
+        self._write(
+            {
+                "step": progress.step,
+                "rows_consumed": progress.step * self._recipe.settings.global_batch_size,
+                "tokens_seen": progress.tokens_seen,
+                "loss": result.loss,
+                "learning_rate": result.learning_rate,
+                "grad_norm": result.grad_norm,
+                "tokens_per_s": (progress.tokens_seen - self._window_tokens) / window_s,
+                "data_wait_fraction": (wait_s - self._window_wait_s) / window_s,
+                "elapsed_s": now - self._started,
+            }
+        )
+        self._window_started, self._window_tokens, self._window_wait_s = now, progress.tokens_seen, wait_s
+
+    def validate(self, progress: Progress) -> dict[str, float]:
+        metrics = self._recipe.validate(self._engine)
+        self._write({"step": progress.step, **metrics})
+        return metrics
+
+    def export(self, progress: Progress, metrics: dict[str, float]) -> Progress:
+        best = self._recipe.better(metrics, progress.best_metric)
+        if best is None and not self._recipe.exports_every_time:
+            return progress
+        name = export_name(progress.step, self._place.attempt)
+        about, card = self._recipe.describe(progress, metrics)
+        export_model(self._engine, self._place.run / "exports" / name, self._recipe.tokenizer, card, about)
+        return progress.exported(name, best)
+
+    def save(self, progress: Progress) -> None:
+        checkpoints = self._place.run / "checkpoints"
+        save_checkpoint(self._engine, checkpoints, progress, self._place.attempt)
+        if self.is_first:
+            prune_checkpoints(checkpoints, self._recipe.settings.keep_checkpoints)
+            # Exports go after the checkpoint that no longer names them: a kill in between leaves one too many, not few.
+            prune_exports(self._place.run / "exports", progress.best_export)
+
+    def report(self, progress: Progress, metrics: dict[str, float]) -> None:
+        if self._rows is not None:
+            self._rows.flush()
+        every = self._recipe.settings.validate_every or self._engine.num_steps
+        row = {"step": progress.step, "report": -(-progress.step // every), **metrics}
+        self._report(row | {"ledger": self._ledger.to_json()})
+
+    def close(self) -> None:
+        if self._rows is not None:
+            self._rows.close()
+
+    def training_s(self) -> float:
+        """Seconds since the loop began."""
+        return time.perf_counter() - self._started
+
+
+def _agreed_start(place: Place) -> Any:
+    """The newest good checkpoint, found by rank 0 and told to all. A collective."""
+    found: list[Any] = [None]
+    if distributed.get_rank() == 0:
+        found[0] = newest_checkpoint(place.run / "checkpoints", place.accepted, place.attempt)
+    distributed.broadcast_object_list(found)
+    return found[0]
+
+
+def fit(recipe: Recipe, place: Place, *, device: torch.device, report: Report, ledger: Ledger) -> dict[str, Any]:
+    """Trains from the newest good checkpoint, or from the start, to the end. A collective of all ranks.
+
+    Args:
+        recipe: What is trained.
+        place: Where it writes.
+        device: This rank's device.
+        report: Told of each validation, after what it tells of is exported and saved; every rank calls it.
+        ledger: Takes the time and FLOPs of this rank.
+
+    Returns:
+        Plain JSON of how it ended; the same on each rank, but for the ledger.
+    """
+    settings = recipe.settings
+    start = Progress()
+    checkpoint = _agreed_start(place)
+    if checkpoint is not None:
+        start = Progress(**checkpoint[1].about["progress"])
+    batches: Iterator[Sequence[Any]] = iter(())
+    if start.step < recipe.num_steps:
+        batches = prefetched(recipe.step_batches(start.step))  # reads while the model is built
+    with ledger.measure("start_up", "model"):
+        model = recipe.build_model()
+        precision = resolve_precision(settings)
+    with ledger.measure("start_up", "engine"):
+        engine = Engine(
+            model, recipe.objective, settings, num_steps=recipe.num_steps, precision=precision, device=device
+        )
+    if checkpoint is not None:
+        with ledger.measure("restart"):
+            load_checkpoint(engine, checkpoint[0], checkpoint[1])
+    if start.step < recipe.num_steps:
+        with ledger.measure("start_up", "first_batch"):
+            batches = chain([next(batches)], batches)
+    hooks = _RunHooks(recipe, engine, place, start, report, ledger)
+    try:
+        progress = train(engine, batches, start, settings, hooks, ledger)
+    finally:
+        hooks.close()
+    num_tokens = progress.tokens_seen - start.tokens_seen
+    ledger.count(flops=num_tokens * _flops_per_token(recipe, engine), tokens=num_tokens)
+    seconds = ledger.to_json()["seconds"]
+    trained_s = seconds["compute"] + seconds["data_wait"]
+    return {
+        "progress": progress.to_json(),
+        "train_loss": hooks.last_loss,
+        "num_steps": progress.step,
+        "rows_consumed": progress.step * settings.global_batch_size,
+        "tokens_seen": progress.tokens_seen,
+        "num_parameters": engine.num_parameters,
+        "data_wait_fraction": seconds["data_wait"] / trained_s if trained_s else 0.0,
+        "tokens_per_s": num_tokens / trained_s if trained_s else 0.0,
+        "precision": precision,
+        "world_size": engine.world_size,
+        "zero_stage": settings.zero_stage,
+        "resumed_at": start.step,
+        "damaged_checkpoints": checkpoint[2] if checkpoint is not None else [],
+    }
+
+
+def _flops_per_token(recipe: Recipe, engine: Engine) -> float:
+    config: Any = engine.model.config
+    embeddings: Any = engine.model.get_input_embeddings()  # type: ignore[operator]
+    head: Any = engine.model.get_output_embeddings()  # type: ignore[operator]
+    # Look-ups multiply nothing; a head does, tied or not.
+    num_looked_up = embeddings.weight.numel()
+    matrices = sum(
+        getattr(p, "ds_numel", p.numel())
+        for p in engine.model.parameters()
+        if len(getattr(p, "ds_shape", p.shape)) >= 2
+    )
+    tied = head is not None and head.weight is embeddings.weight
+    positions = getattr(getattr(engine.model.base_model, "wpe", None), "weight", None)
+    num_matmul = matrices - (0 if tied else num_looked_up) - (0 if positions is None else positions.numel())
+    return training_flops_per_token(
+        num_matmul_parameters=num_matmul,
+        num_layers=config.num_hidden_layers,
+        hidden_size=config.hidden_size,
+        attended_tokens=recipe.attended_tokens(),
+    )

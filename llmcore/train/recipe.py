@@ -1,0 +1,56 @@
+"""What is particular to one kind of training; everything else is `fit`."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import nn
+
+from llmcore.config.train import TrainSettings
+from llmcore.objectives.base import Objective
+from llmcore.train.engine import Engine
+from llmcore.train.progress import Progress
+
+__all__ = ["Recipe"]
+
+
+class Recipe(Protocol):
+    """A model, an objective, a way to validate; implemented by pre-training and fine-tuning."""
+
+    @property
+    def settings(self) -> TrainSettings:
+        """The optimization."""
+
+    @property
+    def objective(self) -> Objective:
+        """What the steps minimize."""
+
+    @property
+    def num_steps(self) -> int:
+        """Optimizer steps of the whole run."""
+
+    @property
+    def tokenizer(self) -> Path:
+        """Folder of the tokenizer's files, exported with the model."""
+
+    @property
+    def exports_every_time(self) -> bool:
+        """Whether each validation exports the weights, or only one that is the best so far."""
+
+    def build_model(self) -> nn.Module:
+        """The model before the first step."""
+
+    def step_batches(self, first_step: int) -> Iterator[Sequence[Any]]:
+        """This rank's micro batches of each step, from `first_step` on."""
+
+    def validate(self, engine: Engine) -> dict[str, float]:
+        """Metrics of the validation split, over all ranks. A collective."""
+
+    def better(self, metrics: dict[str, float], best: float | None) -> float | None:
+        """The metric that chooses the best export, where it is better than the best so far; else None."""
+
+    def attended_tokens(self) -> float:
+        """Mean over tokens of the length of the document they stand in: what the attention's FLOPs depend on."""
+
+    def describe(self, progress: Progress, metrics: dict[str, float]) -> tuple[dict[str, Any], str]:
+        """What an export's manifest says of the model, and its model card (Markdown)."""

@@ -1,0 +1,72 @@
+"""Exact sums over a split: every row once, whatever the number of ranks."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor, distributed
+
+from llmcore.errors import RunError
+from llmcore.models.packed import PackedBatch
+from llmcore.objectives.causal_lm import unigram_loss_sum
+from llmcore.tasks.base import Example, Task
+from llmcore.tokens.order import share
+from llmcore.train.engine import Engine
+
+__all__ = ["validate_classifier", "validate_language_model"]
+
+
+def _own_part(num_rows: int) -> range:
+    return share(num_rows, distributed.get_world_size(), distributed.get_rank())
+
+
+def _check_complete(num_seen: float, num_rows: int) -> None:
+    if round(num_seen) != num_rows:
+        raise RunError(f"validation saw {num_seen:.0f} rows of {num_rows}: its figures would not be exact")
+
+
+def validate_language_model(
+    engine: Engine, num_rows: int, batch_of: Callable[[range], PackedBatch], batch_rows: int, unigram_counts: Tensor
+) -> dict[str, float]:
+    """Mean loss per target token over rows 0 … num_rows - 1 (nats), and that of train unigrams on the same targets."""
+    part = _own_part(num_rows)
+    sums = np.zeros(4)
+    with engine.evaluating():
+        for first in range(part.start, part.stop, batch_rows):
+            rows = range(first, min(first + batch_rows, part.stop))
+            batch = batch_of(rows)
+            sums += [
+                engine.loss_sum(batch),
+                unigram_loss_sum(unigram_counts, batch),
+                engine.objective.num_targets(batch),
+                len(rows),
+            ]
+    loss, unigram, num_targets, num_seen = engine.sum_over_ranks(list(sums))
+    _check_complete(num_seen, num_rows)
+    return {"validation_loss": loss / num_targets, "unigram_loss": unigram / num_targets}
+
+
+def validate_classifier(
+    engine: Engine,
+    task: Task,
+    examples: Sequence[Example],
+    batch_examples: int,
+    metrics_of: Callable[[np.ndarray[Any, Any]], dict[str, float]],
+    num_classes: int,
+) -> dict[str, float]:
+    """Mean loss, and metrics of the confusion matrix [classes, classes] (true by predicted), over all examples."""
+    part = _own_part(len(examples))
+    confusion = np.zeros((num_classes, num_classes))
+    loss = 0.0
+    with engine.evaluating() as model:
+        for first in range(part.start, part.stop, batch_examples):
+            batch = task.collate(examples[first : min(first + batch_examples, part.stop)]).to(engine.device)
+            outputs = task.predict(model, batch)
+            truth = batch.targets.cpu().numpy()
+            loss -= float(np.log(np.maximum(outputs[np.arange(len(truth)), truth], 1e-30)).sum())
+            np.add.at(confusion, (truth, task.decode(outputs)["prediction"]), 1)
+    *cells, loss = engine.sum_over_ranks([*confusion.flatten(), loss])
+    total = np.array(cells).reshape(num_classes, num_classes)
+    _check_complete(total.sum(), len(examples))
+    scores = {f"validation_{name}": value for name, value in metrics_of(total).items()}
+    return {"validation_loss": loss / len(examples), **scores}

