@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster.guardian import start_guardian
+from cluster.guardian import Guardian
 from llmcore.config.common import ClusterSettings
 from llmcore.errors import ConfigError
 
@@ -59,20 +59,21 @@ def connect(settings: ClusterSettings, *, verbose: bool = False) -> Iterator[Ses
     for name, value in {**environment, "TUNE_GLOBAL_CHECKPOINT_S": "2"}.items():
         os.environ.setdefault(name, value)
     on_sigterm = signal.getsignal(signal.SIGTERM)
-    guardian = start_guardian() if starts_one else None
+    guardian = Guardian() if starts_one else None
     import ray
 
     try:
         chatter = {"log_to_driver": verbose, "logging_level": "INFO" if verbose else "ERROR"}
-        if starts_one:
+        if guardian is not None:
             # The dashboard, though nobody looks at it: Tune frees the places of stopped trials through its State API.
-            ray.init(
+            context = ray.init(
                 address="local",
                 num_cpus=settings.num_cpus,
                 include_dashboard=True,
                 dashboard_host="127.0.0.1",
                 **chatter,
             )
+            guardian.watch(Path(context.address_info["session_dir"]).name)
         else:
             address = "auto" if settings.address == "local" else settings.address
             _join(address, {"env_vars": _not_set_by_job(environment)}, chatter)
@@ -89,8 +90,8 @@ def connect(settings: ClusterSettings, *, verbose: bool = False) -> Iterator[Ses
         )
     finally:
         ray.shutdown()  # from a cluster that was there before, this takes leave only
-        if guardian is not None and guardian.stdin is not None:
-            guardian.stdin.close()
+        if guardian is not None:
+            guardian.let_go()
 
 
 def worker_environment(*, local: bool) -> dict[str, str]:
@@ -130,8 +131,8 @@ def _why_unreachable(error: BaseException) -> str:
     while cause is not None:
         if isinstance(cause, AuthenticationError) or "AuthenticationError" in str(cause):
             return (
-                "the cluster asks for its token and got none or another; set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or "
-                "RAY_AUTH_TOKEN_PATH where the token is not in ~/.ray/auth_token"
+                "the cluster asks for its token and got none or another; set RAY_AUTH_MODE=token, and where the token "
+                "is not in ~/.ray/auth_token, RAY_AUTH_TOKEN_PATH"
             )
         cause = cause.__cause__
     reason = " ".join(str(error).split()).partition(". Please")[0]

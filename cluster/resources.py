@@ -23,7 +23,7 @@ class Need:
     def __str__(self) -> str:
         parts = [f"{self.cpus:g} CPU"] if self.cpus or not self.gpus else []
         parts += [f"{self.gpus:g} GPU"] if self.gpus else []
-        return f"{self.count} × {' + '.join(parts)}"  # noqa: RUF001  # as it is written by hand
+        return f"{self.count} × {' + '.join(parts)}"
 
 
 def check_fits(needs: Sequence[Need]) -> None:

@@ -170,6 +170,8 @@ def _search(
     import ray.tune
     from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
+    from jobs.runtime.tune_callback import WriteRecords
+
     open_trials = records.open_trials()
     if not open_trials:
         return
@@ -193,7 +195,7 @@ def _search(
         run_config=ray.tune.RunConfig(
             name="tune",
             storage_path=str(attempt.folder.local_path() or attempt.folder.path),
-            callbacks=[records.callback(say)],
+            callbacks=[WriteRecords(records, say)],
             verbose=0,
         ),
     )

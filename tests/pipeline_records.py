@@ -1,14 +1,20 @@
-"""The records of a whole pipeline, as its stages would leave them, without running any: for tests of what reads them."""
+"""The records of a whole pipeline, as its stages would leave them, without running any stage."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from llmcore.config.common import JobSettings
 from llmcore.records import Attempt, MetricsWriter, begin_attempt
 from llmcore.storage import Folder
 
+Ends = tuple[float, float, float]
+"""A value, and the ends of its interval."""
+
 PIPELINE = "smoke"
+STARTED = 1_780_000_000.0  # 2026-05-28 20:26:40 UTC
+TWIN = "smoke.evaluate.random-weights"
 NUM_STEPS = 360
 UNIGRAM_LOSS = 6.743
 SAMPLE = "def read(self, size=-1):\n    <script>alert(1)</script>\n    return self._buffer & mask\n"
@@ -29,7 +35,7 @@ def interval(value: float, low: float, high: float) -> dict[str, float]:
     return {"value": value, "low": low, "high": high}
 
 
-def evaluation(gain_over_random: tuple[float, float, float] = (0.094, 0.051, 0.139)) -> dict[str, Any]:
+def evaluation(gain_over_random: Ends = (0.094, 0.051, 0.139)) -> dict[str, Any]:
     """`metrics.json` of the evaluation run."""
 
     def judged(name: str, value: float, test: Mapping[str, Any] | None, apart: bool | None) -> dict[str, Any]:
@@ -47,7 +53,10 @@ def evaluation(gain_over_random: tuple[float, float, float] = (0.094, 0.051, 0.1
             "num_truncated": 87,
         }
 
-    test = {"accuracy": interval(0.648, 0.601, 0.69), "macro_f1": interval(0.604, 0.553, 0.651)}
+    def figures(accuracy: Ends, macro_f1: Ends) -> dict[str, Any]:
+        return {"accuracy": interval(*accuracy), "macro_f1": interval(*macro_f1)}
+
+    test = figures((0.648, 0.601, 0.69), (0.604, 0.553, 0.651))
     return {
         "suite": {"version": 1, "set": "5e" * 32, "metrics": ["accuracy", "macro_f1"], "choose_by": "macro_f1",
                   "num_resamples": 2000, "seed": 0, "hash": "7d" * 32},
@@ -61,13 +70,12 @@ def evaluation(gain_over_random: tuple[float, float, float] = (0.094, 0.051, 0.1
         ],
         "baselines": {
             "majority": {"class": "data", "majority_of": "train",
-                         "test": {"accuracy": interval(0.231, 0.172, 0.297), "macro_f1": interval(0.047, 0.037, 0.058)}},
-            "random_weights": {"run": "smoke.evaluate.random",
-                               "test": {"accuracy": interval(0.566, 0.518, 0.612), "macro_f1": interval(0.51, 0.457, 0.559)}},
+                         "test": figures((0.231, 0.172, 0.297), (0.047, 0.037, 0.058))},
+            "random_weights": {"run": TWIN, "test": figures((0.566, 0.518, 0.612), (0.51, 0.457, 0.559))},
         },
         "differences": {
-            "chosen - majority": {"accuracy": interval(0.417, 0.334, 0.491), "macro_f1": interval(0.557, 0.505, 0.604)},
-            "chosen - random_weights": {"accuracy": interval(0.082, 0.039, 0.124), "macro_f1": interval(*gain_over_random)},
+            "chosen - majority": figures((0.417, 0.334, 0.491), (0.557, 0.505, 0.604)),
+            "chosen - random_weights": figures((0.082, 0.039, 0.124), gain_over_random),
         },
         "register_looks": 3,
         "note": "the search ran for the pre-trained model alone",
@@ -76,7 +84,7 @@ def evaluation(gain_over_random: tuple[float, float, float] = (0.094, 0.051, 0.1
 
 def write_prepare(storage: Folder) -> None:
     """The records of the first stage."""
-    with _begin(storage, "prepare") as attempt:
+    with _begin(storage, "prepare", after_s=0) as attempt:
         _spend(attempt, start_up=7.9, compute=34.2, data_wait=2.3)
         attempt.result = {"tokens": "artifacts/tokens/" + "ab" * 32, "dropped": DROPPED, "counts": COUNTS}
 
@@ -85,14 +93,14 @@ def write_pretrain(storage: Folder) -> None:
     """The records of the second stage: a first attempt that failed, and a second one that went on from step 200."""
     parts = {"placement": 2.6, "imports": 8.8, "process_group": 1.4, "data": 3.4, "model": 0.7, "engine": 1.9}
     try:
-        with _begin(storage, "pretrain") as attempt:
+        with _begin(storage, "pretrain", after_s=45) as attempt:
             _spend(attempt, compute=71.3, data_wait=1.2, checkpoint=0.6)
             _start_up(attempt, parts | {"first_batch": 0.3})
             _pretrain_rows(attempt, 0, 230)
             raise RuntimeError("rank 1 was lost")
     except RuntimeError:
         pass
-    with _begin(storage, "pretrain") as attempt:
+    with _begin(storage, "pretrain", after_s=150) as attempt:
         attempt.ledger.num_devices = 2
         attempt.ledger.count(flops=4.123e13, tokens=1_474_560)
         _spend(attempt, compute=58.4, data_wait=0.9, checkpoint=1.1, validation=9.6, restart=4.7)
@@ -102,34 +110,40 @@ def write_pretrain(storage: Folder) -> None:
             "model": "smoke.pretrain/model", "num_steps": NUM_STEPS, "rows_consumed": 5760, "tokens_seen": 1_474_560,
             "train_loss": 4.871, "validation_loss": 4.982, "unigram_loss": UNIGRAM_LOSS, "num_parameters": 4_325_376,
             "data_wait_fraction": 0.0153, "precision": "bf16", "world_size": 2, "zero_stage": 2,
-            "samples": [{"prompt": "def read(self", "text": SAMPLE}, {"prompt": "The method ", "text": "returns a list"}],
+            "samples": [{"prompt": "def read(self", "text": SAMPLE}, {"prompt": "The method ", "text": "returns it"}],
+            "damaged_checkpoints": ["checkpoints/step-00000240-attempt-01: model.safetensors has another SHA-256"],
         }  # fmt: skip
 
 
 def write_tune(storage: Folder) -> None:
     """The records of the third stage: four trials of which one was stopped and one failed."""
-    with _begin(storage, "tune") as attempt:
+    with _begin(storage, "tune", after_s=240) as attempt:
         _spend(attempt, start_up=18.4, compute=72.6, validation=6.1, checkpoint=2.2)
         for name, trial in TRIALS.items():
             steps = [30 * (index + 1) for index in range(len(trial["curve"]))]
             record = {
                 "id": name, "status": trial["status"], "seed": 7, "seconds": trial["seconds"], "num_steps": steps[-1],
                 "config": {"train.optimizer.learning_rate": trial["rate"], "train.global_batch_size": 32},
-                "reports": [{"step": s, "macro_f1": v} for s, v in zip(steps, trial["curve"], strict=True)],
+                "reports": [{"step": s, "validation_macro_f1": v} for s, v in zip(steps, trial["curve"], strict=True)],
                 "model": f"smoke.tune/trials/{name}/exports/step-{steps[-1]:08d}-attempt-01", "model_sha256": "cd" * 32,
                 "error": trial.get("error"),
             }  # fmt: skip
             (attempt.run / "trials" / name).write_json("trial.json", record)
+            parts = {"placement": 1.7, "imports": 4.9, "engine": 0.8}
+            (attempt.run / "trials" / name).write_json("cost.json", {"start_up_parts": parts})
         closed = {"closed": True, "num_trials": len(TRIALS), "trials": list(TRIALS), "metric": "macro_f1"}
         attempt.run.write_json("search.json", closed)
         attempt.result = {"num_trials": len(TRIALS)}
 
 
 def write_evaluate(storage: Folder, content: dict[str, Any] | None = None) -> None:
-    """The records of the fourth stage."""
-    with _begin(storage, "evaluate") as attempt:
-        _spend(attempt, start_up=6.2, compute=31.5, validation=8.8)
+    """The records of the fourth stage, and of the run that it starts for the baseline from random weights."""
+    with _begin(storage, "evaluate", after_s=245) as attempt:
+        _spend(attempt, start_up=6.2, validation=8.8, idle=113.0)
         (attempt.run / "evaluation").write_json("metrics.json", content or evaluation())
+    with _begin(storage, TWIN.removeprefix(f"{PIPELINE}."), after_s=340) as attempt:
+        attempt.ledger.count(flops=2.87e12)
+        _spend(attempt, start_up=6.6, compute=23.1)
 
 
 def write_pipeline(storage: Folder, content: dict[str, Any] | None = None) -> None:
@@ -140,9 +154,20 @@ def write_pipeline(storage: Folder, content: dict[str, Any] | None = None) -> No
     write_evaluate(storage, content)
 
 
-def _begin(storage: Folder, stage: str) -> Attempt:
+@contextmanager
+def _begin(storage: Folder, stage: str, *, after_s: float) -> Iterator[Attempt]:
+    """An attempt that seems to have started so long after the first one, and to have lasted as its ledger says."""
     config = JobSettings(name=f"{PIPELINE}.{stage}")
-    return begin_attempt(storage, config, kind=stage, step_version=1, inputs={}, say=lambda line: None)
+    attempt = begin_attempt(storage, config, kind=stage, step_version=1, inputs={}, say=lambda line: None)
+    try:
+        with attempt:
+            yield attempt
+    finally:
+        seconds = sum(attempt.ledger.to_json()["seconds"].values())
+        started = STARTED + after_s
+        begin, end = attempt.folder.read_json("begin.json"), attempt.folder.read_json("end.json")
+        attempt.folder.write_json("begin.json", begin | {"started": started})
+        attempt.folder.write_json("end.json", end | {"ended": started + seconds, "seconds": seconds})
 
 
 def _spend(attempt: Attempt, **seconds: Any) -> None:

@@ -1,7 +1,6 @@
 """The records of a search's trials: what is true of them, whatever becomes of Tune."""
 
 import time
-from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -39,7 +38,7 @@ class TrialRecords:
         self._metric = next(iter(configs.values())).task.validation_metric
         self._reports: dict[str, list[dict[str, Any]]] = {trial: [] for trial in samples}
         self._ledgers: dict[str, dict[str, Any]] = {}
-        self._started: dict[str, float] = {}
+        self._start_times: dict[str, float] = {}
 
     def folder(self, trial: str) -> Folder:
         """A trial's folder."""
@@ -76,26 +75,9 @@ class TrialRecords:
                 scheduler.on_trial_result(None, told, {"report": number, **report})
             scheduler.on_trial_remove(None, told)
 
-    def callback(self, say: Callable[[str], None]) -> Any:
-        """What Tune calls as trials report and end."""
-        from ray.tune import Callback
-
-        records = self
-
-        class _Write(Callback):  # type: ignore[misc]
-            def on_trial_start(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
-                records._started.setdefault(trial.config["trial"], time.time())
-
-            def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any, **_: Any) -> None:
-                records.reported(trial.config["trial"], result)
-
-            def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
-                say(records.write(trial.config["trial"], error=None))
-
-            def on_trial_error(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
-                say(records.write(trial.config["trial"], error=_reason(trial)))
-
-        return _Write()
+    def started(self, trial: str, time_s: float) -> None:
+        """Takes up when a trial started (seconds since the epoch)."""
+        self._start_times.setdefault(trial, time_s)
 
     def reported(self, trial: str, result: dict[str, Any]) -> None:
         """Takes up a report of a trial."""
@@ -124,7 +106,7 @@ class TrialRecords:
             "model": None if model is None else f"{self._attempt.run.name}/trials/{trial}/exports/{model.name}",
             "model_sha256": None if manifest is None else manifest.sha256,
             "error": error,
-            "seconds": time.time() - self._started.get(trial, time.time()),
+            "seconds": time.time() - self._start_times.get(trial, time.time()),
             "num_steps": steps,
             "seed": self._configs[trial].train.seed,
             "attempt": self._attempt.number,
@@ -178,14 +160,6 @@ class TrialRecords:
             "best_trial": best,
             "best_value": values[best],
         }
-
-
-def _reason(trial: Any) -> str:
-    """Why a trial failed: the last line of what it raised."""
-    error = trial.get_pickled_error() or trial.get_error()
-    cause = getattr(error, "cause", error)
-    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
-    return lines[-1] if lines else type(cause).__name__
 
 
 def _short(value: Any) -> str:

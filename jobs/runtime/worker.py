@@ -1,5 +1,6 @@
 """What each Ray Train worker runs: the recipe of its job, through `llmcore.train.fit`."""
 
+import importlib
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -38,6 +39,7 @@ def train_worker(spec: dict[str, Any]) -> dict[str, Any]:
 
     workers = WorkerSettings.model_validate(spec["config"]["workers"])
     device = _set_up(workers.threads_per_worker)
+    importlib.import_module(_RECIPES[spec["kind"]][0])
     from llmcore.cost import Ledger
     from llmcore.errors import NonFiniteError
     from llmcore.storage import Folder
@@ -54,7 +56,7 @@ def train_worker(spec: dict[str, Any]) -> dict[str, Any]:
         accepted=tuple(spec["place"]["accepted"]),
     )
     with ledger.measure("start_up", "data"):
-        recipe = _RECIPES[spec["kind"]](spec)
+        recipe = _RECIPES[spec["kind"]][1](spec)
 
     try:
         outcome = fit(recipe, place, device=device, report=ray.train.report, ledger=ledger)
@@ -112,4 +114,8 @@ def _finetuning(spec: dict[str, Any]) -> Any:
     return Finetuning(config, Folder(spec["base"]).as_local(), data, spec["base_sha256"])
 
 
-_RECIPES = {"pretrain": _pretraining, "finetune": _finetuning}
+_RECIPES = {
+    "pretrain": ("llmcore.train.pretraining", _pretraining),
+    "finetune": ("llmcore.train.finetuning", _finetuning),
+}
+"""The module of each kind's recipe, and how it is made from the spec."""

@@ -70,9 +70,10 @@ class TrainSettings(Section):
 
     @model_validator(mode="after")
     def _deepspeed_contradicts_nothing(self) -> "TrainSettings":
-        given = set(self.deepspeed) | {
-            f"zero_optimization.{key}" for key in self.deepspeed.get("zero_optimization", {})
-        }
+        zero = self.deepspeed.get("zero_optimization", {})
+        if not isinstance(zero, dict):
+            raise ValueError(f"deepspeed.zero_optimization={zero!r} is no mapping")
+        given = set(self.deepspeed) | {f"zero_optimization.{key}" for key in zero}
         for key in sorted(given & set(_DERIVED)):
             raise ValueError(f"deepspeed.{key} is derived from {_DERIVED[key]}: set that, and leave this out")
         return self
@@ -80,6 +81,6 @@ class TrainSettings(Section):
     @model_validator(mode="after")
     def _bf16_needs_a_sharded_master(self) -> "TrainSettings":
         if self.precision == "bf16" and self.zero_stage == 0:
-            # Seen in DeepSpeed 0.19.8: an optimizer step at initialization decays the weights and leaves Adam one ahead.
+            # Seen in 0.19.8: an optimizer step at initialization decays the weights and leaves Adam one ahead.
             raise ValueError("precision=bf16 with zero_stage=0 trains wrongly in DeepSpeed: use zero_stage=1")
         return self

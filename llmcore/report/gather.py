@@ -1,19 +1,19 @@
 """From the records of a pipeline's runs to a `PipelineReport`: what is absent stays empty, what is torn is named."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from llmcore.records import RunStatus, attempt_folder, attempt_numbers, list_runs, read_metrics_counted
+from llmcore.records import attempt_folder, attempt_numbers, list_runs, read_metrics_counted
+from llmcore.records.heartbeat import last_beat
 from llmcore.report.model import (
-    BASELINE_NAMES,
     STAGES,
+    TWIN,
     Curve,
     Fit,
-    JudgedModel,
     PipelineReport,
     PretrainReport,
     Sample,
@@ -21,17 +21,17 @@ from llmcore.report.model import (
     TrialReport,
 )
 from llmcore.report.recorded import (
+    BeginRecord,
     CostRecord,
     EndRecord,
     EvaluationRecord,
-    JudgedRecord,
     PretrainRecord,
     Record,
     RunRecord,
     SearchRecord,
     TrialRecord,
 )
-from llmcore.report.words import plain
+from llmcore.report.standing import judged_models
 from llmcore.storage import Folder
 
 __all__ = ["gather"]
@@ -44,8 +44,10 @@ _FACTS = (
     "world_size",
     "zero_stage",
     "precision",
+    "tokens_per_s",
     "data_wait_fraction",
 )
+_TRIAL_FITS = 4
 
 RecordT = TypeVar("RecordT", bound=Record)
 
@@ -59,19 +61,29 @@ def gather(storage: Folder, pipeline: str) -> PipelineReport:
     return _Reader(storage, pipeline).report()
 
 
+@dataclass(frozen=True)
+class _Attempt:
+    number: int
+    span: tuple[float, float]
+    end: EndRecord
+    cost: CostRecord | None
+
+
 class _Reader:
     def __init__(self, storage: Folder, pipeline: str) -> None:
         self.storage = storage
         self.pipeline = pipeline
         self.problems: list[str] = []
         self.results: dict[str, dict[str, Any]] = {}
+        self.statuses = {status.name: status for status in list_runs(storage)}
 
     def report(self) -> PipelineReport:
-        statuses = {status.name: status for status in list_runs(self.storage)}
         evaluation = (
             self._read(EvaluationRecord, self._run("evaluate") / "evaluation", "metrics.json") or EvaluationRecord()
         )
-        stages = [self._stage(stage, statuses.get(f"{self.pipeline}.{stage}")) for stage in STAGES]
+        stages = [self._stage(stage, self._run(stage)) for stage in STAGES]
+        if twin := self._twin(evaluation):
+            stages.append(self._stage(TWIN, twin))
         search = self._read(SearchRecord, self._run("tune"), "search.json") or SearchRecord()
         metric = evaluation.suite.get("choose_by") or search.metric or "macro_f1"
         pretrain = self._pretrain()
@@ -85,7 +97,7 @@ class _Reader:
             metric=metric,
             search_metric=search.metric or metric,
             chosen=evaluation.chosen,
-            judged=tuple(_judged(evaluation, metric)),
+            judged=tuple(judged_models(evaluation, metric)),
             differences=evaluation.differences,
             suite=dict(_flat({"set": evaluation.set, "suite": evaluation.suite}, (str, int, float))),
             num_test_looks=evaluation.register_looks,
@@ -95,6 +107,12 @@ class _Reader:
 
     def _run(self, stage: str) -> Folder:
         return self.storage / f"{self.pipeline}.{stage}"
+
+    def _twin(self, evaluation: EvaluationRecord) -> Folder | None:
+        """The run behind the baseline from random weights, where the evaluation names one."""
+        baseline = evaluation.baselines.get("random_weights")
+        name = (baseline.model_extra or {}).get("run") if baseline else None
+        return self.storage / name if isinstance(name, str) and name in self.statuses else None
 
     def _read(self, model: type[RecordT], folder: Folder, name: str) -> RecordT | None:
         data = folder.find_bytes(name)
@@ -106,49 +124,67 @@ class _Reader:
             self.problems.append(f"{folder.url}/{name}: {place}: {first['msg']}")
             return None
 
-    def _stage(self, stage: str, status: RunStatus | None) -> StageReport:
-        run = self._run(stage)
+    def _stage(self, stage: str, run: Folder) -> StageReport:
+        status = self.statuses.get(run.name)
         if status is None:
             return StageReport(stage, run.name)
         about = self._read(RunRecord, run, "run.json") or RunRecord()
-        numbers = attempt_numbers(run)
-        costs: dict[int, CostRecord] = {}
-        end = EndRecord()
-        for number in numbers:
-            folder = attempt_folder(run, number)
-            if cost := self._read(CostRecord, folder, "cost.json"):
-                costs[number] = cost
-            end = self._read(EndRecord, folder, "end.json") or EndRecord()
-        self.results[stage] = result = end.result or {}
-        seconds = _summed(cost.seconds for cost in costs.values())
-        if len(costs) < len(numbers) and (lost := status.seconds - sum(seconds.values())) > 0:
+        attempts = [self._attempt(run, number) for number in attempt_numbers(run)]
+        costs = [attempt.cost for attempt in attempts if attempt.cost]
+        end = attempts[-1].end if attempts else EndRecord()
+        last = costs[-1] if costs else CostRecord()
+        result = end.result or {}
+        self.results[stage] = result
+        seconds = _summed(cost.seconds for cost in costs)
+        if lost := sum(attempt.span[1] - attempt.span[0] for attempt in attempts if not attempt.cost):
             seconds["lost"] = lost
-        last = costs[max(costs)] if costs else CostRecord()
         return StageReport(
             stage=stage,
             run=run.name,
             status=status.status,
             started=_time(status.started),
-            num_attempts=len(numbers),
+            num_attempts=len(attempts),
             fingerprint=about.fingerprint,
             versions={name: str(version) for name, version in about.versions.items() if version is not None},
             error=_error(end.error),
             device=last.device or "",
             num_devices=last.devices,
             seconds=seconds,
-            device_seconds=_summed(cost.device_seconds for cost in costs.values()),
-            fits=tuple(
-                Fit(stage if len(costs) == 1 else f"{stage}, attempt {number}", cost.start_up_parts)
-                for number, cost in costs.items()
-                if cost.start_up_parts
-            ),
-            flops=_sum_known(cost.flops for cost in costs.values()),
-            tokens=_sum_known(cost.tokens for cost in costs.values()),
+            device_seconds=_summed(cost.device_seconds for cost in costs),
+            fits=tuple(self._fits(stage, run, attempts)),
+            spans=tuple(attempt.span for attempt in attempts),
+            flops=_sum_known(cost.flops for cost in costs),
+            tokens=_sum_known(cost.tokens for cost in costs),
             mfu=last.mfu,
-            money=_sum_known(cost.money for cost in costs.values()),
+            money=_sum_known(cost.money for cost in costs),
             counts=dict(_flat(result.get("counts"), (int,))),
-            dropped=dict(_flat(result.get("dropped"), (int,))),
+            dropped=_left_out(result),
         )
+
+    def _attempt(self, run: Folder, number: int) -> _Attempt:
+        folder = attempt_folder(run, number)
+        end = self._read(EndRecord, folder, "end.json") or EndRecord()
+        started = (self._read(BeginRecord, folder, "begin.json") or BeginRecord()).started or 0.0
+        return _Attempt(
+            number,
+            span=(started, max(started, end.ended or last_beat(folder) or started)),
+            end=end,
+            cost=self._read(CostRecord, folder, "cost.json"),
+        )
+
+    def _fits(self, stage: str, run: Folder, attempts: list[_Attempt]) -> Iterator[Fit]:
+        """Start-up of each attempt; of a search, that of its first trials, each of which starts workers."""
+        if stage == "tune":
+            trials = run / "trials"
+            for name in trials.names()[:_TRIAL_FITS]:
+                cost = self._read(CostRecord, trials / name, "cost.json")
+                if cost and cost.start_up_parts:
+                    yield Fit(f"trial {name}", cost.start_up_parts)
+            return
+        for attempt in attempts:
+            if attempt.cost and attempt.cost.start_up_parts:
+                name = stage if len(attempts) == 1 else f"{stage}, attempt {attempt.number}"
+                yield Fit(name, attempt.cost.start_up_parts)
 
     def _pretrain(self) -> PretrainReport | None:
         rows, num_torn = read_metrics_counted(self._run("pretrain"))
@@ -198,33 +234,6 @@ class _Reader:
             )
 
 
-def _judged(evaluation: EvaluationRecord, metric: str) -> Iterator[JudgedModel]:
-    """The chosen model, the baselines, then the other trials, the best on validation first."""
-
-    def worth(record: JudgedRecord) -> float:
-        return record.validation[metric].value if record.validation and metric in record.validation else -1.0
-
-    chosen = [record for record in evaluation.models if record.id == evaluation.chosen]
-    others = [record for record in evaluation.models if record.id != evaluation.chosen]
-    yield from (
-        JudgedModel(f"{record.id}, chosen", "chosen", record.status, None, record.validation or {}, record.test or {})
-        for record in chosen
-    )
-    for name, baseline in evaluation.baselines.items():
-        about = ", ".join(f"{plain(key)} {value}" for key, value in (baseline.model_extra or {}).items())
-        yield JudgedModel(
-            BASELINE_NAMES.get(name, plain(name)),
-            "baseline",
-            about,
-            None,
-            baseline.validation or {},
-            baseline.test or {},
-        )
-    for record in sorted(others, key=worth, reverse=True):
-        apart = record.distinguishable_from_leader
-        yield JudgedModel(record.id, "trial", record.status, apart, record.validation or {}, record.test or {})
-
-
 def _with_losses(
     stages: Iterable[StageReport], trials: Iterable[TrialReport], evaluation: EvaluationRecord
 ) -> Iterator[StageReport]:
@@ -238,6 +247,12 @@ def _with_losses(
         if stage.stage == "evaluate" and num_cut:
             dropped.setdefault("ends of long validation texts", num_cut)
         yield replace(stage, dropped=dropped)
+
+
+def _left_out(result: Mapping[str, Any]) -> dict[str, int]:
+    dropped = dict(_flat(result.get("dropped"), (int,)))
+    damaged = result.get("damaged_checkpoints")
+    return dropped | {"damaged checkpoints": len(damaged)} if isinstance(damaged, list) and damaged else dropped
 
 
 def _curve(rows: list[dict[str, Any]], metric: str) -> Curve:

@@ -9,6 +9,7 @@ from llmcore.evaluation.bootstrap import Interval
 __all__ = [
     "BASELINE_NAMES",
     "STAGES",
+    "TWIN",
     "Scalar",
     "Curve",
     "Dropped",
@@ -23,6 +24,8 @@ __all__ = [
 
 Scalar = str | int | float | bool | None
 STAGES = ("prepare", "pretrain", "tune", "evaluate")
+TWIN = "random weights"
+"""Not a stage: the run that fine-tunes the baseline from random weights, while `evaluate` waits for it."""
 BASELINE_NAMES = {"majority": "majority class", "random_weights": "random weights, fine-tuned"}
 
 
@@ -44,14 +47,15 @@ class Fit:
 
 @dataclass(frozen=True)
 class StageReport:
-    """One run of the pipeline: how it stands and what it cost, over all its attempts.
+    """One run of the pipeline (a stage, or the twin): how it stands and what it cost, over all its attempts.
 
     Attributes:
         status: As `jobs runs` says it, or `not run`.
         started: Start of the first attempt, UTC.
         seconds: Wall seconds by category of the ledger; `lost` is of attempts that were killed and left no ledger.
         device_seconds: The same, times the devices held.
-        fits: Start-up by part, one for each attempt that has parts.
+        fits: Start-up by part, one for each start of workers.
+        spans: Start and end of each attempt, Unix time; stages run side by side, and attempts apart.
         flops: Floating-point operations of the models; None where the stage counts none.
         counts: What went through the stage, by name.
         dropped: What the stage left out, by reason.
@@ -70,6 +74,7 @@ class StageReport:
     seconds: Mapping[str, float] = field(default_factory=dict)
     device_seconds: Mapping[str, float] = field(default_factory=dict)
     fits: tuple[Fit, ...] = ()
+    spans: tuple[tuple[float, float], ...] = ()
     flops: float | None = None
     tokens: int | None = None
     mfu: float | None = None
@@ -81,6 +86,11 @@ class StageReport:
     def total_s(self) -> float:
         """Wall seconds over all categories."""
         return sum(self.seconds.values())
+
+    @property
+    def has_run(self) -> bool:
+        """Whether it has ever begun."""
+        return self.status != "not run"
 
 
 @dataclass(frozen=True)
@@ -131,7 +141,7 @@ class JudgedModel:
 
     Attributes:
         about: What there is to say of it besides, in words.
-        distinguishable: Whether its interval of the difference to the best trial on validation excludes zero.
+        distinguishable: Whether its interval of the difference to the chosen one, on validation, excludes zero.
     """
 
     name: str
@@ -191,10 +201,19 @@ class PipelineReport:
             Dropped(stage.stage, reason, count) for stage in self.stages for reason, count in stage.dropped.items()
         )
 
+    @property
+    def wall_s(self) -> float:
+        """Seconds in which at least one of the runs was at work."""
+        total, until = 0.0, float("-inf")
+        for start, end in sorted(span for stage in self.stages for span in stage.spans):
+            total += max(0.0, end - max(start, until))
+            until = max(until, end)
+        return total
+
     def stage(self, name: str) -> StageReport:
         """The stage of this name, run or not.
 
         Raises:
-            KeyError: For a name that is not one of `STAGES`.
+            KeyError: For a name that no stage has.
         """
         return {stage.stage: stage for stage in self.stages}[name]

@@ -40,7 +40,6 @@ def render(report: PipelineReport) -> str:
         parts=list(dict.fromkeys(part for fit in fits for part in fit.parts_s)),
         settings=list(dict.fromkeys(key for trial in report.trials for key in trial.config)),
         versions=_versions(report.stages),
-        total_s=sum(stage.total_s for stage in report.stages),
         total_flops=sum(stage.flops or 0.0 for stage in report.stages),
     )
     return page.rstrip() + "\n"

@@ -8,6 +8,7 @@ from llmcore.evaluation.bootstrap import Interval
 
 __all__ = [
     "BaselineRecord",
+    "BeginRecord",
     "CostRecord",
     "EndRecord",
     "EvaluationRecord",
@@ -35,10 +36,17 @@ class RunRecord(Record):
     versions: dict[str, Any] = {}
 
 
+class BeginRecord(Record):
+    """`attempts/NN/begin.json`."""
+
+    started: float | None = None
+
+
 class EndRecord(Record):
     """`attempts/NN/end.json`."""
 
     error: Any = None
+    ended: float | None = None
     result: dict[str, Any] | None = None
 
 

@@ -27,8 +27,8 @@ _SCALES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, 
 
 
 def plain(name: str) -> str:
-    """A key of the records as words: `data_wait` is "data wait", `macro_f1` is "macro F1"."""
-    return _METRICS.get(name, name.replace("_", " ").replace(" - ", f" {MINUS} "))
+    """A key of the records as words: `data_wait` is "data wait", `num_steps` is "steps", `macro_f1` is "macro F1"."""
+    return _METRICS.get(name, name.removeprefix("num_").replace("_", " ").replace(" - ", f" {MINUS} "))
 
 
 def figure(value: float | None, digits: int = 3) -> str:

@@ -154,9 +154,7 @@ class TokenShards:
             if batch.num_rows != num_rows or not batch.schema.equals(schema):
                 found = f"{batch.num_rows} rows of {batch.schema.names}"
                 rule = f"{num_rows} of {schema.names} with {self.sequence_length} tokens"
-                raise ShardError(
-                    f"{self.folder.url}/{name} has {found}, its manifest says {rule}: prepare again"
-                )
+                raise ShardError(f"{self.folder.url}/{name} has {found}, its manifest says {rule}: prepare again")
             self._mapped[name] = batch
         return self._mapped[name]
 

@@ -150,7 +150,7 @@ class Engine:
         """Sums of the values over all ranks, in double precision. A collective."""
         total = torch.tensor(values, dtype=torch.float64, device=self.device)
         distributed.all_reduce(total)
-        return total.tolist()  # type: ignore[no-any-return]
+        return total.tolist()
 
     def on_full_weights(self, use: Callable[[dict[str, Tensor]], None]) -> None:
         """Calls `use` on rank 0 with the model's whole state dict. A collective at ZeRO-3."""

@@ -10,8 +10,8 @@ needs = st.lists(st.builds(Need, st.just("job"), amounts, st.sampled_from([0, 1.
 
 def test_a_need_is_held_against_what_the_cluster_has() -> None:
     assert why_not([Need("pretrain", cpus=4, count=2)], [{"CPU": 2.0}]) == (
-        "pretrain needs 2 × 4 CPU, the cluster has 2 CPU; ask for fewer workers or CPUs each, raise cluster.num_cpus of "
-        "a local Ray, or use a larger cluster"
+        "pretrain needs 2 × 4 CPU, the cluster has 2 CPU; ask for fewer workers or CPUs each, raise cluster.num_cpus "
+        "of a local Ray, or use a larger cluster"
     )
     assert why_not([Need("pretrain", cpus=0.5, count=2)], [{"CPU": 2.0}]) is None
 

@@ -1,0 +1,76 @@
+"""From documents to rows of tokens, and what rows of tokens hold."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from tokenizers import Tokenizer
+
+from llmcore.config.prepare import PackingSettings
+from llmcore.tokens.packing import Piece, cut, pack, rows_of
+from llmcore.tokens.tokenizer import END_OF_TEXT, PAD, encode_documents
+
+__all__ = ["RowCounts", "count_rows", "pack_documents"]
+
+_BATCH = 256
+"""Documents tokenized at once."""
+
+
+class RowCounts(NamedTuple):
+    """What some rows hold.
+
+    Attributes:
+        num_tokens: real ones, without padding.
+        num_documents: documents that end in the rows.
+        targets: int64 [vocab_size]: how often each token is to be predicted. The loss is within pieces of documents, so
+            the first token of a piece is never a target.
+    """
+
+    num_tokens: int
+    num_documents: int
+    targets: npt.NDArray[np.int64]
+
+
+def pack_documents(documents: pa.Table, tokenizer: Tokenizer, packing: PackingSettings) -> pa.Table:
+    """Documents as packed rows of `row_schema`, numbered from 0: a function of the documents' order.
+
+    Args:
+        documents: with columns `text` and `source`.
+        tokenizer: from `train_tokenizer`; each document is its text's tokens and the end of text.
+        packing: length of the rows, and the packing window.
+    """
+    length, pad = packing.sequence_length, tokenizer.token_to_id(PAD)
+    rows = list(pack(_pieces(documents, tokenizer, length), length, packing.window))
+    return rows_of(rows, length, pad).to_table()
+
+
+def _pieces(documents: pa.Table, tokenizer: Tokenizer, sequence_length: int) -> Iterator[Piece]:
+    end = tokenizer.token_to_id(END_OF_TEXT)
+    for batch in documents.to_batches(max_chunksize=_BATCH):
+        encoded = encode_documents(tokenizer, batch["text"].to_pylist())
+        for ids, source in zip(encoded, batch["source"].to_pylist(), strict=True):
+            yield from cut(np.array([*ids, end], dtype=np.int32), source, sequence_length)
+
+
+def count_rows(rows: pa.Table, vocab_size: int, end_of_text: int) -> RowCounts:
+    """Count what rows of `row_schema` hold."""
+    targets = np.zeros(vocab_size, dtype=np.int64)
+    num_tokens = num_documents = 0
+    for batch in rows.to_batches():
+        num_rows = batch.num_rows
+        ids = batch["tokens"].flatten().to_numpy().reshape(num_rows, -1)
+        lengths = batch["document_lengths"]
+        ends = lengths.flatten().to_numpy().astype(np.int64).cumsum()
+        of_row = pc.list_parent_indices(lengths).to_numpy()
+        sizes = np.bincount(of_row, weights=lengths.flatten().to_numpy(), minlength=num_rows).astype(np.int64)
+        # Where a piece starts, in its row: the sum of all lengths before it, less those of the rows before.
+        starts = ends - lengths.flatten().to_numpy() - (sizes.cumsum() - sizes)[of_row]
+        real = np.arange(ids.shape[1]) < sizes[:, None]
+        num_tokens += int(sizes.sum())
+        num_documents += int((ids[real] == end_of_text).sum())
+        real[of_row, starts] = False
+        targets += np.bincount(ids[real], minlength=vocab_size)
+    return RowCounts(num_tokens, num_documents, targets)

@@ -1,0 +1,165 @@
+"""The page has every figure of the records, needs nothing from elsewhere, and trusts no text in them."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from llmcore.report import gather, render
+from llmcore.report.words import MINUS, signed
+from llmcore.storage import Folder
+from tests import pipeline_records as records
+
+VOID = {"meta", "link", "br", "hr", "img", "input"}
+
+
+class _Page(HTMLParser):
+    """Checks that tags are balanced, and collects tags, attributes and text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(page)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def _render(folder: Path, **kwargs: tuple[float, float, float]) -> str:
+    storage = Folder(str(folder))
+    records.write_pipeline(storage, records.evaluation(**kwargs))
+    return render(gather(storage, records.PIPELINE))
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return _render(tmp_path_factory.mktemp("records"))
+
+
+@pytest.fixture(scope="module")
+def text(page: str) -> str:
+    return _Page(page).text
+
+
+def test_every_figure_of_the_evaluation_is_on_the_page(text: str) -> None:
+    content = records.evaluation()
+    found = [f"{n:.3f}" for figures in _figures([content["models"], content["baselines"]]) for n in figures]
+    found += [signed(number) for figures in _figures(content["differences"]) for number in figures]
+    assert len(found) == 48
+    assert [number for number in found if number not in text] == []
+
+
+def _figures(content: object) -> list[tuple[float, float, float]]:
+    if isinstance(content, dict) and set(content) == {"value", "low", "high"}:
+        return [(content["value"], content["low"], content["high"])]
+    inner = content.values() if isinstance(content, dict) else content if isinstance(content, list) else []
+    return [figures for item in inner for figures in _figures(item)]
+
+
+@pytest.mark.parametrize("shown", ["4.871", "4.982", "6.743", f"{MINUS}1.761", "4,325,376", "1,474,560", "0.0153"])
+def test_figures_of_pretraining(text: str, shown: str) -> None:
+    assert shown in text
+
+
+def test_trials_their_settings_their_ends_and_errors(text: str) -> None:
+    for name, trial in records.TRIALS.items():
+        row = text[text.index(f" {name}", text.index("macro F1 judged")) :]
+        for shown in (trial["status"], f"{trial['rate']:.3g}", f"{trial['curve'][-1]:.3f}", f"{trial['seconds']} s"):
+            assert shown in row[:160], (name, shown)
+    assert records.TRIAL_ERROR in text
+
+
+@pytest.mark.parametrize("shown", ["129.7", "176.5", "41.2 TFLOP", "44.1 TFLOP", "113.0", "pretrain, attempt 2", "8.8"])
+def test_costs_by_stage_and_startup_by_part(text: str, shown: str) -> None:
+    assert shown in text
+
+
+def test_what_was_dropped_and_where_it_comes_from(text: str) -> None:
+    for shown in ("exact duplicates prepare 412", "failed trials tune 1", "damaged checkpoints pretrain 1"):
+        assert shown in text
+    for shown in ("looked at 3 times", "the search ran for the pre-trained model alone", "smoke.pretrain", "deepspeed"):
+        assert shown in text
+
+
+def test_text_of_the_records_is_never_markup(page: str, text: str) -> None:
+    tags = {tag for tag, _ in _Page(page).tags}
+    assert "script" not in tags
+    assert "<script>alert(1)</script>" in text
+    assert "&lt;b&gt;(learning_rate" in page
+
+
+def test_nothing_is_loaded_from_elsewhere(page: str) -> None:
+    loading = {"src", "srcset", "data", "poster", "action", "background", "style-src"}
+    for tag, attributes in _Page(page).tags:
+        assert tag not in {"link", "script", "iframe", "img", "object", "embed", "base"}
+        assert not loading & set(attributes)
+        assert all((attributes.get(name) or "#").startswith("#") for name in ("href", "xlink:href"))
+    assert not re.search(r"url\((?!#)|@import|https?://", page)
+
+
+def test_colours_come_from_the_style_sheet_alone(page: str) -> None:
+    drawings = "".join(re.findall(r"<svg.*?</svg>", page, re.DOTALL))
+    used = set(re.findall(r"var\(--([a-z-]+)\)", page))
+    defined = set(re.findall(r"--([a-z-]+):", page))
+    assert drawings.count("<svg") == 5
+    assert used <= defined
+    assert not re.search(r"#[0-9a-f]{6}", drawings)
+
+
+def test_ids_are_unique_so_that_no_drawing_borrows_anothers_clip(page: str) -> None:
+    ids = [attributes["id"] for _, attributes in _Page(page).tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r"url\(#([^)]+)\)", page)) <= set(ids)
+
+
+def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
+    page = _render(tmp_path)
+    assert render(gather(Folder(str(tmp_path)), records.PIPELINE)) == page
+
+
+def test_no_gain_is_said_as_plainly_as_a_gain(tmp_path: Path, text: str) -> None:
+    assert "Pre-training helped" in text
+    none = _Page(_render(tmp_path, gain_over_random=(0.012, -0.031, 0.057))).text
+    assert "no distinguishable difference" in none
+    assert "not distinguishable by macro" in none
+
+
+@pytest.mark.parametrize("num_stages", [0, 1, 2, 3])
+def test_stages_that_have_not_run_are_named(tmp_path: Path, num_stages: int) -> None:
+    storage = Folder(str(tmp_path))
+    for write in (records.write_prepare, records.write_pretrain, records.write_tune)[:num_stages]:
+        write(storage)
+    text = _Page(render(gather(storage, records.PIPELINE))).text
+    stages = ("prepare", "pretrain", "tune", "evaluate")
+    assert [f"{stage} has not run." in text for stage in stages] == [i >= num_stages for i in range(4)]
+
+
+def test_torn_records_are_on_the_page(tmp_path: Path) -> None:
+    storage = Folder(str(tmp_path))
+    records.write_pipeline(storage)
+    torn = json.dumps(records.evaluation())[:-20]
+    storage.write_bytes("smoke.evaluate/evaluation/metrics.json", torn.encode())
+    text = _Page(render(gather(storage, records.PIPELINE))).text
+    assert "Records that cannot be read" in text
+    assert "smoke.evaluate/evaluation/metrics.json" in text
