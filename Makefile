@@ -58,9 +58,10 @@ test: install  ## every test; the unit tests only where `make check` has not pas
 proof: install  ## what proves a figure but takes longer, by topic: make proof TOPIC=...
 	@marked=$$($(RUN) pytest --markers | sed -n 's/^@pytest.mark.proof_\([a-z_0-9]*\): /\1  /p')
 	if [ -z "$(TOPIC)" ]; then
-		echo "topics, each at most an hour:"
-		echo "$$marked" | sed '/./s/^/  /'
-		$(RUN) jobs benchmark --list | sed 's/^/  /'
+		echo "Topics, each at most an hour:"
+		echo "$${marked:-none that is a test}" | sed 's/^/  /'
+		echo "or a benchmark, ours and its peer:"
+		$(RUN) jobs benchmark --help | sed 's/^/  /'
 	elif echo "$$marked" | grep -q '^$(TOPIC) '; then
 		$(RUN) pytest tests -m proof_$(TOPIC) $(ARGS)
 	else

@@ -22,8 +22,8 @@ from llmcore.evaluation.register import looks
 from llmcore.evaluation.results import Evaluation, evaluate_once
 from llmcore.evaluation.searches import Search, Trial, trials_hash
 from llmcore.evaluation.suite import Suite
-from llmcore.evaluation.twin import twin_config, twin_model
-from llmcore.records import Attempt, begin_attempt, finished_result
+from llmcore.evaluation.twin import twin_config
+from llmcore.records import Attempt, begin_attempt, finished_result, run_folder
 from llmcore.storage import Folder, check_writable, read_manifest, resolve_storage
 from llmcore.tasks.evaluation_set import EvaluationSet
 from llmcore.tasks.references import find_evaluation_set
@@ -145,7 +145,7 @@ def _finetune() -> Finetune:
 
 
 def _searches(config: EvaluateConfig, storage: Folder) -> list[Search]:
-    folders = [Folder(one) if "://" in one or one.startswith("/") else storage / one for one in config.searches]
+    folders = [run_folder(storage, one) for one in config.searches]
     if len({folder.name for folder in folders}) < len(folders):
         raise ConfigError(f"searches={config.searches} has one name twice: trials could not be told apart")
     return [Search(folder, f"{folder.name}/" if len(folders) > 1 else "") for folder in folders]
@@ -247,9 +247,14 @@ class _Work:
     def _random_weights(self, twin: FinetuneConfig, chosen: Trial, evaluator: Evaluator) -> Baseline:
         say(f"evaluate: fine-tuning the random-weights twin of trial {chosen.id}: {twin.name}")
         result = self.finetune(twin, self.storage, self.options)
-        folder, sha256, num_steps = twin_model(self.storage, twin, result, chosen.num_steps)
+        folder, sha256 = self.storage / result["model"], result["model_sha256"]
         test = evaluator.evaluation("the random-weights baseline", "test", folder, sha256)
-        about = {"run": twin.name, "num_steps": num_steps, "chosen_num_steps": chosen.num_steps, "seed": chosen.seed}
+        about = {
+            "run": twin.name,
+            "num_steps": result["num_steps"],
+            "chosen_num_steps": chosen.num_steps,
+            "seed": chosen.seed,
+        }
         return Baseline(test, about)
 
 

@@ -131,7 +131,7 @@ def finetune(config: FinetuneConfig, storage: Folder, options: RunOptions) -> di
 
 def _train(config: FinetuneConfig, inputs: Inputs, attempt: Attempt, options: RunOptions) -> dict[str, Any]:
     from jobs.runtime.training import charge, run_workers, watched
-    from llmcore.train.lengths import num_steps
+    from llmcore.train.lengths import last_step
 
     place = {
         "run": attempt.run.url,
@@ -140,7 +140,7 @@ def _train(config: FinetuneConfig, inputs: Inputs, attempt: Attempt, options: Ru
         "accepted": attempt.accepted,
     }
     started = time.perf_counter()
-    with watched(attempt.folder, config.name, num_steps(config.train, inputs.data.num_rows("train"))):
+    with watched(attempt.folder, config.name, last_step(config.train, inputs.data.num_rows("train"))):
         outcome = run_workers(worker_spec(config, inputs, place, options), config.workers)
     charge(attempt.ledger, outcome, time.perf_counter() - started)
     newest = attempt.run / "exports" / outcome["progress"]["newest_export"]

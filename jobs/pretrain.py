@@ -143,9 +143,9 @@ def _stream(tokens: str, stream: dict[str, Any], place: dict[str, Any], world_si
 def _train(config: PretrainConfig, tokens: Folder, attempt: Attempt, options: RunOptions) -> dict[str, Any]:
     from jobs.runtime.training import charge, run_workers, watched
     from llmcore.tokens.shards import TokenShards
-    from llmcore.train.lengths import num_steps
+    from llmcore.train.lengths import last_step
 
-    steps = num_steps(config.train, TokenShards.open(tokens).num_rows("train"))
+    steps = last_step(config.train, TokenShards.open(tokens).num_rows("train"))
     stream = {
         "tokens": tokens.url,
         "seed": config.train.seed,

@@ -19,7 +19,7 @@ from llmcore.errors import ConfigError
 from llmcore.evaluation.searches import with_values
 from llmcore.records import Attempt, begin_attempt, finished_result
 from llmcore.storage import Folder, check_writable, resolve_storage
-from llmcore.train.lengths import num_steps
+from llmcore.train.lengths import last_step
 
 __all__ = ["finished", "plan", "result_line", "run", "tune"]
 
@@ -119,7 +119,7 @@ def _max_concurrent(config: TuneConfig) -> int:
 def _reports(config: TuneConfig, num_examples: int) -> int:
     """Validations of a full trial: what ASHA counts."""
     train = config.finetune.train
-    steps = num_steps(train, num_examples)
+    steps = last_step(train, num_examples)
     every = train.validate_every or steps
     return -(-steps // every)
 

@@ -57,17 +57,26 @@ class Progress:
         unit: str,
         description: str,
         *,
+        initial: float = 0,
         watched: bool | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.done: float = 0
+        self.done = self._initial = initial
         self._total, self._unit, self._description = total, unit, description
         self._clock = clock
         self._started = self._last_line = clock()
         self._note = ""
         self._bar: tqdm[Any] | None = None
         if sys.stderr.isatty() if watched is None else watched:
-            self._bar = tqdm(total=total, unit=unit, desc=description, unit_scale=True, leave=False, dynamic_ncols=True)
+            self._bar = tqdm(
+                total=total,
+                initial=initial,
+                unit=unit,
+                desc=description,
+                unit_scale=True,
+                leave=False,
+                dynamic_ncols=True,
+            )
 
     def advance(self, count: float = 1, note: str | None = None) -> None:
         """So many more are done; `note` (such as the loss) stands beside them."""
@@ -90,8 +99,9 @@ class Progress:
         parts = [f"{self._description}: {done} {self._unit}"]
         if self._total:
             parts = [f"{self._description}: {done}/{self._total:g} {self._unit} ({self.done / self._total:.0%})"]
-            if self.done:
-                left_s = (self._clock() - self._started) * (self._total - self.done) / self.done
+            if self.done > self._initial:
+                pace = (self._clock() - self._started) / (self.done - self._initial)
+                left_s = pace * (self._total - self.done)
                 parts.append(f"{_duration(left_s)} left")
         return ", ".join([*parts, *filter(None, [self._note])])
 
@@ -109,9 +119,12 @@ class Progress:
         self.close()
 
 
-def progress(total: float | None, unit: str, description: str) -> Progress:
-    """Show how far a long work is, as a context: `total` units (None where unknown), moved by `advance` or `reach`."""
-    return Progress(total, unit, description)
+def progress(total: float | None, unit: str, description: str, *, initial: float = 0) -> Progress:
+    """Show how far a long work is, as a context: `total` units (None where unknown), moved by `advance` or `reach`.
+
+    `initial` units were done before the clock began.
+    """
+    return Progress(total, unit, description, initial=initial)
 
 
 def _duration(seconds: float) -> str:

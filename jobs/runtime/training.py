@@ -1,9 +1,10 @@
 """A Ray Train run of `train_worker`: placed, watched, and its failure told in our words."""
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import ray.train
@@ -116,15 +117,16 @@ def watched(records: Folder, description: str, num_steps: int) -> Iterator[None]
     done = threading.Event()
 
     def follow() -> None:
-        parts = records / "metrics"
-        with progress(num_steps, "steps", description) as shown:
+        rows: list[dict[str, Any]] = []
+        with ExitStack() as stack:
+            shown = None
             while not done.wait(1.0):
-                names = parts.names()
-                rows = _rows(parts, names[-1]) if names else []
-                if rows:
-                    shown.reach(
-                        rows[-1]["step"], f"loss {rows[-1]['loss']:.3f}, {rows[-1]['tokens_per_s']:,.0f} tokens/s"
-                    )
+                rows = _newest_rows(records / "metrics") or rows
+                if rows and shown is None:  # from the first news on: what went before was starting up
+                    shown = stack.enter_context(progress(num_steps, "steps", description, initial=rows[0]["step"]))
+                if rows and shown is not None:
+                    last = rows[-1]
+                    shown.reach(last["step"], f"loss {last['loss']:.3f}, {last['tokens_per_s']:,.0f} tokens/s")
 
     thread = threading.Thread(target=follow, daemon=True, name="watch")
     thread.start()
@@ -135,8 +137,7 @@ def watched(records: Folder, description: str, num_steps: int) -> Iterator[None]
         thread.join()
 
 
-def _rows(parts: Folder, name: str) -> list[dict[str, Any]]:
-    import json
-
-    rows = (json.loads(line) for line in (parts.find_bytes(name) or b"").splitlines())
-    return [row for row in rows if "loss" in row]
+def _newest_rows(parts: Folder) -> list[dict[str, Any]]:
+    names = parts.names()
+    lines = (parts.find_bytes(names[-1]) or b"").splitlines() if names else []
+    return [row for row in map(json.loads, lines) if "loss" in row]

@@ -9,7 +9,7 @@ from llmcore.errors import TrialError
 from llmcore.records import Attempt, read_metrics
 from llmcore.storage import Folder, read_manifest
 from llmcore.train.kept import complete_names
-from llmcore.train.lengths import num_steps
+from llmcore.train.lengths import last_step
 
 __all__ = ["TrialRecords", "trial_ids"]
 
@@ -94,7 +94,7 @@ class TrialRecords:
         manifest = read_manifest(model) if model is not None else None
         steps = manifest.about["step"] if manifest is not None else None
         reports = self._all_reports(trial)
-        full = steps == num_steps(self._configs[trial].train, self._num_examples)
+        full = steps == last_step(self._configs[trial].train, self._num_examples)
         status = "failed" if error else ("finished" if full else "stopped")
         if not error and manifest is None:
             status, error = "failed", "it ended without an export"

@@ -46,6 +46,9 @@ class TrainSettings(Section):
     seed: int = identity(0, ge=0, description="Seed of initial weights, data order and dropout.")
     num_steps: int | None = identity(None, ge=1, description="Optimizer steps; or give `num_epochs`.")
     num_epochs: float | None = identity(None, gt=0, description="Passes over the train split; or give `num_steps`.")
+    stop_after: int | None = identity(
+        None, ge=1, description="Stop after so many steps, on the schedule of the whole run. Null: go to its end."
+    )
     global_batch_size: int = identity(16, ge=1, description="Rows in one optimizer step, over all workers.")
     micro_batch_size: int = free(8, ge=1, description="Rows a worker takes through the model at once, at most.")
     optimizer: OptimizerSettings = identity(OptimizerSettings, description="AdamW.")

@@ -1,7 +1,7 @@
 """From what a configuration says (`my.prepare/areas`, or a URL) to the labelled set itself."""
 
 from llmcore.errors import CorpusError
-from llmcore.records import attempt_folder, attempt_numbers
+from llmcore.records import newest_result
 from llmcore.storage import Folder
 from llmcore.tasks.evaluation_set import EvaluationSet
 
@@ -19,12 +19,10 @@ def find_evaluation_set(storage: Folder, reference: str) -> EvaluationSet:
     run, slash, name = reference.rpartition("/")
     if not slash:
         raise CorpusError(f"data={reference!r} is neither `<prepare run>/<labelled set>` nor a URL")
-    folder = storage / run
-    for number in reversed(attempt_numbers(folder)):
-        end = attempt_folder(folder, number).find_json("end.json")
-        if end is not None and end["status"] == "succeeded":
-            published = end["result"].get("labelled_sets", {})
-            if name not in published:
-                raise CorpusError(f"run {run!r} has no labelled set {name!r}, only {sorted(published)}")
-            return EvaluationSet.open(storage / published[name])
-    raise CorpusError(f"data={reference!r}: no finished run {run!r} at {storage.url}: run `prepare` first")
+    result = newest_result(storage / run)
+    if result is None:
+        raise CorpusError(f"data={reference!r}: no finished run {run!r} at {storage.url}: run `prepare` first")
+    published = result.get("labelled_sets", {})
+    if name not in published:
+        raise CorpusError(f"run {run!r} has no labelled set {name!r}, only {sorted(published)}")
+    return EvaluationSet.open(storage / published[name])

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 
 from llmcore.config.prepare import PackingSettings
 from llmcore.tokens.packing import Piece, cut, pack, rows_of
-from llmcore.tokens.tokenizer import END_OF_TEXT, PAD, encode_documents
+from llmcore.tokens.tokenizer import END_OF_TEXT, PAD, SPECIAL_TOKENS, encode_documents
 
 __all__ = ["RowCounts", "count_rows", "pack_documents"]
 
@@ -42,20 +42,20 @@ def pack_documents(documents: pa.Table, tokenizer: Tokenizer, packing: PackingSe
         tokenizer: from `train_tokenizer`; each document is its text's tokens and the end of text.
         packing: length of the rows, and the packing window.
     """
-    length, pad = packing.sequence_length, tokenizer.token_to_id(PAD)
+    length = packing.sequence_length
     rows = list(pack(_pieces(documents, tokenizer, length), length, packing.window))
-    return rows_of(rows, length, pad).to_table()
+    return rows_of(rows, length, SPECIAL_TOKENS.index(PAD)).to_table()
 
 
 def _pieces(documents: pa.Table, tokenizer: Tokenizer, sequence_length: int) -> Iterator[Piece]:
-    end = tokenizer.token_to_id(END_OF_TEXT)
+    end = SPECIAL_TOKENS.index(END_OF_TEXT)
     for batch in documents.to_batches(max_chunksize=_BATCH):
         encoded = encode_documents(tokenizer, batch["text"].to_pylist())
         for ids, source in zip(encoded, batch["source"].to_pylist(), strict=True):
             yield from cut(np.array([*ids, end], dtype=np.int32), source, sequence_length)
 
 
-def count_rows(rows: pa.Table, vocab_size: int, end_of_text: int) -> RowCounts:
+def count_rows(rows: pa.Table, vocab_size: int) -> RowCounts:
     """Count what rows of `row_schema` hold."""
     targets = np.zeros(vocab_size, dtype=np.int64)
     num_tokens = num_documents = 0
@@ -70,7 +70,7 @@ def count_rows(rows: pa.Table, vocab_size: int, end_of_text: int) -> RowCounts:
         starts = ends - lengths.flatten().to_numpy() - (sizes.cumsum() - sizes)[of_row]
         real = np.arange(ids.shape[1]) < sizes[:, None]
         num_tokens += int(sizes.sum())
-        num_documents += int((ids[real] == end_of_text).sum())
+        num_documents += int((ids[real] == SPECIAL_TOKENS.index(END_OF_TEXT)).sum())
         real[of_row, starts] = False
         targets += np.bincount(ids[real], minlength=vocab_size)
     return RowCounts(num_tokens, num_documents, targets)

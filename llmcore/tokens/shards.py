@@ -17,7 +17,7 @@ from llmcore.errors import ShardError
 from llmcore.storage import FileEntry, Folder, Manifest, read_manifest, write_file
 from llmcore.tokens.schema import row_schema
 
-__all__ = ["KIND", "SPLITS", "UNIGRAM_COUNTS", "TokenShards", "shard_name", "write_shard"]
+__all__ = ["KIND", "SPLITS", "UNIGRAM_COUNTS", "TokenShards", "array_bytes", "shard_name", "write_shard"]
 
 KIND = "tokens"
 SPLITS = ("train", "validation", "test")
@@ -36,6 +36,13 @@ def write_shard(folder: Folder, name: str, rows: pa.Table) -> FileEntry:
     with pa.ipc.new_file(sink, rows.schema) as writer:
         writer.write_table(rows, max_chunksize=max(1, rows.num_rows))
     return write_file(folder, name, sink.getvalue().to_pybytes())
+
+
+def array_bytes(array: npt.NDArray[Any]) -> bytes:
+    """An array as the bytes of an `.npy` file."""
+    file = io.BytesIO()
+    np.save(file, array, allow_pickle=False)
+    return file.getvalue()
 
 
 class TokenShards:

@@ -155,7 +155,8 @@ def fit(recipe: Recipe, place: Place, *, device: torch.device, report: Report, l
     if checkpoint is not None:
         start = Progress(**checkpoint[1].about["progress"])
     batches: Iterator[Sequence[Any]] = iter(())
-    if start.step < recipe.num_steps:
+    last_step = min(recipe.num_steps, settings.stop_after or recipe.num_steps)
+    if start.step < last_step:
         batches = prefetched(recipe.step_batches(start.step))  # reads while the model is built
     with ledger.measure("start_up", "model"):
         model = recipe.build_model()
@@ -167,7 +168,7 @@ def fit(recipe: Recipe, place: Place, *, device: torch.device, report: Report, l
     if checkpoint is not None:
         with ledger.measure("restart"):
             load_checkpoint(engine, checkpoint[0], checkpoint[1])
-    if start.step < recipe.num_steps:
+    if start.step < last_step:
         with ledger.measure("start_up", "first_batch"):
             batches = chain([next(batches)], batches)
     hooks = _RunHooks(recipe, engine, place, start, report, ledger)

@@ -2,7 +2,7 @@
 
 from llmcore.config.train import TrainSettings
 
-__all__ = ["num_steps"]
+__all__ = ["last_step", "num_steps"]
 
 
 def num_steps(settings: TrainSettings, num_rows: int) -> int:
@@ -11,3 +11,9 @@ def num_steps(settings: TrainSettings, num_rows: int) -> int:
         return settings.num_steps
     assert settings.num_epochs is not None
     return max(1, round(settings.num_epochs * num_rows / settings.global_batch_size))
+
+
+def last_step(settings: TrainSettings, num_rows: int) -> int:
+    """The step after which a run ends: that of its schedule, or an earlier one that it was told."""
+    whole = num_steps(settings, num_rows)
+    return whole if settings.stop_after is None else min(whole, settings.stop_after)

@@ -38,8 +38,9 @@ def train(
     hooks: Hooks,
     ledger: Ledger,
 ) -> Progress:
-    """Steps from where `progress` stands to the engine's last one; `batches` yields each step's micro batches."""
-    while progress.step < engine.num_steps:
+    """Steps from where `progress` stands to the last one; `batches` yields each step's micro batches."""
+    last_step = min(engine.num_steps, settings.stop_after or engine.num_steps)
+    while progress.step < last_step:
         with ledger.measure("data_wait"):
             micro_batches = next(batches)
         with ledger.measure("compute"):
@@ -47,7 +48,7 @@ def train(
         progress = progress.after_step(result.num_tokens)
 
         def due(every: int | None, step: int = progress.step) -> bool:
-            return step == engine.num_steps or (every is not None and step % every == 0)
+            return step == last_step or (every is not None and step % every == 0)
 
         if due(settings.log_every):
             hooks.log(progress, result)

@@ -3,7 +3,7 @@
 import json
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,16 @@ class World:
         """Publish a random classifier; the hash of its manifest."""
         ids = {"eos_token_id": self.tokenizer.eos_token_id, "pad_token_id": self.tokenizer.pad_token_id}
         names = {"num_labels": 3, "id2label": dict(enumerate(TASK.label_names))}
-        config = GPT2Config(len(self.tokenizer), n_positions=32, n_embd=32, n_layer=2, n_head=2, **names, **ids)
+        config = GPT2Config(
+            vocab_size=len(self.tokenizer),
+            n_positions=32,
+            n_embd=32,
+            n_layer=2,
+            n_head=2,
+            initializer_range=0.5,
+            **names,
+            **ids,
+        )
         torch.manual_seed(seed)
         with publish(folder, "model", {"task": TASK.about()}) as publication, publication.staging() as staged:
             AutoModelForSequenceClassification.from_config(config).save_pretrained(staged)
@@ -124,7 +133,7 @@ class World:
         model = self.storage / config.name / "model"
         manifest = read_manifest(model)
         sha256 = self.model(model, 99) if manifest is None else manifest.sha256
-        return {"model": f"{config.name}/model", "model_sha256": sha256, "num_steps": 30}
+        return {"model": f"{config.name}/model", "model_sha256": sha256, "num_steps": config.train.stop_after}
 
     def config(self, **changes: Any) -> EvaluateConfig:
         base = {"name": "judged", "storage": self.storage.url, "searches": ["search"], "num_resamples": 100}
@@ -222,21 +231,9 @@ def test_the_twin_has_the_chosen_trials_settings_seed_and_step(world: World, jud
     assert (twin.name, twin.weights, twin.base) == ("judged.random-weights", "random", "base")
     assert twin.train.seed == number
     assert twin.train.optimizer.learning_rate == pytest.approx(1e-4 * number)
-    assert twin.train.num_epochs == 3
-    assert content["baselines"]["random_weights"]["num_steps"] == 30
-    assert content["baselines"]["random_weights"]["chosen_num_steps"] == 10 * number
-
-
-def test_of_a_twin_the_export_at_the_judged_step_is_taken(world: World, judge: type[InProcess]) -> None:
-    world.begin_search()
-    world.trial("t1", "stopped")
-    world.close_search("t1")
-    for step in (10, 20):
-        world.model(world.storage / "judged.random-weights" / "exports" / f"step-{step:08d}-attempt-01", step)
-    world.evaluate(baselines=["random_weights"])
-    baseline = world.metrics()["baselines"]["random_weights"]
-    assert (baseline["num_steps"], baseline["chosen_num_steps"]) == (10, 10)
-    assert set(world.metrics()["baselines"]) == {"random_weights"}
+    assert (twin.train.num_epochs, twin.train.stop_after) == (3, 10 * number)
+    baseline = content["baselines"]["random_weights"]
+    assert baseline["num_steps"] == baseline["chosen_num_steps"] == 10 * number
 
 
 @pytest.mark.parametrize("die_after", range(5))
@@ -331,26 +328,9 @@ def test_an_altered_model_is_named(world: World, judge: type[InProcess]) -> None
         world.evaluate()
 
 
-@pytest.fixture
-def ray_here() -> Iterator[Callable[[str], int]]:
-    """Ray, if it is not running: as small as it can be. Counts this job's live actors of a class."""
-    import ray
-    from ray.util.state import list_actors
-
-    ours = not ray.is_initialized()
-    if ours:
-        ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-
-    def alive(name: str) -> int:
-        return sum(actor.class_name == name and actor.state == "ALIVE" for actor in list_actors())
-
-    yield alive
-    if ours:
-        ray.shutdown()
-
-
+@pytest.mark.usefixtures("ray_session")
 def test_the_scoring_process_gives_the_same_results_and_names_a_broken_model(
-    world: World, ray_here: Any, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     four_trials(world)
     result = world.evaluate()
@@ -361,8 +341,8 @@ def test_the_scoring_process_gives_the_same_results_and_names_a_broken_model(
     InProcess.scored, InProcess.heard, InProcess.die_after = Counter(), {}, float("inf")
     (world.storage / "artifacts").delete("evaluations")
     again = world.evaluate(name="again")
-    for key in ("chosen", "test", "differences", "register_looks"):
-        assert again[key] == (result[key] if key != "differences" else again[key])
+    assert (again["chosen"], again["test"]) == (result["chosen"], pytest.approx(result["test"]))
+    assert again["register_looks"] == 3  # the same models, by the same suite
 
     monkeypatch.undo()
     world.trial("t5")

@@ -1,0 +1,259 @@
+"""Training loops on the same packed rows: ours, and the plain ones that it is held against."""
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn import functional
+from transformers import AutoModelForCausalLM
+
+from llmcore.config.train import TrainSettings
+from llmcore.models.build import build_causal_lm
+from llmcore.objectives.causal_lm import CausalLM
+from llmcore.tokens.order import RowOrder
+from llmcore.train.deepspeed_config import num_micro_batches
+from llmcore.train.engine import Engine
+from llmcore.train.precision import Precision
+from llmcore.train.rows import packed_micro_batches, step_rows
+
+__all__ = ["Block", "Job", "Loop", "OurLoop", "PlainLoop", "TrainerLoop"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all loops do.
+
+    Attributes:
+        rows: of `row_schema`.
+        config: transformers config of the model.
+        settings: the optimization; a constant learning rate, and one micro batch a step.
+        precision: fp32, or bf16: DeepSpeed's in ours, autocast in the others.
+    """
+
+    rows: pa.Table
+    config: Any
+    settings: TrainSettings
+    precision: Precision
+
+    def own_rows(self, step: int) -> pa.Table:
+        """This rank's rows of a step."""
+        rank, world_size = distributed.get_rank(), distributed.get_world_size()
+        order = RowOrder(self.rows.num_rows, self.settings.seed)
+        rows = step_rows(order, self.settings.global_batch_size, world_size, rank, step)
+        return self.rows.take(pa.array(rows)).combine_chunks()
+
+    def num_tokens(self, steps: range) -> int:
+        """Real tokens of the steps, over all ranks."""
+        order = RowOrder(self.rows.num_rows, self.settings.seed)
+        rows = [step_rows(order, self.settings.global_batch_size, 1, 0, step) for step in steps]
+        lengths = self.rows["document_lengths"].take(pa.array(np.concatenate(rows)))
+        return sum(map(sum, lengths.to_pylist()))
+
+    def our_model(self) -> nn.Module:
+        """The model with attention inside documents."""
+        return build_causal_lm(deepcopy(self.config), seed=self.settings.seed)
+
+    def plain_model(self) -> nn.Module:
+        """Our weights in a model with PyTorch's scaled dot product attention over whole rows."""
+        # A model writes its attention into the config it is given.
+        model: nn.Module = AutoModelForCausalLM.from_config(deepcopy(self.config), attn_implementation="sdpa")
+        model.load_state_dict(self.our_model().state_dict())
+        return model
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some steps: their seconds on the wall, and the loss of each, where the loop tells it."""
+
+    seconds: float
+    losses: list[float]
+
+
+class Loop(Protocol):
+    """A model being trained."""
+
+    def run(self, steps: range) -> Block:
+        """Take these steps, after those taken before. A collective."""
+
+
+def _timed(steps: range, take: Callable[[int], float]) -> Block:
+    distributed.barrier()
+    started = time.perf_counter()
+    losses = [take(step) for step in steps]
+    distributed.barrier()
+    return Block(time.perf_counter() - started, losses)
+
+
+class OurLoop:
+    """`llmcore`: the engine and the objective, attention inside documents without a mask."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._num_parts = num_micro_batches(job.settings, distributed.get_world_size())
+        self._engine = Engine(
+            job.our_model(),
+            CausalLM(),
+            job.settings,
+            num_steps=job.settings.num_steps or 0,
+            precision=job.precision,
+            device=torch.device("cpu"),
+        )
+
+    def run(self, steps: range) -> Block:
+        """Take these steps."""
+        return _timed(steps, self._step)
+
+    def _step(self, step: int) -> float:
+        rows = self._job.own_rows(step)
+        batches = packed_micro_batches(rows, self._num_parts, self._job.settings.micro_batch_size)
+        return self._engine.step(step, batches).loss
+
+
+class PlainLoop:
+    """PyTorch's DistributedDataParallel and transformers' model, written as one would by hand.
+
+    Exact, with a block-diagonal boolean mask and positions that start anew in each document; or, as is usual, without
+    either, so that documents see those before them in their row.
+    """
+
+    def __init__(self, job: Job, *, exact: bool) -> None:
+        self._job = job
+        self._exact = exact
+        model = job.plain_model()
+        self._model = nn.parallel.DistributedDataParallel(model)
+        optimizer = job.settings.optimizer
+        groups = [
+            {"params": [p for p in model.parameters() if p.dim() >= 2], "weight_decay": optimizer.weight_decay},
+            {"params": [p for p in model.parameters() if p.dim() < 2], "weight_decay": 0.0},
+        ]
+        self._optimizer = torch.optim.AdamW(
+            groups, lr=optimizer.learning_rate, betas=optimizer.betas, eps=optimizer.epsilon, fused=True
+        )
+
+    def run(self, steps: range) -> Block:
+        """Take these steps."""
+        return _timed(steps, self._step)
+
+    def _step(self, step: int) -> float:
+        tokens, documents = _row_tensors(self._job.own_rows(step))
+        labels, given = _labels(tokens, documents, across=not self._exact), {}
+        if self._exact:
+            given = {"attention_mask": _block_mask(documents), "position_ids": _positions(documents)}
+        num_targets = (labels != -100).sum()
+        distributed.all_reduce(num_targets)
+        with torch.autocast("cpu", torch.bfloat16) if self._job.precision == "bf16" else nullcontext():
+            logits = self._model(input_ids=tokens, use_cache=False, **given).logits
+        loss_sum = functional.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), reduction="sum")
+        self._optimizer.zero_grad()
+        (loss_sum * distributed.get_world_size() / num_targets).backward()  # the average over ranks is DDP's
+        nn.utils.clip_grad_norm_(self._model.parameters(), self._job.settings.optimizer.max_grad_norm)
+        self._optimizer.step()
+        total = loss_sum.detach().double()
+        distributed.all_reduce(total)
+        return float(total / num_targets)
+
+
+class TrainerLoop:
+    """transformers' Trainer on the same rows, packed as its examples pack them: documents see those before them.
+
+    It needs accelerate.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._model = job.plain_model()
+
+    def run(self, steps: range) -> Block:
+        """Take these steps, in a Trainer of their own; only the steps are timed."""
+        from transformers import Trainer, TrainerCallback, TrainingArguments
+
+        settings, optimizer = self._job.settings, self._job.settings.optimizer
+        marks: list[float] = []
+
+        class Clock(TrainerCallback):  # type: ignore[misc]
+            def on_train_begin(self, *_: Any, **__: Any) -> None:
+                distributed.barrier()
+                marks.append(time.perf_counter())
+
+            on_train_end = on_train_begin
+
+        trainer = Trainer(
+            model=self._model,
+            args=TrainingArguments(
+                max_steps=len(steps),
+                per_device_train_batch_size=settings.global_batch_size // distributed.get_world_size(),
+                average_tokens_across_devices=False,  # it would double loss and gradient
+                learning_rate=optimizer.learning_rate,
+                lr_scheduler_type="constant",
+                adam_beta1=optimizer.betas[0],
+                adam_beta2=optimizer.betas[1],
+                weight_decay=optimizer.weight_decay,
+                max_grad_norm=optimizer.max_grad_norm,
+                optim="adamw_torch_fused",
+                bf16=self._job.precision == "bf16",
+                use_cpu=True,
+                dataloader_pin_memory=False,
+                disable_tqdm=True,
+                logging_strategy="no",
+                save_strategy="no",
+                report_to=[],
+            ),
+            train_dataset=self._examples(steps),  # type: ignore[arg-type]
+            callbacks=[Clock()],
+        )
+        trainer.train()
+        return Block(marks[-1] - marks[0], [])
+
+    def _examples(self, steps: range) -> list[dict[str, Tensor]]:
+        """The rows of all ranks; which rank takes which is the Trainer's business."""
+        order = RowOrder(self._job.rows.num_rows, self._job.settings.seed)
+        rows = [step_rows(order, self._job.settings.global_batch_size, 1, 0, step) for step in steps]
+        tokens, documents = _row_tensors(self._job.rows.take(pa.array(np.concatenate(rows))).combine_chunks())
+        labels = tokens.masked_fill(documents < 0, -100)  # the Trainer's model shifts them
+        return [{"input_ids": row, "labels": wanted} for row, wanted in zip(tokens, labels, strict=True)]
+
+
+def _row_tensors(rows: pa.Table) -> tuple[Tensor, Tensor]:
+    """Tokens, and the number of each token's document in its row, −1 for padding: int64 [rows, length]."""
+    length = rows.schema.field("tokens").type.list_size
+    flat = rows["tokens"].combine_chunks().flatten().to_numpy()
+    tokens = torch.from_numpy(flat.astype(np.int64)).view(-1, length)
+    numbers = [_document_numbers(lengths, length) for lengths in rows["document_lengths"].to_pylist()]
+    return tokens, torch.from_numpy(np.stack(numbers))
+
+
+def _document_numbers(lengths: Sequence[int], length: int) -> np.ndarray:
+    numbers = np.full(length, -1, dtype=np.int64)
+    numbers[: sum(lengths)] = np.repeat(np.arange(len(lengths)), lengths)
+    return numbers
+
+
+def _block_mask(documents: Tensor) -> Tensor:
+    """Which token sees which: bool [rows, 1, length, length]."""
+    same = documents[:, :, None] == documents[:, None, :]
+    return same.tril()[:, None]
+
+
+def _positions(documents: Tensor) -> Tensor:
+    """Position of each token in its document: int64 [rows, length]."""
+    where = torch.arange(documents.shape[1]).expand_as(documents)
+    starts = torch.ones_like(documents, dtype=torch.bool)
+    starts[:, 1:] = documents[:, 1:] != documents[:, :-1]
+    return where - torch.where(starts, where, 0).cummax(1).values
+
+
+def _labels(tokens: Tensor, documents: Tensor, *, across: bool) -> Tensor:
+    """The next token of each, −100 where there is none in the same document, or, `across`, in the same row."""
+    labels = torch.full_like(tokens, -100)
+    following = documents[:, 1:] >= 0
+    if not across:
+        following = following & (documents[:, 1:] == documents[:, :-1])
+    labels[:, :-1][following] = tokens[:, 1:][following]
+    return labels

@@ -1,0 +1,247 @@
+"""`prepare`: Ray Data reads corpora; out come token shards, and labelled sets, named by what they are made from."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from jobs.runtime.console import say
+from jobs.runtime.options import RunOptions
+from llmcore.config import identity_of
+from llmcore.config.prepare import PrepareConfig
+from llmcore.errors import CorpusError
+from llmcore.records import begin_attempt, finished_result
+from llmcore.storage import Folder, artifact, check_writable, content_hash, publish, read_manifest, resolve_storage
+
+if TYPE_CHECKING:
+    from jobs.runtime.documents import Buckets
+    from jobs.runtime.sources import Source
+    from jobs.runtime.token_rows import TokenRows
+
+__all__ = ["finished", "plan", "prepare", "result_line", "run"]
+
+KIND = "prepare"
+STEP_VERSION = 1
+
+
+def run(config: PrepareConfig, options: RunOptions) -> None:
+    """`python -m jobs prepare`."""
+    from cluster.connect import connect
+
+    storage = resolve_storage(config.storage, inside_ray_job=options.inside_ray_job)
+    check_writable(storage)
+    result = finished(config, storage)
+    if result is None:
+        with connect(config.cluster, verbose=options.verbose):
+            result = prepare(config, storage, options)
+    say(result_line(result, storage))
+
+
+def plan(config: PrepareConfig) -> list[str]:
+    """What `--dry-run` says."""
+    sources = ", ".join(f"{source.name} ({source.builtin or source.url})" for source in config.sources)
+    sets = "".join(f", and the labelled set {labelled.name}" for labelled in config.labelled_sets)
+    return [
+        f"Reads {sources}; validation {config.splits.validation:.0%}, test {config.splits.test:.0%} of the documents",
+        f"Writes token shards of {config.packing.sequence_length} tokens a row, from a vocabulary of "
+        f"{config.tokenizer.vocab_size}{sets}",
+    ]
+
+
+def result_line(result: dict[str, Any], storage: Folder) -> str:
+    """The result in one line."""
+    counts = result["counts"]
+    dropped = ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in result["dropped"].items() if count)
+    return (
+        f"prepare: {counts['num_documents']:,} documents, {counts['num_tokens']:,} tokens in {counts['num_rows']:,} "
+        f"rows ({result['fill_fraction']:.1%} filled), dropped {dropped or 'nothing'}, in {storage.url}/"
+        f"{result['tokens']}"
+    )
+
+
+def finished(config: PrepareConfig, storage: Folder) -> dict[str, Any] | None:
+    """The result of an earlier start, if all that it published is there. Raises CorpusError for a missing corpus."""
+    from jobs.runtime.sources import inputs_of
+
+    result = finished_result(storage, config, kind=KIND, step_version=STEP_VERSION, inputs=inputs_of(config))
+    if result is None:
+        return None
+    published = [result["tokens"], *result["labelled_sets"].values()]
+    return result if all(read_manifest(storage / path) is not None for path in published) else None
+
+
+def prepare(config: PrepareConfig, storage: Folder, options: RunOptions) -> dict[str, Any]:
+    """Publishes token shards and labelled sets, unless they are there; Ray is connected.
+
+    Raises:
+        CorpusError: a corpus is missing, empty, or not as the configuration says; the message names its URL.
+        ConfigError: the vocabulary is larger than the train split can fill.
+        ShardError: a shard cannot be read; the message names it, and the row.
+    """
+    from jobs.runtime.sources import inputs_of
+
+    result = finished(config, storage)
+    if result is not None:
+        return result
+    inputs = inputs_of(config)
+    attempt = begin_attempt(
+        storage,
+        config,
+        kind=KIND,
+        step_version=STEP_VERSION,
+        inputs=inputs,
+        allow_changes=options.allow_changes,
+        say=say,
+    )
+    with attempt, attempt.ledger.measure("compute"):
+        name = content_hash(KIND, STEP_VERSION, inputs, identity_of(config))
+        folder = artifact(storage, "tokens", name)
+        timings = _Timings()
+        if read_manifest(folder) is None:
+            _make(config, storage, folder, timings)
+        manifest = read_manifest(folder)
+        assert manifest is not None
+        attempt.result |= {"tokens": f"artifacts/tokens/{name}", "tokens_sha256": manifest.sha256}
+        attempt.result |= {key: manifest.about[key] for key in ("labelled_sets", "dropped", "counts", "fill_fraction")}
+        attempt.result["seconds"] = timings.seconds
+    return attempt.result
+
+
+@dataclass
+class _Timings:
+    """Seconds by part, said as they pass."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - started, 2)
+        say(f"prepare: {name}, {self.seconds[name]:.1f} s")
+
+
+def _make(config: PrepareConfig, storage: Folder, folder: Folder, timings: _Timings) -> None:
+    """Publish the labelled sets, then the token shards, whose manifest says that all is there."""
+    from jobs.runtime.documents import fetch
+    from jobs.runtime.labelled_sets import publish_labelled_set
+    from jobs.runtime.sources import open_sources, places_of, publish_builtin
+    from jobs.runtime.token_rows import pack_buckets, train_on
+
+    with timings.part("corpus"):
+        urls, unreadable = publish_builtin(config, storage)
+        sources = open_sources(config, urls)
+    buckets = _documents(config, sources, timings)
+    dropped = buckets.dropped + Counter({"unparsable_files": len(unreadable)})
+    tokenizer = train_on(buckets, config.tokenizer.vocab_size)  # meanwhile, the labelled sets
+    sets = {}
+    with timings.part("labelled sets"):
+        for settings in config.labelled_sets:
+            labelled, left_out = publish_labelled_set(storage, buckets, settings, places_of(config))
+            sets[settings.name] = f"artifacts/evaluation-sets/{labelled.hash}"
+            dropped.update({f"{settings.name}: {reason}": count for reason, count in left_out.items()})
+    with timings.part("tokenizer"):
+        tokenizer_json = fetch(tokenizer)
+    with timings.part("tokenize and pack"):
+        rows = pack_buckets(buckets, tokenizer, config.packing)
+    with timings.part("write"):
+        about = {
+            "labelled_sets": sets,
+            "dropped": dict(sorted(dropped.items())),
+            "unparsable_files": unreadable,
+            "sources": [source.name for source in config.sources],
+        }
+        _publish(config, folder, buckets, rows, tokenizer_json, about)
+
+
+def _documents(config: PrepareConfig, sources: "list[Source]", timings: _Timings) -> "Buckets":
+    """All documents, read, without duplicates, and split.
+
+    Raises CorpusError for a source or a split without documents.
+    """
+    from jobs.runtime.documents import exchange, fill_buckets, read_documents
+    from llmcore.corpus.buckets import SplitRule, num_buckets_for
+    from llmcore.corpus.split import Shares
+
+    with timings.part("read"):
+        datasets = [read_documents(source, config.seed, config.read_parallelism) for source in sources]
+        num_bytes = sum(shard.size for source in sources for shard in source.shards)
+        parts, census = exchange(datasets, num_buckets_for(num_bytes))
+    for number, source in enumerate(sources):
+        if not census.sources[number]:
+            raise CorpusError(
+                f"source {source.reader.source}: {source.url} has no documents in its {len(source.shards)} shards; "
+                "give a corpus that has some"
+            )
+    with timings.part("split and deduplicate"):
+        rule = SplitRule.of(census, Shares(config.splits.validation, config.splits.test), config.seed)
+        buckets = fill_buckets(parts, rule, config.tokenizer.sample_bytes)
+    buckets.dropped["empty"] += census.empty
+    for split, share in {"train": 1.0, **config.splits.model_dump()}.items():
+        if share > 0 and not buckets.documents[split]:
+            raise CorpusError(
+                f"the {split} split is empty: {buckets.documents.total()} documents with {len(rule.keys)} keys do not "
+                "fill it; give more documents, or keys, or another share in `splits`"
+            )
+    return buckets
+
+
+def _publish(
+    config: PrepareConfig,
+    folder: Folder,
+    buckets: "Buckets",
+    rows: "dict[str, TokenRows]",
+    tokenizer: str,
+    about: dict[str, Any],
+) -> None:
+    """Write the token shards, the tokenizer and the counts of train targets; the manifest last."""
+    from tokenizers import Tokenizer
+
+    from jobs.runtime.documents import fetch
+    from jobs.runtime.token_rows import write_rows
+    from llmcore.tokens.shards import KIND as TOKENS
+    from llmcore.tokens.shards import UNIGRAM_COUNTS, array_bytes
+    from llmcore.tokens.tokenizer import SPECIAL_TOKENS, hugging_face_files
+
+    length, vocab_size = config.packing.sequence_length, config.tokenizer.vocab_size
+    splits: dict[str, dict[str, Any]] = {}
+    with publish(folder, TOKENS, about) as publication:
+        writing = {
+            split: write_rows(folder, split, packed, config.packing.rows_per_shard, vocab_size)
+            for split, packed in rows.items()
+        }
+        for name, data in hugging_face_files(Tokenizer.from_str(tokenizer), length).items():
+            publication.write_bytes(f"tokenizer/{name}", data)
+        for split, references in writing.items():
+            written = fetch(references)
+            for shard in written:
+                publication.add(shard.entry)
+            splits[split] = {
+                "num_rows": sum(shard.num_rows for shard in written),
+                "num_tokens": sum(shard.counts.num_tokens for shard in written),
+                "num_documents": buckets.documents[split],
+                "num_characters": buckets.characters[split],
+                "num_keys": buckets.num_keys[split],
+                "shards": [{"name": shard.entry.name, "num_rows": shard.num_rows} for shard in written],
+            }
+            if split == "train":
+                publication.write_bytes(UNIGRAM_COUNTS, array_bytes(sum(shard.counts.targets for shard in written)))
+        publication.about |= {
+            "sequence_length": length,
+            "vocab_size": vocab_size,
+            "splits": splits,
+            "special_tokens": {name: number for number, name in enumerate(SPECIAL_TOKENS)},
+            **_totals(splits, length),
+        }
+
+
+def _totals(splits: dict[str, dict[str, Any]], sequence_length: int) -> dict[str, Any]:
+    """Counts of all splits together, then of each; and the share of the rows that is no padding."""
+    names = ("num_documents", "num_characters", "num_tokens", "num_rows")
+    total = {name: sum(split[name] for split in splits.values()) for name in names}
+    num_places = total["num_rows"] * sequence_length
+    counts = total | {"num_padding": num_places - total["num_tokens"]}
+    by_split = {split: {name: about[name] for name in (*names, "num_keys")} for split, about in splits.items()}
+    return {"counts": counts | by_split, "fill_fraction": round(total["num_tokens"] / num_places, 5)}

@@ -1,0 +1,95 @@
+"""The corpora of a configuration, looked at before anything reads them: their shards, their columns, their hashes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from llmcore.config.prepare import PrepareConfig, SourceSettings
+from llmcore.corpus.builtin import publish_stdlib
+from llmcore.corpus.labelled import columns_wanted
+from llmcore.corpus.read import DocumentReader, Shard, columns_of, find_shards, shards_hash
+from llmcore.corpus.stdlib import StdlibCorpus
+from llmcore.errors import CorpusError
+from llmcore.storage import Folder, read_manifest
+
+__all__ = ["Source", "inputs_of", "open_sources", "places_of", "publish_builtin"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A corpus that is there: its shards, and how they are read."""
+
+    url: str
+    shards: list[Shard]
+    reader: DocumentReader
+    max_documents: int | None
+
+
+def inputs_of(config: PrepareConfig) -> dict[str, str]:
+    """By source, a hash of what is read, made without reading all of it. Raises CorpusError where it is missing."""
+    return {
+        source.name: StdlibCorpus().content_hash()
+        if source.url is None
+        else shards_hash(find_shards(source.name, source.url))
+        for source in config.sources
+    }
+
+
+def publish_builtin(config: PrepareConfig, storage: Folder) -> tuple[dict[str, str], list[str]]:
+    """Write the built-in corpora that are used, unless they are there.
+
+    Returns the URL of each by its source's name, and the files that they leave out because they cannot be parsed.
+    """
+    urls: dict[str, str] = {}
+    unreadable: list[str] = []
+    for source in config.sources:
+        if source.builtin is not None:
+            folder = publish_stdlib(storage)
+            manifest = read_manifest(folder)
+            assert manifest is not None
+            unreadable += manifest.about["unreadable"]
+            urls[source.name] = folder.url
+    return urls, unreadable
+
+
+def open_sources(config: PrepareConfig, urls: Mapping[str, str]) -> list[Source]:
+    """The sources, those of `urls` there and the others where the configuration says.
+
+    Raises CorpusError where a column is not in the first shard of a source, or a labelled set's are in none.
+    """
+    found = []
+    for settings in config.sources:
+        url = urls.get(settings.name) or settings.url
+        assert url is not None
+        shards = find_shards(settings.name, url)
+        found.append((settings, url, shards, next(filter(None, map(columns_of, shards)), [])))
+    fields = tuple(dict.fromkeys(name.removeprefix("field.") for name in places_of(config).values() if "." in name))
+    for labelled in config.labelled_sets:
+        if not any(set(columns_wanted(labelled)) <= set(columns) for *_, columns in found):
+            has = "; ".join(f"{settings.name} has {columns}" for settings, _, _, columns in found)
+            raise CorpusError(f"labelled set {labelled.name!r} needs the columns {columns_wanted(labelled)}: {has}")
+    return [
+        Source(url, shards, _reader(settings, number, url, columns, fields), settings.max_documents)
+        for number, (settings, url, shards, columns) in enumerate(found)
+    ]
+
+
+def _reader(
+    settings: SourceSettings, number: int, url: str, columns: list[str], fields: tuple[str, ...]
+) -> DocumentReader:
+    for option in ("text", "key", "stratum"):
+        name = getattr(settings, option)
+        if name is not None and columns and name not in columns:
+            raise CorpusError(
+                f"source {settings.name}: {option}={name!r} is no column of {url}, which has {columns}: name one"
+            )
+    absent = frozenset(fields) - frozenset(columns)
+    return DocumentReader(settings.name, number, settings.text, settings.key, settings.stratum, fields, absent)
+
+
+def places_of(config: PrepareConfig) -> dict[str, str]:
+    """For each column that labelled sets need, the column of the documents that has it: a text is not carried twice."""
+    places = {}
+    for name in dict.fromkeys(name for labelled in config.labelled_sets for name in columns_wanted(labelled)):
+        own = [part for part in ("text", "key", "stratum") if all(getattr(s, part) == name for s in config.sources)]
+        places[name] = own[0] if own else f"field.{name}"
+    return places

@@ -1,0 +1,106 @@
+"""Tokenizing, packing and writing token shards, as tasks on buckets of documents.
+
+The driver holds references and counts; tokens are in tasks, in the object store, and in the shards.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import ray
+
+from jobs.runtime.documents import Buckets, fetch
+from llmcore.config.prepare import PackingSettings
+from llmcore.corpus.split import SPLITS
+from llmcore.storage import FileEntry, Folder
+from llmcore.tokens.encode import RowCounts
+
+__all__ = ["TokenRows", "WrittenShard", "pack_buckets", "train_on", "write_rows"]
+
+
+def train_on(buckets: Buckets, vocab_size: int) -> "ray.ObjectRef[str]":
+    """A tokenizer trained on the buckets' samples, as its JSON."""
+    return ray.remote(_train).remote(vocab_size, *buckets.samples)
+
+
+def _train(vocab_size: int, *samples: list[str]) -> str:
+    from llmcore.tokens.tokenizer import train_tokenizer
+
+    return train_tokenizer((text for sample in samples for text in sample), vocab_size).to_str()
+
+
+@dataclass
+class TokenRows:
+    """Packed rows of one split: references to a table for each bucket, and their numbers of rows."""
+
+    tables: "list[ray.ObjectRef[pa.Table]]" = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+
+
+def pack_buckets(buckets: Buckets, tokenizer: "ray.ObjectRef[str]", packing: PackingSettings) -> dict[str, TokenRows]:
+    """The rows of each split, bucket after bucket."""
+    pack = ray.remote(_pack).options(num_returns=len(SPLITS) + 1)
+    rows = {split: TokenRows() for split in SPLITS}
+    packed = [pack.remote(table, tokenizer, packing) for table in buckets.tables]
+    for *tables, counted in packed:
+        sizes: list[int] = fetch(counted)
+        for split, table, size in zip(SPLITS, tables, sizes, strict=True):
+            rows[split].tables.append(table)
+            rows[split].sizes.append(size)
+    return rows
+
+
+def _pack(documents: pa.Table, tokenizer: str, packing: PackingSettings) -> tuple[Any, ...]:
+    import pyarrow.compute as pc
+    from tokenizers import Tokenizer
+
+    from llmcore.tokens.encode import pack_documents
+
+    loaded = Tokenizer.from_str(tokenizer)
+    tables = [
+        pack_documents(documents.filter(pc.equal(documents["split"], split)), loaded, packing) for split in SPLITS
+    ]
+    return (*tables, [table.num_rows for table in tables])
+
+
+class WrittenShard(NamedTuple):
+    """A token shard that is there."""
+
+    entry: FileEntry
+    num_rows: int
+    counts: RowCounts
+
+
+def write_rows(
+    folder: Folder, split: str, rows: TokenRows, rows_per_shard: int, vocab_size: int
+) -> "list[ray.ObjectRef[WrittenShard]]":
+    """Write a split's token shards, a task each."""
+    from llmcore.tokens.shards import shard_name
+
+    write = ray.remote(_write)
+    written = []
+    for number, first in enumerate(range(0, sum(rows.sizes), rows_per_shard)):
+        bounds, tables, before = [], [], 0
+        for table, size in zip(rows.tables, rows.sizes, strict=True):
+            start, stop = max(first - before, 0), min(first + rows_per_shard - before, size)
+            if start < stop:
+                bounds.append((start, stop))
+                tables.append(table)
+            before += size
+        written.append(write.remote(folder, shard_name(split, number), first, vocab_size, bounds, *tables))
+    return written
+
+
+def _write(
+    folder: Folder, name: str, first: int, vocab_size: int, bounds: list[tuple[int, int]], *tables: pa.Table
+) -> WrittenShard:
+    import numpy as np
+
+    from llmcore.tokens.encode import count_rows
+    from llmcore.tokens.shards import write_shard
+
+    parts = [table.slice(start, stop - start) for table, (start, stop) in zip(tables, bounds, strict=True)]
+    rows = pa.concat_tables(parts)
+    positions = pa.array(np.arange(first, first + rows.num_rows))
+    rows = rows.set_column(rows.schema.get_field_index("position"), rows.schema.field("position"), positions)
+    return WrittenShard(write_shard(folder, name, rows), rows.num_rows, count_rows(rows, vocab_size))

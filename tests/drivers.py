@@ -1,0 +1,116 @@
+"""Starts the command line as a user does, and finds every process that belongs to what was started."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+__all__ = ["ROOT", "Ended", "end_processes", "environment", "processes_of", "ray_folder", "run", "run_jobs"]
+__all__ += ["start_jobs", "wait_for"]
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A process that has ended."""
+
+    code: int
+    out: str
+    err: str
+    seconds: float
+
+
+def environment(**added: str) -> dict[str, str]:
+    """The environment of a driver: this one's, with the commands and packages of this checkout first."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    return {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **added}
+
+
+def run_jobs(*arguments: str, cwd: Path, timeout_s: float = 300, **added: str) -> Ended:
+    """`python -m jobs …` to its end; `added` goes into its environment."""
+    return run([sys.executable, "-m", "jobs", *arguments], cwd=cwd, env=environment(**added), timeout_s=timeout_s)
+
+
+def run(command: list[str], *, cwd: Path, env: Mapping[str, str], timeout_s: float) -> Ended:
+    """A command to its end."""
+    started = time.monotonic()
+    done = subprocess.run(command, cwd=cwd, env=dict(env), capture_output=True, text=True, timeout=timeout_s)
+    return Ended(done.returncode, done.stdout, done.stderr, time.monotonic() - started)
+
+
+def start_jobs(*arguments: str, cwd: Path, output: Path, **added: str) -> "subprocess.Popen[bytes]":
+    """`python -m jobs …`, left running; what it prints is appended to a file."""
+    with output.open("ab") as file:
+        return subprocess.Popen(
+            [sys.executable, "-m", "jobs", *arguments],
+            cwd=cwd,
+            env=environment(**added),
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+
+
+def wait_for(reached: Callable[[], bool], driver: "subprocess.Popen[Any]", timeout_s: float = 180) -> bool:
+    """Whether it was reached before the driver ended; looks every 5 ms."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if reached():
+            return True
+        if driver.poll() is not None:
+            return reached()
+        time.sleep(0.005)
+    raise TimeoutError(f"not reached within {timeout_s} s, and the driver runs")
+
+
+@contextmanager
+def ray_folder() -> Iterator[str]:
+    """A folder for Ray's files that tells its processes from all others; at the end they are killed and it is removed.
+
+    Its path is short: Ray's sockets, whose paths may have 107 bytes, lie in it.
+    """
+    folder = tempfile.mkdtemp(prefix="llmcore-", dir="/tmp")
+    try:
+        yield folder
+    finally:
+        end_processes(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def processes_of(folder: str) -> list[psutil.Process]:
+    """The living processes that name the folder in their command or environment, or hold a file in it open."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE and _names(process, folder):
+                found.append(process)
+    return found
+
+
+def _names(process: psutil.Process, folder: str) -> bool:
+    # Ray's workers write their title over their environment, but hold their logs open.
+    told = [*process.cmdline(), process.environ().get("RAY_TMPDIR", "")]
+    return any(folder in text for text in told) or any(folder in file.path for file in process.open_files())
+
+
+def end_processes(folder: str) -> None:
+    """Kill what belongs to the folder, by process id, until there is nothing more."""
+    for _ in range(10):
+        found = processes_of(folder)
+        if not found:
+            return
+        for process in found:
+            with suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(found, timeout=2)
+    raise AssertionError(f"{[process.name() for process in processes_of(folder)]} of {folder} cannot be ended")

@@ -1,0 +1,26 @@
+"""One undisturbed run of the tiny pipeline, with which all others are compared."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.drivers import ray_folder, run_jobs
+from tests.tiny import tiny_pipeline, write_config, write_corpus
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny corpus."""
+    return write_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture(scope="session")
+def reference(tmp_path_factory: pytest.TempPathFactory, corpus: Path) -> Path:
+    """The storage of a tiny pipeline that nobody disturbed."""
+    folder = tmp_path_factory.mktemp("reference")
+    config = write_config(folder / "tiny.yaml", tiny_pipeline(corpus, folder / "runs"))
+    with ray_folder() as ray:
+        ended = run_jobs("pipeline", str(config), cwd=folder, RAY_TMPDIR=ray)
+    assert ended.code == 0, ended.out + ended.err
+    print(f"\nundisturbed: {ended.seconds:.0f} s\n{ended.out}{ended.err}")
+    return folder / "runs"

@@ -1,0 +1,138 @@
+"""What the user gives wrong: exit code 2, one message with the value, the rule and the fix, and no worker started."""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from cluster.connect import Session
+from llmcore.config import load_config
+from llmcore.config.pipeline import PipelineConfig
+from llmcore.records import begin_attempt
+from llmcore.storage import Folder
+from tests.drivers import Ended, ray_folder, run_jobs
+from tests.tiny import tiny_pipeline, write_config
+
+
+@dataclass(frozen=True)
+class Project:
+    """A working directory with the tiny configuration, and a Ray folder that stays empty as long as no Ray starts."""
+
+    folder: Path
+    storage: Path
+    ray: Path
+
+    def run(self, *overrides: str, **environment: str) -> Ended:
+        """The pipeline, with overrides."""
+        return run_jobs("pipeline", "tiny.yaml", *overrides, cwd=self.folder, RAY_TMPDIR=str(self.ray), **environment)
+
+    def ray_has_started(self) -> bool:
+        """Whether a local Ray was started."""
+        return any(self.ray.iterdir())
+
+    def written_by_workers(self) -> list[Path]:
+        """What Ray Train's workers write first: metrics, checkpoints, exports."""
+        return [path for kind in ("metrics", "checkpoints", "exports") for path in self.storage.rglob(kind)]
+
+
+@pytest.fixture
+def project(tmp_path: Path, corpus: Path) -> Iterator[Project]:
+    """A fresh project."""
+    write_config(tmp_path / "tiny.yaml", tiny_pipeline(corpus, tmp_path / "runs"))
+    with ray_folder() as ray:
+        yield Project(tmp_path, tmp_path / "runs", Path(ray))
+
+
+def assert_one_message(ended: Ended, *parts: str) -> None:
+    assert ended.code == 2, ended
+    assert "Traceback" not in ended.out + ended.err
+    assert ended.err.startswith("error: "), ended.err
+    assert ended.err.count("error: ") == 1, ended.err
+    for part in parts:
+        assert part in ended.err, f"{part!r} is not in {ended.err!r}"
+
+
+@dataclass(frozen=True)
+class Bad:
+    """An input that is wrong before any cluster is needed, and what must be said of it."""
+
+    overrides: tuple[str, ...]
+    said: tuple[str, ...]
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+BAD = {
+    "unknown key and wrong type, both at once": Bad(
+        ("pretrain.train.learning_rate=0.1", "pretrain.train.num_steps=many"),
+        (
+            "2 mistakes",
+            "pretrain.train.learning_rate=0.1: got an unknown key; expected one of",
+            "did you mean pretrain.train.optimizer.learning_rate?",
+            'pretrain.train.num_steps=many: got "many"; expected an integer',
+        ),
+    ),
+    "missing corpus": Bad(
+        ("prepare.sources.0.url=/there/is/no/corpus",),
+        ("source tiny: url='/there/is/no/corpus'", "matches no file", "give a folder, a file or a glob"),
+    ),
+    "global batch smaller than the workers": Bad(
+        ("pretrain.train.global_batch_size=1",),
+        ("train.global_batch_size=1", "smaller than workers.num_workers=2", "raise it, or use fewer workers"),
+    ),
+    "relative storage inside a Ray job": Bad(
+        ("storage=runs",),
+        ("storage='runs' is relative", "inside a Ray job", "give an absolute path"),
+        {"RAY_JOB_CONFIG_JSON_ENV_VAR": json.dumps({"runtime_env": {}})},
+    ),
+    "unwritable storage": Bad(
+        ("storage=/dev/null/runs",),
+        ("storage /dev/null/runs cannot be written to", "Not a directory", "give one that this user may write to"),
+    ),
+}
+
+
+@pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
+def test_what_is_known_before_a_cluster_is_needed(project: Project, bad: Bad) -> None:
+    ended = project.run(*bad.overrides, **bad.environment)
+    assert_one_message(ended, *bad.said)
+    assert not project.ray_has_started()
+    assert not project.written_by_workers()
+
+
+def test_a_second_start_while_the_first_is_alive(project: Project) -> None:
+    config = load_config(PipelineConfig, project.folder / "tiny.yaml")
+    first = begin_attempt(Folder(str(project.storage)), config, kind="pipeline", step_version=1, inputs={})
+    with first:
+        ended = project.run()
+    assert_one_message(ended, f"{first.folder.url} is alive", "process", "one writer", "give another `name`")
+    assert not project.ray_has_started()
+    assert not project.written_by_workers()
+    attempts = [path.name for path in (project.storage / "tiny" / "attempts").iterdir()]
+    assert attempts == [f"{first.number:02d}"], "the second start took a number"
+
+
+EMPTY = "prepare.sources.0.url={folder}"
+LARGE = "prepare.tokenizer.vocab_size=9000"
+
+
+def test_what_only_reading_the_corpus_tells(project: Project, ray_session: Session) -> None:
+    """On one cluster that is there, since each start of one takes seconds; its own list says which actors there were."""
+    from ray.util.state import list_actors
+
+    empty = project.folder / "empty"
+    empty.mkdir()
+    (empty / "part-00000.jsonl").write_text("")
+    said = {
+        f"prepare.sources.0.url={empty}": (str(empty), "no document"),
+        LARGE: ("tokenizer.vocab_size=9000 is larger than the train split can fill", "or give more text"),
+    }
+    before = {actor.actor_id for actor in list_actors()}
+    for number, (override, parts) in enumerate(said.items()):
+        ended = project.run(override, f"name=bad-{number}", f"cluster.address={ray_session.address}")
+        assert_one_message(ended, *parts)
+    assert not project.written_by_workers()
+    started = [actor.class_name for actor in list_actors() if actor.actor_id not in before]
+    assert not [name for name in started if re.search("Train|Tune|Trainable", name)], started
