@@ -8,7 +8,7 @@ from typing import Any
 from jobs.runtime.console import say
 from jobs.runtime.options import RunOptions
 from llmcore.config.finetune import FinetuneConfig
-from llmcore.errors import ConfigError, CorpusError
+from llmcore.errors import CorpusError
 from llmcore.records import Attempt, begin_attempt, finished_result, newest_result, run_folder
 from llmcore.storage import Folder, check_writable, read_manifest, resolve_storage
 from llmcore.tasks.evaluation_set import EvaluationSet
@@ -79,13 +79,7 @@ def check_fits_cluster(config: FinetuneConfig) -> None:
     from cluster.resources import check_fits
     from jobs.runtime.training import worker_need
 
-    workers, train = config.workers, config.train
-    if train.global_batch_size < workers.num_workers:
-        raise ConfigError(
-            f"train.global_batch_size={train.global_batch_size} is smaller than workers.num_workers="
-            f"{workers.num_workers}: a worker would have no example; raise it, or use fewer workers"
-        )
-    check_fits([worker_need(config.name, workers)])
+    check_fits([worker_need(config.name, config.workers)])
 
 
 def worker_spec(

@@ -73,6 +73,7 @@ def _last_lines(results: dict[str, dict[str, Any]], storage: Folder) -> list[str
 def _work(config: PipelineConfig, storage: Folder, options: RunOptions) -> list[str]:
     from cluster.connect import connect
 
+    prepare.finished(config.prepare_config(), storage)  # a missing corpus is found before a cluster is started
     attempt = begin_attempt(
         storage,
         config,
@@ -102,7 +103,7 @@ def _work(config: PipelineConfig, storage: Folder, options: RunOptions) -> list[
         say(pretrain.result_line(results["pretrain"], storage))
         stage("tune_and_evaluate", lambda: _search_and_judge(config, storage, options, results))
         stage("report", lambda: report.report(config.report_config(), storage, options))
-    return _last_lines(results, storage)[2:]
+    return _last_lines(results, storage)[3:]
 
 
 def _check_all(config: PipelineConfig) -> None:

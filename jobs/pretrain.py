@@ -7,7 +7,7 @@ from typing import Any
 from jobs.runtime.console import say
 from jobs.runtime.options import RunOptions
 from llmcore.config.pretrain import PretrainConfig
-from llmcore.errors import ConfigError, CorpusError
+from llmcore.errors import CorpusError
 from llmcore.records import Attempt, begin_attempt, finished_result, newest_result, run_folder
 from llmcore.storage import Folder, check_writable, read_manifest, resolve_storage
 from llmcore.train.kept import complete_names, newest_checkpoint, publish_model
@@ -122,13 +122,7 @@ def _check(config: PretrainConfig) -> None:
     from jobs.runtime.reader import TASK_CPUS
     from jobs.runtime.training import worker_need
 
-    workers, train = config.workers, config.train
-    if train.global_batch_size < workers.num_workers:
-        raise ConfigError(
-            f"train.global_batch_size={train.global_batch_size} is smaller than workers.num_workers="
-            f"{workers.num_workers}: a worker would have no row; raise it, or use fewer workers"
-        )
-    check_fits([worker_need("pretrain", workers), Need("reading the tokens", TASK_CPUS)])
+    check_fits([worker_need("pretrain", config.workers), Need("reading the tokens", TASK_CPUS)])
 
 
 def _stream(tokens: str, stream: dict[str, Any], place: dict[str, Any], world_size: int) -> Any:

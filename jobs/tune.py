@@ -9,13 +9,15 @@ their checkpoints.
 from functools import partial
 from typing import Any
 
+from pydantic import ValidationError
+
 from jobs.finetune import Inputs, check_fits_cluster, find_inputs, worker_spec
 from jobs.runtime.console import say
 from jobs.runtime.options import RunOptions
 from jobs.runtime.trials import TrialRecords, trial_ids
 from llmcore.config.finetune import FinetuneConfig, FinetuneSettings
 from llmcore.config.tune import TuneConfig
-from llmcore.errors import ConfigError
+from llmcore.errors import ConfigError, RunError
 from llmcore.evaluation.searches import with_values
 from llmcore.records import Attempt, begin_attempt, finished_result
 from llmcore.storage import Folder, check_writable, resolve_storage
@@ -90,7 +92,10 @@ def sampled_values(config: TuneConfig) -> dict[str, dict[str, Any]]:
 
 
 def _trial_config(config: TuneConfig, trial: str, values: dict[str, Any]) -> FinetuneConfig:
-    settings = FinetuneSettings.model_validate(with_values(config.finetune, values).model_dump())
+    try:
+        settings = with_values(config.finetune, values)
+    except (RunError, ValidationError) as error:
+        raise ConfigError(f"tune.space: {trial} would have {values}: {error}") from error
     return FinetuneConfig(
         name=f"{config.name}.{trial}",
         storage=config.storage,

@@ -36,7 +36,7 @@ def environment(**added: str) -> dict[str, str]:
     return {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **added}
 
 
-def run_jobs(*arguments: str, cwd: Path, timeout_s: float = 300, **added: str) -> Ended:
+def run_jobs(*arguments: str, cwd: Path, timeout_s: float = 1200, **added: str) -> Ended:
     """`python -m jobs …` to its end; `added` goes into its environment."""
     return run([sys.executable, "-m", "jobs", *arguments], cwd=cwd, env=environment(**added), timeout_s=timeout_s)
 
@@ -44,7 +44,9 @@ def run_jobs(*arguments: str, cwd: Path, timeout_s: float = 300, **added: str) -
 def run(command: list[str], *, cwd: Path, env: Mapping[str, str], timeout_s: float) -> Ended:
     """A command to its end."""
     started = time.monotonic()
-    done = subprocess.run(command, cwd=cwd, env=dict(env), capture_output=True, text=True, timeout=timeout_s)
+    done = subprocess.run(
+        command, check=False, cwd=cwd, env=dict(env), capture_output=True, text=True, timeout=timeout_s
+    )
     return Ended(done.returncode, done.stdout, done.stderr, time.monotonic() - started)
 
 
@@ -61,7 +63,7 @@ def start_jobs(*arguments: str, cwd: Path, output: Path, **added: str) -> "subpr
         )
 
 
-def wait_for(reached: Callable[[], bool], driver: "subprocess.Popen[Any]", timeout_s: float = 180) -> bool:
+def wait_for(reached: Callable[[], bool], driver: "subprocess.Popen[Any]", timeout_s: float = 600) -> bool:
     """Whether it was reached before the driver ended; looks every 5 ms."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:

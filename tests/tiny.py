@@ -8,9 +8,11 @@ from typing import Any
 
 import yaml
 
+from llmcore.records import read_metrics
 from llmcore.storage import Folder, artifact, publish
 
-__all__ = ["AREAS", "NUM_STEPS", "documents", "tiny_pipeline", "write_config", "write_corpus", "write_tokens"]
+__all__ = ["AREAS", "NUM_STEPS", "documents", "tiny_pipeline", "told_losses", "write_config", "write_corpus"]
+__all__ += ["write_tokens"]
 
 AREAS = {
     "files": "open close read write seek path folder rename remove copy",
@@ -18,7 +20,7 @@ AREAS = {
     "time": "clock epoch zone day month year second offset parse sleep",
 }
 """Words of each area: a class can be told from them, so that something can be learnt."""
-_SHARED = "return the value of a given object or raise an error if it is not there".split()
+_SHARED = "return the value of a given object or raise an error if it is not there"
 _MODULES_PER_AREA = 5
 _DOCUMENTS_PER_MODULE = 4
 _NUM_SHARDS = 3
@@ -32,7 +34,7 @@ def documents() -> Iterator[dict[str, str]]:
     for area, words in AREAS.items():
         for module in range(_MODULES_PER_AREA):
             for number in range(_DOCUMENTS_PER_MODULE):
-                text = " ".join(rng.choice([*words.split(), *_SHARED]) for _ in range(rng.randint(12, 30)))
+                text = " ".join(rng.choice([*words.split(), *_SHARED.split()]) for _ in range(rng.randint(12, 30)))
                 kind = "source" if number == 0 else "docstring"
                 yield {"text": f"{area}{module} {text}.", "key": f"{area}{module}", "area": area, "kind": kind}
 
@@ -104,6 +106,13 @@ def write_config(path: Path, config: dict[str, Any]) -> Path:
     """The configuration as a file of YAML."""
     path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     return path
+
+
+def told_losses(storage: Path) -> list[dict[str, Any]]:
+    """Each logged step and validation of the pre-training: which rows it had, and what came of them; no times."""
+    measured = {"tokens_per_s", "data_wait_fraction", "elapsed_s"}
+    rows = read_metrics(Folder(str(storage)) / "tiny.pretrain")
+    return [{key: value for key, value in row.items() if key not in measured} for row in rows]
 
 
 def write_tokens(storage: Folder, num_rows: int, sequence_length: int = 8, rows_per_shard: int = 16) -> Folder:

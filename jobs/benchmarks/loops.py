@@ -152,7 +152,8 @@ class PlainLoop:
             logits = self._model(input_ids=tokens, use_cache=False, **given).logits
         loss_sum = functional.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), reduction="sum")
         self._optimizer.zero_grad()
-        (loss_sum * distributed.get_world_size() / num_targets).backward()  # the average over ranks is DDP's
+        scaled = loss_sum * distributed.get_world_size() / num_targets  # the average over ranks is DDP's
+        scaled.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self._model.parameters(), self._job.settings.optimizer.max_grad_norm)
         self._optimizer.step()
         total = loss_sum.detach().double()
@@ -200,12 +201,15 @@ class TrainerLoop:
                 bf16=self._job.precision == "bf16",
                 use_cpu=True,
                 dataloader_pin_memory=False,
+                ddp_find_unused_parameters=False,
                 disable_tqdm=True,
+                log_level="error",
+                log_level_replica="error",
                 logging_strategy="no",
                 save_strategy="no",
                 report_to=[],
             ),
-            train_dataset=self._examples(steps),  # type: ignore[arg-type]
+            train_dataset=self._examples(steps),
             callbacks=[Clock()],
         )
         trainer.train()

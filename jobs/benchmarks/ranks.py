@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import distributed, multiprocessing
+from torch import distributed
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, spawn
 
 from cluster.connect import worker_environment
 from llmcore.errors import RunError
@@ -20,10 +21,10 @@ def run_ranks(world_size: int, function: Callable[..., Any], *args: Any) -> list
     """What `function(*args)` returns on each rank, a process with one thread. Raises RunError, naming the rank."""
     with tempfile.TemporaryDirectory() as out:
         try:
-            multiprocessing.spawn(  # as daemons, they end with this process
+            spawn(  # type: ignore[no-untyped-call]  # as daemons, they end with this process
                 _enter, (world_size, _free_port(), function, args, out), nprocs=world_size, daemon=True
             )
-        except (multiprocessing.ProcessRaisedException, multiprocessing.ProcessExitedException) as error:
+        except (ProcessRaisedException, ProcessExitedException) as error:
             reason = str(error).strip().rsplit("\n", 1)[-1]  # the rest is the rank's traceback
             raise RunError(f"rank {error.error_index} failed: {reason}; --verbose shows where") from error
         return [torch.load(Path(out, f"{rank}.pt"), weights_only=False) for rank in range(world_size)]

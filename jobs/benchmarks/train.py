@@ -24,7 +24,7 @@ __all__ = ["measure"]
 
 WORLD_SIZE = 2
 NUM_REPETITIONS = 5
-STEPS_PER_BLOCK = 12
+STEPS_PER_BLOCK = 8
 NUM_WARM_UP_STEPS = 4
 GLOBAL_BATCH_SIZE = 8
 SEQUENCE_LENGTH = 256
@@ -159,7 +159,7 @@ def _measure(job: "Job") -> dict[str, Any]:
         loops[TRAINER] = TrainerLoop(job)
     losses = {name: loop.run(range(NUM_WARM_UP_STEPS)).losses for name, loop in loops.items()}
 
-    def block_of(loop: Loop) -> Callable[[int], tuple[float, Block]]:
+    def block_of(loop: "Loop") -> Callable[[int], tuple[float, Block]]:
         def run(repetition: int) -> tuple[float, Block]:
             first = NUM_WARM_UP_STEPS + repetition * STEPS_PER_BLOCK
             steps = range(first, first + STEPS_PER_BLOCK)

@@ -1,6 +1,7 @@
 """The records of a search's trials: what is true of them, whatever becomes of Tune."""
 
 import time
+from math import inf
 from types import SimpleNamespace
 from typing import Any
 
@@ -125,7 +126,7 @@ class TrialRecords:
         """Reports of this attempt, after those of older ones up to where it went on."""
         validated = [row for row in read_metrics(self.folder(trial)) if f"validation_{self._metric}" in row]
         told = {report["step"] for report in self._reports[trial]}
-        older = [row for row in validated if row["step"] not in told and row["step"] < min(told, default=0)]
+        older = [row for row in validated if row["step"] not in told and row["step"] < min(told, default=inf)]
         return [*older, *self._reports[trial]]
 
     def close(self) -> dict[str, Any]:

@@ -2,9 +2,11 @@
 
 from typing import Literal
 
+from pydantic import model_validator
+
 from llmcore.config.base import Section, free, identity
 from llmcore.config.common import JobSettings, WorkerSettings
-from llmcore.config.train import TrainSettings
+from llmcore.config.train import TrainSettings, check_shares
 
 __all__ = ["FinetuneConfig", "FinetuneSettings", "TaskSettings"]
 
@@ -26,6 +28,11 @@ class FinetuneSettings(Section):
     )
     train: TrainSettings = identity(description="The optimization.")
     workers: WorkerSettings = free(WorkerSettings, description="The Ray Train workers.")
+
+    @model_validator(mode="after")
+    def _each_worker_has_a_row(self) -> "FinetuneSettings":
+        check_shares(self.train, self.workers)
+        return self
 
 
 class FinetuneConfig(JobSettings, FinetuneSettings):

@@ -2,10 +2,12 @@
 
 from typing import Literal
 
+from pydantic import model_validator
+
 from llmcore.config.base import Section, free, identity
 from llmcore.config.common import JobSettings, WorkerSettings
 from llmcore.config.model import ModelSettings
-from llmcore.config.train import TrainSettings
+from llmcore.config.train import TrainSettings, check_shares
 
 __all__ = ["PretrainConfig", "PretrainSettings"]
 
@@ -21,6 +23,11 @@ class PretrainSettings(Section):
         None, ge=1, description="Rows of each validation during the run; the last one takes all. Null: always all."
     )
     sample_prompts: list[str] = free(list, description="Prompts continued by the exported model, for the report.")
+
+    @model_validator(mode="after")
+    def _each_worker_has_a_row(self) -> "PretrainSettings":
+        check_shares(self.train, self.workers)
+        return self
 
 
 class PretrainConfig(JobSettings, PretrainSettings):

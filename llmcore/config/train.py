@@ -5,8 +5,9 @@ from typing import Any, Literal
 from pydantic import model_validator
 
 from llmcore.config.base import Section, flagged, free, identity
+from llmcore.config.common import WorkerSettings
 
-__all__ = ["OptimizerSettings", "ScheduleSettings", "TrainSettings"]
+__all__ = ["OptimizerSettings", "ScheduleSettings", "TrainSettings", "check_shares"]
 
 _DERIVED = {
     "train_batch_size": "global_batch_size",
@@ -87,3 +88,12 @@ class TrainSettings(Section):
             # Seen in 0.19.8: an optimizer step at initialization decays the weights and leaves Adam one ahead.
             raise ValueError("precision=bf16 with zero_stage=0 trains wrongly in DeepSpeed: use zero_stage=1")
         return self
+
+
+def check_shares(train: TrainSettings, workers: WorkerSettings) -> None:
+    """Raises ValueError where a worker would have no row of a global batch."""
+    if train.global_batch_size < workers.num_workers:
+        raise ValueError(
+            f"train.global_batch_size={train.global_batch_size} is smaller than workers.num_workers="
+            f"{workers.num_workers}: a worker would have no row; raise it, or use fewer workers"
+        )

@@ -92,6 +92,8 @@ def partition(documents: "pa.Table", num_buckets: int) -> tuple[list["pa.Table"]
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    if documents.num_rows == 0:  # Ray Data gives such a block without columns
+        return [documents] * num_buckets, Census()
     census = Census(sources=Counter(documents["source"].to_pylist()))
     full = documents.filter(pc.is_valid(documents["digest"])).combine_chunks()
     census.empty = documents.num_rows - full.num_rows
@@ -111,7 +113,7 @@ def make_bucket(parts: Sequence["pa.Table"], rule: SplitRule) -> tuple["pa.Table
     """
     import pyarrow as pa
 
-    documents = pa.concat_tables(parts).combine_chunks()
+    documents = pa.concat_tables(part for part in parts if part.num_columns).combine_chunks()
     return drop_duplicates(documents, rule.splits(documents))
 
 

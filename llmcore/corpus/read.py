@@ -232,9 +232,10 @@ def _fields(url: str, row: int, line: str, wanted: Sequence[str]) -> dict[str, s
     record = _record(url, row, line)
     if missing := [name for name in wanted if name not in record]:
         raise ShardError(f"{url}: row {row} has no {missing}, but {sorted(record)}")
-    if "\\ud" in line.lower() and any("\ud800" <= character <= "\udfff" for character in str(record)):
+    fields = {name: as_text(record.get(name)) for name in [*wanted, "id"]}
+    if "\\ud" in line.lower() and any("\ud800" <= c <= "\udfff" for value in fields.values() for c in value or ""):
         raise ShardError(f"{url}: row {row} has half a surrogate pair, which is no Unicode text")
-    return {name: as_text(record.get(name)) for name in [*wanted, "id"]}
+    return fields
 
 
 def as_text(value: Any) -> str | None:

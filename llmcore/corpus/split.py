@@ -15,7 +15,7 @@ SPLITS = ("train", "validation", "test")
 HELD_OUT = ("test", "validation")
 """In the order in which they take keys; and the most held-out first."""
 
-POOL = 1.5
+POOL = 1.25
 """The keys a stratum's held-out splits are drawn from: its smallest, so many times as many documents as they want."""
 
 

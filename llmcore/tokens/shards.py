@@ -115,6 +115,8 @@ class TokenShards:
         if indices.size and (indices.min() < 0 or indices.max() >= num_rows):
             asked = f"{indices.min()} … {indices.max()}"
             raise ShardError(f"{self.folder.url}/{split} has rows 0 … {num_rows - 1}, asked for {asked}")
+        if not indices.size:
+            return row_schema(self.sequence_length).empty_table()
         starts = self._starts[split]
         shards = np.searchsorted(starts, indices, side="right") - 1
         by_shard = np.argsort(shards, kind="stable")
@@ -123,8 +125,6 @@ class TokenShards:
             self._take(split, int(number), starts[number], indices[where])
             for number, where in zip(numbers, np.split(by_shard, firsts[1:]), strict=True)
         ]
-        if not parts:
-            return row_schema(self.sequence_length).empty_table()
         if len(parts) == 1:
             return parts[0]
         back = np.empty_like(by_shard)

@@ -1,11 +1,11 @@
 """Hugging Face folders of a model being trained."""
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
+from transformers import AutoTokenizer
 
 from llmcore.storage import Folder, publish
 from llmcore.train.engine import Engine
@@ -23,9 +23,7 @@ def export_model(engine: Engine, folder: Folder, tokenizer: Path, card: str, abo
     def write(state: dict[str, Tensor]) -> None:
         with publish(folder, MODEL, about) as publication, publication.staging() as staged:
             engine.model.save_pretrained(staged, state_dict=state)  # type: ignore[operator]
-            for file in tokenizer.iterdir():
-                if file.is_file() and file.name != "manifest.json":
-                    shutil.copyfile(file, staged / file.name)
+            AutoTokenizer.from_pretrained(tokenizer).save_pretrained(staged)
             (staged / "README.md").write_text(card, encoding="utf-8")
 
     engine.on_full_weights(write)

@@ -105,6 +105,8 @@ class _RunHooks:
 
     def save(self, progress: Progress) -> None:
         checkpoints = self._place.run / "checkpoints"
+        if self._rows is not None:
+            self._rows.flush()  # who goes on from this checkpoint does not tell of its steps again
         save_checkpoint(self._engine, checkpoints, progress, self._place.attempt)
         if self.is_first:
             prune_checkpoints(checkpoints, self._recipe.settings.keep_checkpoints)

@@ -1,6 +1,7 @@
 """One undisturbed run of the tiny pipeline, with which all others are compared."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,10 +16,16 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def reference(tmp_path_factory: pytest.TempPathFactory, corpus: Path) -> Path:
+def tiny(corpus: Path) -> dict[str, Any]:
+    """The tiny pipeline on it; its storage is for each test to name."""
+    return tiny_pipeline(corpus, Path("/give/a/storage"))
+
+
+@pytest.fixture(scope="session")
+def reference(tmp_path_factory: pytest.TempPathFactory, tiny: dict[str, Any]) -> Path:
     """The storage of a tiny pipeline that nobody disturbed."""
     folder = tmp_path_factory.mktemp("reference")
-    config = write_config(folder / "tiny.yaml", tiny_pipeline(corpus, folder / "runs"))
+    config = write_config(folder / "tiny.yaml", tiny | {"storage": str(folder / "runs")})
     with ray_folder() as ray:
         ended = run_jobs("pipeline", str(config), cwd=folder, RAY_TMPDIR=ray)
     assert ended.code == 0, ended.out + ended.err

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from llmcore.config.pipeline import PipelineConfig
 from llmcore.records import begin_attempt
 from llmcore.storage import Folder
 from tests.drivers import Ended, ray_folder, run_jobs
-from tests.tiny import tiny_pipeline, write_config
+from tests.tiny import write_config
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,9 @@ class Project:
 
 
 @pytest.fixture
-def project(tmp_path: Path, corpus: Path) -> Iterator[Project]:
+def project(tmp_path: Path, tiny: dict[str, Any]) -> Iterator[Project]:
     """A fresh project."""
-    write_config(tmp_path / "tiny.yaml", tiny_pipeline(corpus, tmp_path / "runs"))
+    write_config(tmp_path / "tiny.yaml", tiny | {"storage": str(tmp_path / "runs")})
     with ray_folder() as ray:
         yield Project(tmp_path, tmp_path / "runs", Path(ray))
 
@@ -114,20 +115,19 @@ def test_a_second_start_while_the_first_is_alive(project: Project) -> None:
     assert attempts == [f"{first.number:02d}"], "the second start took a number"
 
 
-EMPTY = "prepare.sources.0.url={folder}"
-LARGE = "prepare.tokenizer.vocab_size=9000"
-
-
 def test_what_only_reading_the_corpus_tells(project: Project, ray_session: Session) -> None:
-    """On one cluster that is there, since each start of one takes seconds; its own list says which actors there were."""
+    """On one cluster, since each start of one takes seconds; its own list says which actors there were."""
     from ray.util.state import list_actors
 
     empty = project.folder / "empty"
     empty.mkdir()
     (empty / "part-00000.jsonl").write_text("")
     said = {
-        f"prepare.sources.0.url={empty}": (str(empty), "no document"),
-        LARGE: ("tokenizer.vocab_size=9000 is larger than the train split can fill", "or give more text"),
+        f"prepare.sources.0.url={empty}": (f"source tiny: {empty} has no documents", "give a corpus that has some"),
+        "prepare.tokenizer.vocab_size=9000": (
+            "tokenizer.vocab_size=9000 is larger than the train split can fill",
+            "or give more text",
+        ),
     }
     before = {actor.actor_id for actor in list_actors()}
     for number, (override, parts) in enumerate(said.items()):

@@ -11,11 +11,12 @@ from typing import Any
 import psutil
 import pytest
 
-from llmcore.records import list_runs, read_metrics
+from llmcore.records import list_runs
 from llmcore.storage import Folder, read_manifest
 from tests.drivers import processes_of, ray_folder, run_jobs, start_jobs, wait_for
-from tests.tiny import NUM_STEPS, tiny_pipeline, write_config
+from tests.tiny import NUM_STEPS, told_losses, write_config
 
+pytestmark = pytest.mark.timeout(3600)  # as long as other work on the machine makes it last
 GONE_WITHIN_S = 10.0
 
 
@@ -57,7 +58,9 @@ class Killed:
 
 def _finished_files(storage: Path) -> dict[str, float]:
     """Every file of what is complete: published folders, ended stages and trials."""
-    manifests = [path.parent for path in storage.rglob("manifest.json") if not re.search("checkpoints|exports", str(path))]
+    manifests = [
+        path.parent for path in storage.rglob("manifest.json") if not re.search("checkpoints|exports", str(path))
+    ]
     trials = [path.parent for path in storage.glob("*/trials/*/trial.json")]
     ended = [path.parent for path in storage.glob("*/attempts/*/end.json")]
     files = [path for folder in [*manifests, *trials, *ended] for path in folder.rglob("*") if path.is_file()]
@@ -84,11 +87,11 @@ def _kill(stage: str, config: Path, storage: Path, log: Path) -> Kill:
 
 
 @pytest.fixture(scope="module")
-def killed(tmp_path_factory: pytest.TempPathFactory, corpus: Path) -> Killed:
+def killed(tmp_path_factory: pytest.TempPathFactory, tiny: dict[str, Any]) -> Killed:
     """The pipeline, killed in each stage in turn, then left alone."""
     folder = tmp_path_factory.mktemp("killed")
     storage, log = folder / "runs", folder / "log.txt"
-    config = write_config(folder / "tiny.yaml", tiny_pipeline(corpus, storage))
+    config = write_config(folder / "tiny.yaml", tiny | {"storage": str(storage)})
     started = time.monotonic()
     kills = [_kill(stage, config, storage, log) for stage in MOMENTS]
     with ray_folder() as ray:
@@ -127,15 +130,8 @@ def test_of_the_search_only_the_open_trial_goes_on(killed: Killed) -> None:
     assert attempts == {"trial-000": ["01"], "trial-001": ["01", "02"]}
 
 
-def _loss_rows(storage: Path) -> list[dict[str, Any]]:
-    """Which rows were seen, and what came of them: all but times."""
-    measured = {"tokens_per_s", "data_wait_fraction", "elapsed_s"}
-    rows = read_metrics(Folder(str(storage)) / "tiny.pretrain")
-    return [{key: value for key, value in row.items() if key not in measured} for row in rows]
-
-
 def test_the_same_rows_give_the_same_losses_bit_for_bit(killed: Killed, reference: Path) -> None:
-    rows, undisturbed = _loss_rows(killed.storage), _loss_rows(reference)
+    rows, undisturbed = told_losses(killed.storage), told_losses(reference)
     assert [row["step"] for row in rows if "loss" in row] == list(range(1, NUM_STEPS + 1))
     assert [row["rows_consumed"] for row in rows if "loss" in row] == list(range(4, 4 * NUM_STEPS + 1, 4))
     assert rows == undisturbed

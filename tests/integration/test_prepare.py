@@ -1,0 +1,222 @@
+import json
+import random
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from jobs.prepare import finished, prepare, result_line
+from jobs.runtime.options import RunOptions
+from llmcore.config.prepare import PrepareConfig
+from llmcore.errors import ConfigError, CorpusError, ShardError
+from llmcore.storage import Folder, read_manifest, verify_files
+from llmcore.tasks.evaluation_set import EvaluationSet
+from llmcore.tokens.shards import SPLITS, TokenShards
+from llmcore.tokens.tokenizer import load_tokenizer
+
+if TYPE_CHECKING:
+    from cluster.connect import Session
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+
+NUM_SHARDS = 5
+SHARED = "a text that stands in many modules, word for word, to be kept once"
+
+
+def _corpus(folder: Path) -> list[dict[str, Any]]:
+    """Documents of 24 modules in 3 areas; some texts stand in several modules, some twice in one, some are empty."""
+    rng = random.Random(0)
+    rows = []
+    for module in range(24):
+        for number in range(rng.randint(3, 12)):
+            words = " ".join(rng.choice(["read", "write", "the", "file", "queue", "of", "bytes"]) for _ in range(20))
+            rows.append(
+                {
+                    "id": f"{module}.{number}",
+                    "text": f"{words} {module} {number}",
+                    "module": f"m{module}",
+                    "area": f"a{module % 3}" if module else None,
+                    "kind": rng.choice(["docstring", "source"]),
+                }
+            )
+        rows += [{**rows[-1], "id": f"{module}.again"}, {**rows[-1], "id": f"{module}.shared", "text": SHARED}]
+    rows.append({**rows[-1], "id": "empty", "text": ""})
+    folder.mkdir(parents=True, exist_ok=True)
+    for shard in range(NUM_SHARDS):
+        lines = [json.dumps(row) for row in rows[shard::NUM_SHARDS]]
+        (folder / f"part-{shard}.jsonl").write_text("\n".join(lines) + "\n")
+    return rows
+
+
+def _config(corpus: Path, storage: Path, **changes: Any) -> PrepareConfig:
+    given = {
+        "name": "small",
+        "storage": str(storage),
+        "sources": [{"name": "small", "url": str(corpus), "key": "module", "stratum": "area"}],
+        "splits": {"validation": 0.2, "test": 0.2},
+        "tokenizer": {"vocab_size": 340},
+        "packing": {"sequence_length": 32, "window": 16, "rows_per_shard": 40},
+        "labelled_sets": [{"name": "areas", "label": "area", "group": "module", "where": {"kind": "docstring"}}],
+    }
+    return PrepareConfig.model_validate(given | changes)
+
+
+def _prepare(config: PrepareConfig) -> dict[str, Any]:
+    return prepare(config, Folder(config.storage), RunOptions())
+
+
+def test_from_documents_to_tokens_and_a_labelled_set(tmp_path: Path) -> None:
+    rows = _corpus(tmp_path / "corpus")
+    config = _config(tmp_path / "corpus", tmp_path / "runs")
+    result = _prepare(config)
+    storage = Folder(config.storage)
+    shards = TokenShards.open(storage / result["tokens"])
+    verify_files(shards.folder, shards.manifest)
+    tokenizer = load_tokenizer(shards.tokenizer_folder())
+
+    read: dict[str, list[str]] = {}
+    targets = np.zeros(shards.vocab_size, dtype=np.int64)
+    for split in SPLITS:
+        table = shards.rows(split, np.arange(shards.num_rows(split)))
+        assert max(shard["num_rows"] for shard in shards.about["splits"][split]["shards"]) <= 40
+        tokens = [token for row in table.to_pylist() for token in row["tokens"][: sum(row["document_lengths"])]]
+        about = shards.about["splits"][split]
+        assert about["num_tokens"] == len(tokens)
+        assert about["num_documents"] == tokens.count(tokenizer.eos_token_id)
+        read[split] = [tokenizer.decode(tokens).count("read"), about["num_documents"], about["num_characters"]]
+        if split == "train":
+            for row in table.to_pylist():
+                start = 0
+                for length in row["document_lengths"]:
+                    np.add.at(targets, row["tokens"][start + 1 : start + length], 1)
+                    start += length
+    assert shards.unigram_counts().tolist() == targets.tolist()
+    texts = {row["text"] for row in rows if row["text"]}
+    assert sum(documents for _, documents, _ in read.values()) == len(texts) == result["counts"]["num_documents"]
+    assert sum(characters for *_, characters in read.values()) == sum(map(len, texts))
+    assert sum(reads for reads, *_ in read.values()) == sum(text.count("read") for text in texts)
+
+    dropped = result["dropped"]
+    assert dropped["empty"] == 1
+    assert dropped["duplicate"] + dropped["duplicate_of_held_out"] == len(rows) - 1 - len(texts)
+    assert dropped["duplicate_of_held_out"] >= 1, "the shared text is kept in the test split"
+
+    areas = EvaluationSet.open(storage / result["labelled_sets"]["areas"])
+    assert areas.label_names == ["a0", "a1", "a2"]
+    groups = {split: set(areas.rows(split)["group"].to_pylist()) for split in areas.splits}
+    assert not (groups["train"] & groups["test"] or groups["train"] & groups["validation"])
+    assert SHARED not in areas.rows("train")["text"].to_pylist()
+    kept = sum(areas.num_rows(split) for split in areas.splits)
+    labelled = {row["text"] for row in rows if row["text"] and row["kind"] == "docstring" and row["area"]}
+    assert abs(kept - len(labelled)) <= 1  # of the shared text's copies, one of another kind may be the one kept
+
+    assert finished(config, storage) == result
+    assert _prepare(config) == result
+    assert f"{len(texts)} documents" in result_line(result, storage)
+    assert result_line(result, storage).endswith(f"in {storage.url}/{result['tokens']}")
+
+
+def test_what_comes_out_does_not_depend_on_parallelism_nor_on_who_was_there_before(tmp_path: Path) -> None:
+    _corpus(tmp_path / "corpus")
+    files = []
+    for parallelism in (1, 2, 5):
+        config = _config(tmp_path / "corpus", tmp_path / f"runs-{parallelism}", read_parallelism=parallelism)
+        result = _prepare(config)
+        manifest = read_manifest(Folder(config.storage) / result["tokens"])
+        assert manifest is not None
+        files.append((result["tokens_sha256"], result["labelled_sets"], manifest.files))
+    assert files[0] == files[1] == files[2]
+
+
+def test_a_published_artifact_is_not_made_again(tmp_path: Path) -> None:
+    _corpus(tmp_path / "corpus")
+    first = _prepare(_config(tmp_path / "corpus", tmp_path / "runs"))
+    again = _prepare(_config(tmp_path / "corpus", tmp_path / "runs", name="other"))
+    assert again == first | {"seconds": {}}
+
+
+def test_the_first_documents_are_those_of_the_first_shards(tmp_path: Path) -> None:
+    rows = _corpus(tmp_path / "corpus")
+    in_order = [row for shard in range(NUM_SHARDS) for row in rows[shard::NUM_SHARDS]][:60]
+    source = {"name": "small", "url": str(tmp_path / "corpus"), "key": "module", "max_documents": 60}
+    config = _config(
+        tmp_path / "corpus", tmp_path / "runs", sources=[source], labelled_sets=[], tokenizer={"vocab_size": 325}
+    )
+    counts = _prepare(config)["counts"]
+    assert counts["num_characters"] == sum(map(len, {row["text"] for row in in_order}))
+
+
+def test_two_sources_are_told_apart_in_the_rows(tmp_path: Path) -> None:
+    _corpus(tmp_path / "one")
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two" / "part.jsonl").write_text("".join(json.dumps({"body": f"zzz {n}"}) + "\n" for n in range(50)))
+    sources = [
+        {"name": "one", "url": str(tmp_path / "one"), "key": "module", "stratum": "area"},
+        {"name": "two", "url": str(tmp_path / "two"), "text": "body"},
+    ]
+    result = _prepare(_config(tmp_path / "one", tmp_path / "runs", sources=sources))
+    shards = TokenShards.open(Folder(str(tmp_path / "runs")) / result["tokens"])
+    assert shards.about["sources"] == ["one", "two"]
+    tokenizer = load_tokenizer(shards.tokenizer_folder())
+    found: Counter[int] = Counter()
+    for row in shards.rows("train", np.arange(shards.num_rows("train"))).to_pylist():
+        start = 0
+        for length, source in zip(row["document_lengths"], row["source"], strict=True):
+            text = tokenizer.decode(row["tokens"][start : start + length])
+            assert not text.startswith("zzz") or source == 1
+            found[source] += text.startswith("zzz")
+            start += length
+    assert found[1] > 20 and found[0] == 0
+
+
+def test_bad_input_is_named(tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    _corpus(corpus)
+    storage = tmp_path / "runs"
+
+    def source(**changes: Any) -> list[dict[str, Any]]:
+        return [{"name": "small", "url": str(corpus), **changes}]
+
+    cases: list[tuple[type[Exception], str, dict[str, Any]]] = [
+        (CorpusError, f"url='{tmp_path}/gone' matches no file", {"sources": source(url=str(tmp_path / "gone"))}),
+        (CorpusError, r"text='body' is no column of .*which has \['area', 'id'", {"sources": source(text="body")}),
+        (CorpusError, "the validation split is empty: 1 documents", {"sources": source(key="module", max_documents=1)}),
+        (ConfigError, r"tokenizer.vocab_size=4000 .* has \d+ entries", {"tokenizer": {"vocab_size": 4000}}),
+        (CorpusError, r"needs the columns \['text', 'topic'", {"labelled_sets": [{"name": "s", "label": "topic"}]}),
+    ]
+    for number, (error, message, changes) in enumerate(cases):
+        with pytest.raises(error, match=message):
+            _prepare(_config(corpus, storage, name=f"bad-{number}", **({"labelled_sets": []} | changes)))
+
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "part.jsonl").write_text("")
+    with pytest.raises(CorpusError, match=f"{tmp_path}/empty has no documents in its 1 shards"):
+        _prepare(_config(tmp_path / "empty", storage, name="empty", labelled_sets=[]))
+
+    with (corpus / "part-3.jsonl").open("a") as file:
+        file.write("{torn")
+    with pytest.raises(ShardError, match=r"part-3\.jsonl: row \d+ is not JSON"):
+        _prepare(_config(corpus, storage, name="torn"))
+    end = json.loads((storage / "torn" / "attempts" / "01" / "end.json").read_text())
+    assert end["status"] == "failed" and "part-3.jsonl" in end["error"]
+
+
+def test_the_built_in_corpus_keeps_whole_modules_out(ray_session: "Session", tmp_path: Path) -> None:
+    config = _config(
+        tmp_path,
+        tmp_path / "runs",
+        sources=[
+            {"name": "python", "builtin": "python_stdlib", "key": "key", "stratum": "area", "max_documents": 1500}
+        ],
+        labelled_sets=[{"name": "areas", "label": "area", "where": {"kind": "docstring"}, "min_characters": 80}],
+        splits={"validation": 0.1, "test": 0.1},
+    )
+    result = _prepare(config)
+    areas = EvaluationSet.open(Folder(config.storage) / result["labelled_sets"]["areas"])
+    groups = [set(areas.rows(split)["group"].to_pylist()) for split in areas.splits]
+    assert not groups[0] & groups[1] and not groups[0] & groups[2] and not groups[1] & groups[2]
+    assert result["fill_fraction"] > 0.98
+    assert result["dropped"]["areas: too_short"] > 100
+    assert Folder(config.storage).exists("artifacts/corpora")

@@ -1,0 +1,103 @@
+import json
+import sys
+from itertools import chain
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.benchmark import BENCHMARKS, run, table
+from jobs.benchmarks.prepare_peer import packer_of
+from jobs.benchmarks.rows import Measured, Row, in_turn, median_of
+from jobs.runtime.options import RunOptions
+from llmcore.errors import UserError
+
+ROWS = [
+    Row("speed, fp32", 12_000.0, "tokens/s", "DDP", 8_000.0),
+    Row("tokens left out", 0, "tokens", "DDP", 0),
+    Row("start", 5.25, "s"),
+]
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for a benchmark's module."""
+    module = ModuleType("jobs.benchmarks.prepare")
+    module.measure = lambda options: Measured(ROWS, {"precision": "fp32"})  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "jobs.benchmarks.prepare", module)
+
+
+@pytest.mark.parametrize("name", ["trian", "nothing like it"])
+def test_an_unknown_name_is_the_users_error_and_names_the_nearest(name: str) -> None:
+    with pytest.raises(UserError, match=rf"'{name}'; expected one of {', '.join(BENCHMARKS)}") as caught:
+        run(name, json_file=None, options=RunOptions())
+    assert str(caught.value).endswith("did you mean train?") == (name == "trian")
+
+
+def test_every_benchmark_has_a_module_and_is_explained() -> None:
+    page = Path(__file__).parents[2].joinpath("docs/benchmarks.md").read_text(encoding="utf-8")
+    for name, module in BENCHMARKS.items():
+        assert Path(__file__).parents[2].joinpath(*module.split(".")).with_suffix(".py").is_file()
+        assert f"## {name}\n" in page
+
+
+def test_the_table_is_printed_and_the_same_is_written(
+    measured: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("prepare", json_file=tmp_path / "figures.json", options=RunOptions())
+    assert table(ROWS) in capsys.readouterr().out
+    written = json.loads((tmp_path / "figures.json").read_text())
+    assert written["benchmark"] == "prepare"
+    assert written["settings"] == {"precision": "fp32"}
+    assert written["machine"]["num_cores"] >= 1
+    assert written["machine"]["load_average"] >= 0
+    assert written["machine"]["versions"]["ray"]
+    assert written["rows"][0] == {
+        "name": "speed, fp32",
+        "value": 12_000.0,
+        "unit": "tokens/s",
+        "peer": "DDP",
+        "peer_value": 8_000.0,
+        "ratio": 1.5,
+    }
+    assert [row["ratio"] for row in written["rows"]] == [1.5, None, None]
+
+
+def test_a_file_that_cannot_be_written_is_told_before_anything_is_measured(
+    measured: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for file in (tmp_path, tmp_path / "absent" / "figures.json"):
+        with pytest.raises(UserError, match=f"--json {file}: give a file"):
+            run("prepare", json_file=file, options=RunOptions())
+    assert capsys.readouterr().out == ""
+
+
+def test_columns_of_the_table_are_aligned() -> None:
+    heading, first, second, third = table(ROWS).splitlines()
+    assert first.split() == ["speed,", "fp32", "12,000", "tokens/s", "DDP", "8,000", "1.500"]
+    assert third.split() == ["start", "5.25", "s"]
+    ends = {line.index(value) + len(value) for line, value in ((heading, "ours"), (first, "12,000"), (third, "5.25"))}
+    assert ends == {second.index("0") + 1}
+
+
+def test_contenders_take_turns() -> None:
+    calls: list[tuple[str, int]] = []
+
+    def contender(name: str, value: int) -> None:
+        calls.append((name, value))
+
+    in_turn({name: lambda number, name=name: contender(name, number) for name in "AB"}, 3)  # type: ignore[misc]
+    assert calls == [(name, number) for number in range(3) for name in "AB"]
+    assert median_of([3.0, 1.0, 50.0], lambda value: value) == 3.0
+
+
+@given(st.lists(st.lists(st.integers(0, 9), max_size=12), max_size=12), st.integers(1, 7))
+def test_the_peers_packing_keeps_order_and_drops_less_than_a_row(documents: list[list[int]], length: int) -> None:
+    rows = packer_of(length)({"input_ids": documents})["input_ids"]
+    tokens = list(chain.from_iterable(documents))
+    kept = list(chain.from_iterable(rows))
+    assert all(len(row) == length for row in rows)
+    assert kept == tokens[: len(kept)]
+    assert 0 <= len(tokens) - len(kept) < length

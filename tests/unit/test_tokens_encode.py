@@ -1,0 +1,59 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer
+
+from llmcore.config.prepare import PackingSettings
+from llmcore.tokens.encode import count_rows, pack_documents
+from llmcore.tokens.tokenizer import SPECIAL_TOKENS, train_tokenizer
+
+END, PAD = SPECIAL_TOKENS.index("<|endoftext|>"), SPECIAL_TOKENS.index("<|pad|>")
+VOCAB_SIZE = 330
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return train_tokenizer(["the quick brown fox jumps over the lazy dog"] * 3, VOCAB_SIZE)
+
+
+def _documents(texts: list[str]) -> pa.Table:
+    return pa.table({"text": texts, "source": pa.array([number % 3 for number in range(len(texts))], pa.int16())})
+
+
+@given(texts=st.lists(st.text(min_size=1, max_size=60), max_size=20))
+@settings(deadline=None, max_examples=50)
+def test_documents_come_back_from_the_rows(tokenizer: Tokenizer, texts: list[str]) -> None:
+    rows = pack_documents(_documents(texts), tokenizer, PackingSettings(sequence_length=16, window=4))
+    pieces = []
+    targets = np.zeros(VOCAB_SIZE, dtype=np.int64)
+    num_tokens = 0
+    for row in rows.to_pylist():
+        start = 0
+        for length, source in zip(row["document_lengths"], row["source"], strict=True):
+            piece = row["tokens"][start : start + length]
+            pieces.append((source, piece))
+            np.add.at(targets, piece[1:], 1)
+            start += length
+        num_tokens += start
+        assert row["tokens"][start:] == [PAD] * (16 - start)
+        assert row["source_epoch"] == [0] * len(row["source"]) and row["sentence_offsets"] == []
+    whole = [tokenizer.decode(piece[:-1]) for _, piece in pieces if piece[-1] == END]
+    fitting = [text for text in texts if len(text.encode()) < 16]
+    assert sorted(set(fitting) - set(whole)) == []
+    assert rows["position"].to_pylist() == list(range(rows.num_rows))
+
+    counts = count_rows(rows, VOCAB_SIZE)
+    assert (counts.num_tokens, counts.num_documents) == (num_tokens, len(texts))
+    assert counts.targets.tolist() == targets.tolist()
+    assert counts.targets.sum() == num_tokens - len(pieces)
+
+
+def test_counts_do_not_depend_on_how_rows_are_chunked(tokenizer: Tokenizer) -> None:
+    packing = PackingSettings(sequence_length=8, window=4)
+    rows = pack_documents(_documents(["the lazy dog " * number for number in range(1, 30)]), tokenizer, packing)
+    chunked = pa.concat_tables([rows.slice(start, 7) for start in range(0, rows.num_rows, 7)])
+    one, two = count_rows(rows, VOCAB_SIZE), count_rows(chunked, VOCAB_SIZE)
+    assert one[:2] == two[:2] and one.targets.tolist() == two.targets.tolist()
+    assert count_rows(rows.slice(0, 0), VOCAB_SIZE).num_tokens == 0

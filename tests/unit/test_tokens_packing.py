@@ -1,0 +1,86 @@
+from collections.abc import Iterator
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmcore.tokens.packing import Piece, cut, pack, rows_of
+
+PAD = -1
+Documents = list[list[int]]
+
+
+@st.composite
+def numbered_documents(draw: st.DrawFn) -> Documents:
+    """Documents of which no two tokens are equal, so that each can be looked for."""
+    lengths = draw(st.lists(st.integers(1, 40), max_size=60))
+    ends = np.cumsum(lengths).tolist()
+    return [list(range(end - length, end)) for length, end in zip(lengths, ends, strict=True)]
+
+
+def _packed(documents: Documents, length: int, window: int) -> list[list[Piece]]:
+    pieces = (
+        piece
+        for number, document in enumerate(documents)
+        for piece in cut(np.array(document, dtype=np.int32), number, length)
+    )
+    return list(pack(pieces, length, window))
+
+
+@given(documents=numbered_documents(), length=st.integers(8, 24), window=st.integers(1, 10))
+@settings(deadline=None)
+def test_every_token_stands_exactly_once_and_no_document_is_cut_that_fits(
+    documents: Documents, length: int, window: int
+) -> None:
+    rows = _packed(documents, length, window)
+    tokens = [token for row in rows for piece in row for token in piece.tokens.tolist()]
+    assert sorted(tokens) == [token for document in documents for token in document]
+    assert all(1 <= sum(len(piece.tokens) for piece in row) <= length for row in rows)
+    for number, document in enumerate(documents):
+        pieces = sorted(
+            (piece.tokens.tolist() for row in rows for piece in row if piece.source == number), key=lambda part: part[0]
+        )
+        assert [token for piece in pieces for token in piece] == document
+        assert [len(piece) for piece in pieces[:-1]] == [length] * (-(-len(document) // length) - 1)
+
+
+@given(documents=numbered_documents(), window=st.integers(1, 10))
+@settings(deadline=None)
+def test_packing_is_a_function_of_the_order_of_documents(documents: Documents, window: int) -> None:
+    one, two = _packed(documents, 16, window), _packed(documents, 16, window)
+    assert [[piece.source for piece in row] for row in one] == [[piece.source for piece in row] for row in two]
+
+
+def test_best_fit_fills_what_first_come_would_not() -> None:
+    lengths = [9, 5, 9, 5, 1, 1, 4]
+    rows = _packed([[0] * length for length in lengths], length=10, window=len(lengths) + 1)
+    assert [[len(piece.tokens) for piece in row] for row in rows] == [[9, 1], [9, 1], [5, 5], [4]]
+
+
+def test_a_window_of_512_fills_rows_as_promised() -> None:
+    rng = np.random.default_rng(0)
+    documents = [[0] * int(length) for length in rng.lognormal(5, 1.2, size=4000).clip(4, 50_000)]
+    rows = _packed(documents, length=1024, window=512)
+    assert sum(map(len, documents)) / (1024 * len(rows)) > 0.997
+
+
+def test_memory_is_bounded_by_the_window() -> None:
+    taken = 0
+
+    def pieces() -> Iterator[Piece]:
+        nonlocal taken
+        for _ in range(1000):
+            taken += 1
+            yield Piece(np.zeros(3, dtype=np.int32), 0)
+
+    for number, _ in enumerate(pack(pieces(), 8, window=16)):
+        assert taken <= 16 + 2 * number
+
+
+def test_rows_of_pads_and_keeps_lengths_and_sources() -> None:
+    rows = _packed([[1, 2, 3], [4, 5], [6, 7, 8, 9]], length=8, window=8)
+    packed = rows_of(rows, 8, PAD)
+    assert packed.tokens.tolist() == [[6, 7, 8, 9, 1, 2, 3, PAD], [4, 5, *[PAD] * 6]]
+    assert packed.document_lengths == [[4, 3], [2]]
+    assert packed.sources == [[2, 0], [1]]
+    assert rows_of([], 8, PAD).to_table().num_rows == 0

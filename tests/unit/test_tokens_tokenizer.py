@@ -1,0 +1,74 @@
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer
+
+from llmcore.errors import ConfigError
+from llmcore.storage import Folder
+from llmcore.tokens.tokenizer import (
+    SPECIAL_TOKENS,
+    encode_documents,
+    hugging_face_files,
+    load_tokenizer,
+    train_tokenizer,
+)
+
+TEXTS = [f"def read_{word}(self, path):\n    return the {word} of the path\n" for word in ("line", "file", "byte")] * 3
+VOCAB_SIZE = 350
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return train_tokenizer(TEXTS, VOCAB_SIZE)
+
+
+def test_special_tokens_have_fixed_ids_at_the_front(tokenizer: Tokenizer) -> None:
+    assert len(SPECIAL_TOKENS) == len(set(SPECIAL_TOKENS)) == 64
+    assert [tokenizer.token_to_id(token) for token in SPECIAL_TOKENS] == list(range(64))
+    assert SPECIAL_TOKENS[:4] == ["<|endoftext|>", "<|pad|>", "<|unk|>", "<|mask|>"]
+
+
+def test_training_does_not_depend_on_the_order_of_texts(tokenizer: Tokenizer) -> None:
+    assert train_tokenizer(reversed(TEXTS), VOCAB_SIZE).to_str() == tokenizer.to_str()
+
+
+def test_a_vocabulary_that_the_texts_cannot_fill_says_how_far_they_go() -> None:
+    with pytest.raises(ConfigError, match=r"vocab_size=5000 is larger .* has (\d+) entries") as raised:
+        train_tokenizer(TEXTS, 5000)
+    reached = int(str(raised.value).split(" has ")[1].split()[0])
+    assert 320 < reached < 5000
+    assert train_tokenizer(TEXTS, reached).get_vocab_size() == reached
+
+
+@given(text=st.text())
+@settings(deadline=None)
+def test_any_unicode_comes_back_and_no_special_token_is_made(tokenizer: Tokenizer, text: str) -> None:
+    (ids,) = encode_documents(tokenizer, [text])
+    assert tokenizer.decode(ids, skip_special_tokens=False) == text
+    assert all(number >= len(SPECIAL_TOKENS) for number in ids)
+
+
+@pytest.mark.parametrize("token", SPECIAL_TOKENS[:12])
+def test_a_special_token_written_out_in_a_text_stays_text(tokenizer: Tokenizer, token: str) -> None:
+    (ids,) = encode_documents(tokenizer, [f"a {token} b"])
+    assert min(ids) >= len(SPECIAL_TOKENS)
+    assert tokenizer.decode(ids) == f"a {token} b"
+
+
+def test_anyone_loads_it_and_encodes_alike(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    files = hugging_face_files(tokenizer, sequence_length=128)
+    folder = Folder(str(tmp_path))
+    for name, data in files.items():
+        folder.write_bytes(name, data)
+    loaded = load_tokenizer(folder)
+    assert (loaded.eos_token, loaded.bos_token, loaded.pad_token) == ("<|endoftext|>", "<|endoftext|>", "<|pad|>")
+    assert (loaded.eos_token_id, loaded.pad_token_id, loaded.mask_token_id) == (0, 1, 3)
+    assert (loaded.model_max_length, len(loaded)) == (128, VOCAB_SIZE)
+    texts = [*TEXTS, "é — <|pad|> \t\n  x"]
+    ids = loaded(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    assert ids == encode_documents(tokenizer, texts)
+    assert loaded("<|im_start|>x", add_special_tokens=False)["input_ids"][0] == SPECIAL_TOKENS.index("<|im_start|>")
+    assert json.loads(files["tokenizer_config.json"])["clean_up_tokenization_spaces"] is False
