@@ -1,7 +1,7 @@
 """Training loops on the same packed rows: ours, and the plain ones that it is held against."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from torch import Tensor, distributed, nn
 from torch.nn import functional
 from transformers import AutoModelForCausalLM
 
+from jobs.benchmarks.row_tensors import block_mask, document_positions, next_tokens, row_tensors
 from llmcore.config.train import TrainSettings
 from llmcore.models.build import build_causal_lm
 from llmcore.objectives.causal_lm import CausalLM
@@ -142,10 +143,10 @@ class PlainLoop:
         return _timed(steps, self._step)
 
     def _step(self, step: int) -> float:
-        tokens, documents = _row_tensors(self._job.own_rows(step))
-        labels, given = _labels(tokens, documents, across=not self._exact), {}
+        tokens, documents = row_tensors(self._job.own_rows(step))
+        labels, given = next_tokens(tokens, documents, across=not self._exact), {}
         if self._exact:
-            given = {"attention_mask": _block_mask(documents), "position_ids": _positions(documents)}
+            given = {"attention_mask": block_mask(documents), "position_ids": document_positions(documents)}
         num_targets = (labels != -100).sum()
         distributed.all_reduce(num_targets)
         with torch.autocast("cpu", torch.bfloat16) if self._job.precision == "bf16" else nullcontext():
@@ -219,45 +220,6 @@ class TrainerLoop:
         """The rows of all ranks; which rank takes which is the Trainer's business."""
         order = RowOrder(self._job.rows.num_rows, self._job.settings.seed)
         rows = [step_rows(order, self._job.settings.global_batch_size, 1, 0, step) for step in steps]
-        tokens, documents = _row_tensors(self._job.rows.take(pa.array(np.concatenate(rows))).combine_chunks())
+        tokens, documents = row_tensors(self._job.rows.take(pa.array(np.concatenate(rows))).combine_chunks())
         labels = tokens.masked_fill(documents < 0, -100)  # the Trainer's model shifts them
         return [{"input_ids": row, "labels": wanted} for row, wanted in zip(tokens, labels, strict=True)]
-
-
-def _row_tensors(rows: pa.Table) -> tuple[Tensor, Tensor]:
-    """Tokens, and the number of each token's document in its row, −1 for padding: int64 [rows, length]."""
-    length = rows.schema.field("tokens").type.list_size
-    flat = rows["tokens"].combine_chunks().flatten().to_numpy()
-    tokens = torch.from_numpy(flat.astype(np.int64)).view(-1, length)
-    numbers = [_document_numbers(lengths, length) for lengths in rows["document_lengths"].to_pylist()]
-    return tokens, torch.from_numpy(np.stack(numbers))
-
-
-def _document_numbers(lengths: Sequence[int], length: int) -> np.ndarray:
-    numbers = np.full(length, -1, dtype=np.int64)
-    numbers[: sum(lengths)] = np.repeat(np.arange(len(lengths)), lengths)
-    return numbers
-
-
-def _block_mask(documents: Tensor) -> Tensor:
-    """Which token sees which: bool [rows, 1, length, length]."""
-    same = documents[:, :, None] == documents[:, None, :]
-    return same.tril()[:, None]
-
-
-def _positions(documents: Tensor) -> Tensor:
-    """Position of each token in its document: int64 [rows, length]."""
-    where = torch.arange(documents.shape[1]).expand_as(documents)
-    starts = torch.ones_like(documents, dtype=torch.bool)
-    starts[:, 1:] = documents[:, 1:] != documents[:, :-1]
-    return where - torch.where(starts, where, 0).cummax(1).values
-
-
-def _labels(tokens: Tensor, documents: Tensor, *, across: bool) -> Tensor:
-    """The next token of each, −100 where there is none in the same document, or, `across`, in the same row."""
-    labels = torch.full_like(tokens, -100)
-    following = documents[:, 1:] >= 0
-    if not across:
-        following = following & (documents[:, 1:] == documents[:, :-1])
-    labels[:, :-1][following] = tokens[:, 1:][following]
-    return labels

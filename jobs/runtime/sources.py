@@ -54,14 +54,20 @@ def publish_builtin(config: PrepareConfig, storage: Folder) -> tuple[dict[str, s
 def open_sources(config: PrepareConfig, urls: Mapping[str, str]) -> list[Source]:
     """The sources, those of `urls` there and the others where the configuration says.
 
-    Raises CorpusError where a column is not in the first shard of a source, or a labelled set's are in none.
+    Raises CorpusError where a source is empty, a column is not in its first shard, or a labelled set's are in none.
     """
     found = []
     for settings in config.sources:
         url = urls.get(settings.name) or settings.url
         assert url is not None
         shards = find_shards(settings.name, url)
-        found.append((settings, url, shards, next(filter(None, map(columns_of, shards)), [])))
+        columns = next(filter(None, map(columns_of, shards)), [])
+        if not columns:
+            raise CorpusError(
+                f"source {settings.name}: {url} has no documents in its {len(shards)} shards; "
+                "give a corpus that has some"
+            )
+        found.append((settings, url, shards, columns))
     fields = tuple(dict.fromkeys(name.removeprefix("field.") for name in places_of(config).values() if "." in name))
     for labelled in config.labelled_sets:
         if not any(set(columns_wanted(labelled)) <= set(columns) for *_, columns in found):

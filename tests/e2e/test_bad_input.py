@@ -129,10 +129,10 @@ def test_what_only_reading_the_corpus_tells(project: Project, ray_session: Sessi
             "or give more text",
         ),
     }
-    before = {actor.actor_id for actor in list_actors()}
+    before = {actor.actor_id for actor in list_actors(ray_session.address)}
     for number, (override, parts) in enumerate(said.items()):
         ended = project.run(override, f"name=bad-{number}", f"cluster.address={ray_session.address}")
         assert_one_message(ended, *parts)
     assert not project.written_by_workers()
-    started = [actor.class_name for actor in list_actors() if actor.actor_id not in before]
+    started = [actor.class_name for actor in list_actors(ray_session.address) if actor.actor_id not in before]
     assert not [name for name in started if re.search("Train|Tune|Trainable", name)], started

@@ -1,24 +1,40 @@
 import json
 import sys
+from copy import deepcopy
 from itertools import chain
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
-from hypothesis import given
+import torch
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn import functional
+from transformers import AutoModelForCausalLM
 
 from jobs.benchmark import BENCHMARKS, run, table
 from jobs.benchmarks.prepare_peer import packer_of
+from jobs.benchmarks.row_tensors import block_mask, document_positions, next_tokens, row_tensors
 from jobs.benchmarks.rows import Measured, Row, in_turn, median_of
 from jobs.runtime.options import RunOptions
+from llmcore.config.model import ModelSettings
 from llmcore.errors import UserError
+from llmcore.models.build import build_causal_lm, model_config
+from llmcore.models.packed import PackedBatch
+from llmcore.objectives.causal_lm import CausalLM
+from llmcore.tokens.schema import PackedRows
 
 ROWS = [
     Row("speed, fp32", 12_000.0, "tokens/s", "DDP", 8_000.0),
     Row("tokens left out", 0, "tokens", "DDP", 0),
     Row("start", 5.25, "s"),
 ]
+_SIZES = ModelSettings(family="gpt2", sizes={"n_embd": 16, "n_layer": 2, "n_head": 2})
+CONFIG = model_config(_SIZES, vocab_size=30, sequence_length=32, eos_id=0, pad_id=1)
+PLAIN = AutoModelForCausalLM.from_config(deepcopy(CONFIG), attn_implementation="sdpa")
+OURS = build_causal_lm(CONFIG, seed=0)
+OURS.load_state_dict(PLAIN.state_dict())
 
 
 @pytest.fixture
@@ -101,3 +117,25 @@ def test_the_peers_packing_keeps_order_and_drops_less_than_a_row(documents: list
     assert all(len(row) == length for row in rows)
     assert kept == tokens[: len(kept)]
     assert 0 <= len(tokens) - len(kept) < length
+
+
+@given(st.lists(st.lists(st.integers(1, 6), min_size=1, max_size=4), min_size=1, max_size=4))
+@settings(max_examples=10, deadline=None)
+def test_the_exact_peer_has_our_targets_positions_and_loss(lengths: list[list[int]]) -> None:
+    """Where the peer's mask, positions or labels were off, the losses of the benchmark would not be comparable."""
+    length = max(map(sum, lengths)) + 2
+    generator = torch.Generator().manual_seed(sum(map(sum, lengths)))
+    tokens = torch.randint(0, 30, (len(lengths), length), generator=generator)
+    rows = PackedRows(tokens.numpy().astype(np.int32), lengths, lengths).to_table()
+    ours = PackedBatch.of_rows(tokens, lengths)
+    found, documents = row_tensors(rows)
+    labels = next_tokens(found, documents, across=False)
+    assert torch.equal(found, tokens)
+    assert torch.equal(document_positions(documents), ours.positions())
+    assert int((labels != -100).sum()) == CausalLM().num_targets(ours)
+    given = {"attention_mask": block_mask(documents), "position_ids": document_positions(documents)}
+    with torch.no_grad():
+        logits = PLAIN(input_ids=tokens, use_cache=False, **given).logits
+        loss_sum = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum")
+        expected = CausalLM().loss_sum(OURS, ours)
+    assert float(loss_sum) == pytest.approx(float(expected), rel=1e-5, abs=1e-4)
