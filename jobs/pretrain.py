@@ -177,6 +177,7 @@ def _publish(attempt: Attempt, outcome: dict[str, Any]) -> dict[str, Any]:
         "model": f"{attempt.run.name}/model",
         "model_sha256": sha256,
         "best_step": manifest.about["step"],
+        "num_validation_rows": manifest.about["num_validation_rows"],
         **manifest.about["metrics"],
         **{key: outcome[key] for key in _TOLD},
     }

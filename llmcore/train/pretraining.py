@@ -93,6 +93,7 @@ class Pretraining:
             "step": progress.step,
             "tokens_seen": progress.tokens_seen,
             "metrics": metrics,
+            "num_validation_rows": self._num_validation_rows,
             "tokens_sha256": self.shards.manifest.sha256,
         }
         card = _CARD.format(
