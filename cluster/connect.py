@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -97,9 +96,6 @@ def connect(settings: ClusterSettings, *, verbose: bool = False) -> Iterator[Ses
 def worker_environment(*, local: bool) -> dict[str, str]:
     """What every worker needs in its environment; no secrets, since Ray shows these in its logs."""
     environment = {"OMP_WAIT_POLICY": "PASSIVE"}  # waiting threads of one rank must not take the CPU of the others
-    compiled = Path(sys.prefix, "share", "llmcore", "torch_extensions")
-    if compiled.is_dir():
-        environment["TORCH_EXTENSIONS_DIR"] = str(compiled)
     if local and not _has_gpu():
         environment["DS_ACCELERATOR"] = "cpu"
     return {name: os.environ.get(name, value) for name, value in environment.items()}

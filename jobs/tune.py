@@ -200,7 +200,7 @@ def _search(
         run_config=ray.tune.RunConfig(
             name="tune",
             storage_path=str(attempt.folder.local_path() or attempt.folder.path),
-            callbacks=[WriteRecords(records, say)],
+            callbacks=[WriteRecords(records, scheduler, say)],
             verbose=0,
         ),
     )

@@ -13,7 +13,7 @@ __all__ = ["plain_validation_loss"]
 
 
 def plain_validation_loss(model_folder: Path, shards: TokenShards, num_rows: int, batch_rows: int = 16) -> float:
-    """Mean loss per target token, in fp32, with a block-diagonal causal mask and positions that start in each document."""
+    """Mean loss per target token in fp32: a block-diagonal causal mask, and positions that start in each document."""
     model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32, attn_implementation="sdpa").eval()
     total, num_targets = 0.0, 0
     with torch.inference_mode():

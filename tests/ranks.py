@@ -2,7 +2,6 @@
 
 import os
 import socket
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ def _free_port() -> int:
 def _enter(
     rank: int, world_size: int, port: int, function: Callable[..., Any], args: tuple[Any, ...], out: str
 ) -> None:
-    built = Path(sys.prefix) / "share/llmcore/torch_extensions"
     os.environ |= {
         "DS_ACCELERATOR": "cpu",
         "RANK": str(rank),
@@ -30,7 +28,6 @@ def _enter(
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
         "OMP_NUM_THREADS": "1",
-        "TORCH_EXTENSIONS_DIR": str(built),
     }
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", rank=rank, world_size=world_size)

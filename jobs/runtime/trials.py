@@ -76,9 +76,17 @@ class TrialRecords:
                 scheduler.on_trial_result(None, told, {"report": number, **report})
             scheduler.on_trial_remove(None, told)
 
-    def started(self, trial: str, time_s: float) -> None:
-        """Takes up when a trial started (seconds since the epoch)."""
+    def started(self, trial: str, time_s: float) -> list[dict[str, Any]]:
+        """Takes up when a trial started (seconds since the epoch).
+
+        Returns what it reported in older attempts up to the checkpoint that it goes on from, numbered: a scheduler that
+        was not told of it would fill the trial's first rung with a later report.
+        """
         self._start_times.setdefault(trial, time_s)
+        checkpoints = complete_names(self.folder(trial) / "checkpoints")
+        resumed_at = int(checkpoints[-1].split("-")[1]) if checkpoints else 0
+        older = [report for report in self._older_reports(trial) if report["step"] <= resumed_at]
+        return [{"report": number, **report} for number, report in enumerate(older, start=1)]
 
     def reported(self, trial: str, result: dict[str, Any]) -> None:
         """Takes up a report of a trial."""
@@ -124,10 +132,13 @@ class TrialRecords:
 
     def _all_reports(self, trial: str) -> list[dict[str, Any]]:
         """Reports of this attempt, after those of older ones up to where it went on."""
-        validated = [row for row in read_metrics(self.folder(trial)) if f"validation_{self._metric}" in row]
-        told = {report["step"] for report in self._reports[trial]}
-        older = [row for row in validated if row["step"] not in told and row["step"] < min(told, default=inf)]
+        told = [report["step"] for report in self._reports[trial]]
+        older = [report for report in self._older_reports(trial) if report["step"] < min(told, default=inf)]
         return [*older, *self._reports[trial]]
+
+    def _older_reports(self, trial: str) -> list[dict[str, Any]]:
+        rows = read_metrics(self.folder(trial))
+        return [row for row in rows if f"validation_{self._metric}" in row]
 
     def close(self) -> dict[str, Any]:
         """Says that no trial will come any more, and returns the search's result.

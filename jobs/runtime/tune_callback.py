@@ -14,16 +14,17 @@ __all__ = ["WriteRecords"]
 class WriteRecords(Callback):  # type: ignore[misc]  # Ray is not typed
     """Writes a trial's record as it ends; `say` is told a line of each."""
 
-    def __init__(self, records: TrialRecords, say: Callable[[str], None]) -> None:
-        self._records, self._say = records, say
+    def __init__(self, records: TrialRecords, scheduler: Any, say: Callable[[str], None]) -> None:
+        self._records, self._scheduler, self._say = records, scheduler, say
 
     def __getstate__(self) -> dict[str, Any]:
         # Tune pickles its callbacks into snapshots that nobody reads; the records hold what cannot be pickled.
         return {}
 
     def on_trial_start(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
-        """A trial's driver starts."""
-        self._records.started(trial.config["trial"], time.time())
+        """A trial's driver starts; the scheduler is told what the trial reported before its driver was killed."""
+        for report in self._records.started(trial.config["trial"], time.time()):
+            self._scheduler.on_trial_result(None, trial, report)
 
     def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any, **_: Any) -> None:
         """A trial has validated."""

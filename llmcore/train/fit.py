@@ -57,7 +57,6 @@ class _RunHooks:
         self._rows = MetricsWriter(place.records, flush_every_s=2.0, resumed_at=start.step) if self.is_first else None
         self._started = self._window_started = time.perf_counter()
         self._window_tokens, self._window_wait_s = start.tokens_seen, self._wait_s()
-        self.last_loss = float("nan")
 
     def _wait_s(self) -> float:
         return float(self._ledger.to_json()["seconds"]["data_wait"])
@@ -69,7 +68,6 @@ class _RunHooks:
     def log(self, progress: Progress, result: StepResult) -> None:
         now, wait_s = time.perf_counter(), self._wait_s()
         window_s = now - self._window_started
-        self.last_loss = result.loss
         if not torch.isfinite(torch.tensor(result.grad_norm)):
             raise NonFiniteError(
                 f"step {progress.step}: the gradient norm is {result.grad_norm}; nothing is saved of it"
@@ -184,7 +182,7 @@ def fit(recipe: Recipe, place: Place, *, device: torch.device, report: Report, l
     trained_s = seconds["compute"] + seconds["data_wait"]
     return {
         "progress": progress.to_json(),
-        "train_loss": hooks.last_loss,
+        "train_loss": progress.last_loss,
         "num_steps": progress.step,
         "rows_consumed": progress.step * settings.global_batch_size,
         "tokens_seen": progress.tokens_seen,

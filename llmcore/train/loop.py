@@ -45,7 +45,7 @@ def train(
             micro_batches = next(batches)
         with ledger.measure("compute"):
             result = engine.step(progress.step, micro_batches)
-        progress = progress.after_step(result.num_tokens)
+        progress = progress.after_step(result.loss, result.num_tokens)
 
         def due(every: int | None, step: int = progress.step) -> bool:
             return step == last_step or (every is not None and step % every == 0)

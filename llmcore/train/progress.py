@@ -12,13 +12,14 @@ class Progress:
 
     step: int = 0
     tokens_seen: int = 0
+    last_loss: float | None = None
     best_metric: float | None = None
     best_export: str | None = None
     newest_export: str | None = None
 
-    def after_step(self, num_tokens: int) -> "Progress":
+    def after_step(self, loss: float, num_tokens: int) -> "Progress":
         """One optimizer step later."""
-        return replace(self, step=self.step + 1, tokens_seen=self.tokens_seen + num_tokens)
+        return replace(self, step=self.step + 1, tokens_seen=self.tokens_seen + num_tokens, last_loss=loss)
 
     def exported(self, name: str, metric: float | None = None) -> "Progress":
         """A new export; with a metric, it is the best one so far."""

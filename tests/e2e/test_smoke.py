@@ -1,4 +1,4 @@
-"""`make proof TOPIC=smoke`: the pipeline that a newcomer runs, on the real corpus, held against what the README says."""
+"""`make proof TOPIC=smoke`: the pipeline that a newcomer runs, on the real corpus, held against its promises."""
 
 import json
 import os

@@ -23,17 +23,6 @@ def test_a_ray_job_is_told_by_its_environment(monkeypatch: pytest.MonkeyPatch) -
     assert inside_ray_job()
 
 
-def test_compiled_operators_are_used_where_they_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.delenv("TORCH_EXTENSIONS_DIR", raising=False)
-    monkeypatch.setattr(sys, "prefix", str(tmp_path))
-    assert "TORCH_EXTENSIONS_DIR" not in worker_environment(local=False)
-    compiled = tmp_path / "share" / "llmcore" / "torch_extensions"
-    compiled.mkdir(parents=True)
-    assert worker_environment(local=False)["TORCH_EXTENSIONS_DIR"] == str(compiled)
-    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", "/the/users/own")
-    assert worker_environment(local=False)["TORCH_EXTENSIONS_DIR"] == "/the/users/own"
-
-
 def test_only_this_machine_is_looked_at_for_its_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DS_ACCELERATOR", raising=False)
     monkeypatch.setattr("cluster.connect._has_gpu", lambda: False)
