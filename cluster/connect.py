@@ -22,6 +22,7 @@ _JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Set, under this very name, by the supervisor that starts a Ray job's entrypoint."""
 
 _ANSWER_WITHIN_S = 5.0
+_STARTING_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,8 @@ def connect(settings: ClusterSettings, *, verbose: bool = False) -> Iterator[Ses
                 num_cpus=settings.num_cpus,
                 include_dashboard=True,
                 dashboard_host="127.0.0.1",
+                # Small workers are many: by default Ray warns of more than a few for each CPU.
+                _system_config={"worker_maximum_startup_concurrency": _STARTING_AT_ONCE},
                 **chatter,
             )
             guardian.watch(Path(context.address_info["session_dir"]).name)

@@ -27,6 +27,12 @@ class OptimizerSettings(Section):
     """AdamW."""
 
     learning_rate: float = identity(1e-3, gt=0, description="Peak learning rate.")
+    head_learning_rate_factor: float = identity(
+        1.0,
+        gt=0,
+        description="Learning rate of a head that stands on a pre-trained model, as a multiple of the others'. What a "
+        "language model says of a text's last token differs little from text to text: at 1 a new head learns slowly.",
+    )
     betas: tuple[float, float] = identity((0.9, 0.95), description="AdamW's two decay rates.")
     epsilon: float = identity(1e-8, gt=0, description="AdamW's epsilon.")
     weight_decay: float = identity(0.1, ge=0, description="Decoupled weight decay of matrices; vectors have none.")

@@ -9,8 +9,9 @@ import deepspeed
 import torch
 from torch import Tensor, distributed, nn
 
-from llmcore.config.train import TrainSettings
+from llmcore.config.train import OptimizerSettings, TrainSettings
 from llmcore.errors import NonFiniteError
+from llmcore.models.packed import backbone
 from llmcore.objectives.base import Objective
 from llmcore.train.deepspeed_config import deepspeed_config
 from llmcore.train.precision import Precision
@@ -42,14 +43,19 @@ class _LossModule(nn.Module):
         return self._objective.loss_sum(self.model, batch)
 
 
-def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Matrices decay, vectors (biases, norms) do not; DeepSpeed cannot take an empty group."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.dim() >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.dim() < 2], "weight_decay": 0.0},
+def _parameter_groups(model: nn.Module, settings: OptimizerSettings) -> list[dict[str, Any]]:
+    """Matrices decay, vectors (biases, norms) do not; a head has its own learning rate; no group is empty."""
+    body = {id(parameter) for parameter in backbone(model).parameters()}
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            factor = 1.0 if id(parameter) in body else settings.head_learning_rate_factor
+            decay = settings.weight_decay if parameter.dim() >= 2 else 0.0
+            groups.setdefault((factor, decay), []).append(parameter)
+    return [
+        {"params": parameters, "weight_decay": decay, "learning_rate_factor": factor}
+        for (factor, decay), parameters in groups.items()
     ]
-    return [group for group in groups if group["params"]]
 
 
 class Engine:
@@ -76,7 +82,7 @@ class Engine:
         self._deepspeed, *_ = deepspeed.initialize(
             model=_LossModule(model.to(device), objective),
             optimizer=torch.optim.AdamW(
-                _parameter_groups(model, optimizer.weight_decay),
+                _parameter_groups(model, optimizer),
                 lr=optimizer.learning_rate,
                 betas=optimizer.betas,
                 eps=optimizer.epsilon,
@@ -165,5 +171,5 @@ class Engine:
         factor = learning_rate_factor(self.settings.schedule, step, self.num_steps)
         learning_rate = self.settings.optimizer.learning_rate * factor
         for group in self.zero_optimizer.param_groups:
-            group["lr"] = learning_rate
+            group["lr"] = learning_rate * group["learning_rate_factor"]
         return learning_rate

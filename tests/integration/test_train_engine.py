@@ -16,6 +16,7 @@ from llmcore.models.build import build_causal_lm, model_config
 from llmcore.models.packed import PackedBatch
 from llmcore.objectives.causal_lm import CausalLM
 from llmcore.storage import Folder, read_manifest
+from llmcore.tasks.base import Example
 from llmcore.tokens.order import RowOrder
 from llmcore.train.deepspeed_config import num_micro_batches
 from llmcore.train.rows import step_rows
@@ -220,3 +221,33 @@ def test_a_rank_that_cannot_write_leaves_no_checkpoint(tmp_path: Path) -> None:
     messages = run_ranks(2, _save_with_a_failing_rank, str(tmp_path), out=tmp_path / "out")
     assert all("rank 1" in message and "No space left" in message for message in messages)
     assert read_manifest(Folder(f"{tmp_path}/run/step-00000001-attempt-01")) is None
+
+
+def _learning_rates(folder: str) -> list[float]:
+    from llmcore.models.build import build_classifier
+    from llmcore.tasks.text_classification import TextClassification
+    from llmcore.train.engine import Engine
+
+    optimizer = {"learning_rate": 1e-3, "head_learning_rate_factor": 10}
+    engine = Engine(
+        build_classifier(Path(folder), label_names=["a", "b"], seed=0, random_weights=False),
+        TextClassification(("a", "b"), 8),
+        _settings(2, optimizer=optimizer, schedule={"kind": "constant", "warmup_fraction": 0}),
+        num_steps=NUM_STEPS,
+        precision="fp32",
+        device=torch.device("cpu"),
+    )
+    before = engine.model.score.weight.detach().clone()
+    example = [engine.objective.collate([Example([5, 6, 0], 1)])]
+    for step in range(3):
+        engine.step(step, example)
+    groups = engine.zero_optimizer.param_groups
+    moved = float((engine.model.score.weight.detach() - before).abs().max())
+    return [*sorted({group["lr"] for group in groups}), moved]
+
+
+def test_a_head_learns_at_its_own_rate(tmp_path: Path) -> None:
+    _model().save_pretrained(tmp_path / "base")  # type: ignore[operator]
+    [(slow, fast, moved)] = run_ranks(1, _learning_rates, str(tmp_path / "base"), out=tmp_path)
+    assert (slow, fast) == pytest.approx((1e-3, 1e-2))
+    assert moved > 0.005  # three steps of Adam at 1e-3 move a weight by 0.003 at most
