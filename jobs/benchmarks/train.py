@@ -79,8 +79,8 @@ def _rows(precision: str, found: dict[str, Any]) -> list[Row]:
     furthest = max(differences[:NUM_CHECKED_STEPS])
     if precision == "fp32" and not furthest <= TOLERANCE:  # NaN too
         raise RunError(
-            f"the losses of ours and of {EXACT!r} differ by {furthest:.2g} nats in {NUM_CHECKED_STEPS} steps, which is more "
-            f"than {TOLERANCE}: they do not train the same, and their speeds cannot be compared"
+            f"the losses of ours and of {EXACT!r} differ by {furthest:.2g} nats in {NUM_CHECKED_STEPS} steps, "
+            f"more than {TOLERANCE}: they do not train the same, and their speeds cannot be compared"
         )
     return [
         *(Row(f"speed, {precision}", speeds[OURS], "tokens/s", peer, speeds[peer]) for peer in speeds if peer != OURS),
