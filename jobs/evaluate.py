@@ -6,10 +6,10 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from cluster.connect import connect
 from jobs.runtime.console import say
 from jobs.runtime.judge import Evaluator
 from jobs.runtime.options import RunOptions
+from jobs.runtime.start import find_or_do
 from llmcore.config.common import JobSettings
 from llmcore.config.evaluate import EvaluateConfig
 from llmcore.config.finetune import FinetuneConfig
@@ -24,7 +24,7 @@ from llmcore.evaluation.searches import Search, Trial, trials_hash
 from llmcore.evaluation.suite import Suite
 from llmcore.evaluation.twin import twin_config
 from llmcore.records import Attempt, begin_attempt, finished_result, run_folder
-from llmcore.storage import Folder, check_writable, read_manifest, resolve_storage
+from llmcore.storage import Folder, read_manifest
 from llmcore.tasks.evaluation_set import EvaluationSet
 from llmcore.tasks.references import find_evaluation_set
 
@@ -43,12 +43,7 @@ class Finetune(Protocol):
 
 def run(config: EvaluateConfig, options: RunOptions) -> None:
     """`python -m jobs evaluate`."""
-    storage = resolve_storage(config.storage, inside_ray_job=options.inside_ray_job)
-    check_writable(storage)
-    result = finished(config, storage)
-    if result is None:
-        with connect(config.cluster, verbose=options.verbose):
-            result = evaluate(config, storage, options)
+    result, _ = find_or_do(config, options, finished, lambda storage, _: evaluate(config, storage, options))
     say(result_line(result))
 
 

@@ -7,10 +7,11 @@ from typing import Any
 
 from jobs.runtime.console import say
 from jobs.runtime.options import RunOptions
+from jobs.runtime.start import find_or_do
 from llmcore.config.finetune import FinetuneConfig
 from llmcore.errors import CorpusError
 from llmcore.records import Attempt, begin_attempt, finished_result, newest_result, run_folder
-from llmcore.storage import Folder, check_writable, read_manifest, resolve_storage
+from llmcore.storage import Folder, read_manifest
 from llmcore.tasks.evaluation_set import EvaluationSet
 from llmcore.tasks.references import find_evaluation_set
 from llmcore.train.kept import complete_names, publish_model
@@ -47,14 +48,7 @@ def find_inputs(storage: Folder, base: str, data: str) -> Inputs:
 
 def run(config: FinetuneConfig, options: RunOptions) -> None:
     """`python -m jobs finetune`."""
-    from cluster.connect import connect
-
-    storage = resolve_storage(config.storage, inside_ray_job=options.inside_ray_job)
-    check_writable(storage)
-    result = finished(config, storage)
-    if result is None:
-        with connect(config.cluster, verbose=options.verbose):
-            result = finetune(config, storage, options)
+    result, storage = find_or_do(config, options, finished, lambda storage, _: finetune(config, storage, options))
     metric = f"validation_{config.task.validation_metric}"
     say(f"finetune: {metric.replace('_', ' ')} {result[metric]:.3f} in {storage.url}/{result['model']}")
 

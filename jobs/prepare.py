@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.runtime.console import say
 from jobs.runtime.options import RunOptions
+from jobs.runtime.start import find_or_do
 from llmcore.config import identity_of
 from llmcore.config.prepare import PrepareConfig
 from llmcore.errors import CorpusError
 from llmcore.records import begin_attempt, finished_result
-from llmcore.storage import Folder, artifact, check_writable, content_hash, publish, read_manifest, resolve_storage
+from llmcore.storage import Folder, artifact, content_hash, publish, read_manifest
 
 if TYPE_CHECKING:
     from jobs.runtime.documents import Buckets
@@ -28,14 +29,7 @@ STEP_VERSION = 1
 
 def run(config: PrepareConfig, options: RunOptions) -> None:
     """`python -m jobs prepare`."""
-    from cluster.connect import connect
-
-    storage = resolve_storage(config.storage, inside_ray_job=options.inside_ray_job)
-    check_writable(storage)
-    result = finished(config, storage)
-    if result is None:
-        with connect(config.cluster, verbose=options.verbose):
-            result = prepare(config, storage, options)
+    result, storage = find_or_do(config, options, finished, lambda storage, _: prepare(config, storage, options))
     say(result_line(result, storage))
 
 

@@ -6,10 +6,11 @@ from typing import Any
 
 from jobs.runtime.console import say
 from jobs.runtime.options import RunOptions
+from jobs.runtime.start import find_or_do
 from llmcore.config.pretrain import PretrainConfig
 from llmcore.errors import CorpusError
 from llmcore.records import Attempt, begin_attempt, finished_result, newest_result, run_folder
-from llmcore.storage import Folder, check_writable, read_manifest, resolve_storage
+from llmcore.storage import Folder, read_manifest
 from llmcore.train.kept import complete_names, newest_checkpoint, publish_model
 
 __all__ = ["finished", "plan", "pretrain", "result_line", "run"]
@@ -35,14 +36,12 @@ _TOLD = (
 
 def run(config: PretrainConfig, options: RunOptions) -> None:
     """`python -m jobs pretrain`."""
-    from cluster.connect import connect
-
-    storage = resolve_storage(config.storage, inside_ray_job=options.inside_ray_job)
-    check_writable(storage)
-    result = finished(config, storage)
-    if result is None:
-        with connect(config.cluster, verbose=options.verbose) as session:
-            result = pretrain(config, storage, options, connect_s=session.connect_s)
+    result, storage = find_or_do(
+        config,
+        options,
+        finished,
+        lambda storage, session: pretrain(config, storage, options, connect_s=session.connect_s),
+    )
     say(result_line(result, storage))
 
 

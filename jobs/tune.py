@@ -14,13 +14,14 @@ from pydantic import ValidationError
 from jobs.finetune import Inputs, check_fits_cluster, find_inputs, worker_spec
 from jobs.runtime.console import say
 from jobs.runtime.options import RunOptions
+from jobs.runtime.start import find_or_do
 from jobs.runtime.trials import TrialRecords, trial_ids
 from llmcore.config.finetune import FinetuneConfig, FinetuneSettings
 from llmcore.config.tune import TuneConfig
 from llmcore.errors import ConfigError, RunError
 from llmcore.evaluation.searches import with_values
 from llmcore.records import Attempt, begin_attempt, finished_result
-from llmcore.storage import Folder, check_writable, resolve_storage
+from llmcore.storage import Folder
 from llmcore.train.lengths import last_step
 
 __all__ = ["finished", "plan", "result_line", "run", "tune"]
@@ -35,14 +36,7 @@ _TRIAL_DRIVER = {"CPU": 0, "node:__internal_head__": 0.001}
 
 def run(config: TuneConfig, options: RunOptions) -> None:
     """`python -m jobs tune`."""
-    from cluster.connect import connect
-
-    storage = resolve_storage(config.storage, inside_ray_job=options.inside_ray_job)
-    check_writable(storage)
-    result = finished(config, storage)
-    if result is None:
-        with connect(config.cluster, verbose=options.verbose):
-            result = tune(config, storage, options)
+    result, storage = find_or_do(config, options, finished, lambda storage, _: tune(config, storage, options))
     say(result_line(result, storage))
 
 
