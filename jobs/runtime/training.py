@@ -9,11 +9,12 @@ from typing import Any
 
 import ray.train
 from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.train.v2.api.exceptions import WorkerGroupError
 
 from cluster.resources import Need
 from jobs.runtime.console import progress
+from jobs.runtime.process_group import FormedByWorkers
 from jobs.runtime.reader import data_config
 from jobs.runtime.worker import train_worker
 from llmcore.config.common import WorkerSettings
@@ -50,10 +51,10 @@ def run_workers(
     """
     gpus = gpus_per_worker(workers)
     records = Folder(spec["place"]["records"])
-    trainer = TorchTrainer(
+    trainer = DataParallelTrainer(
         train_worker,
         train_loop_config={**spec, "launched": time.time()},
-        torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
+        backend_config=FormedByWorkers(),
         scaling_config=ScalingConfig(
             num_workers=workers.num_workers,
             use_gpu=gpus > 0,

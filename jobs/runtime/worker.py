@@ -10,15 +10,21 @@ __all__ = ["train_worker"]
 
 
 def _set_up(threads: int) -> Any:
-    """This worker's device; before DeepSpeed is imported, which looks at the environment."""
+    """This worker's device, in the process group; before DeepSpeed is imported, which looks at the environment."""
     import torch
+
+    from jobs.runtime.process_group import form_process_group
 
     if torch.cuda.is_available():
         import ray.train.torch
 
-        return ray.train.torch.get_device()
+        device = ray.train.torch.get_device()
+        torch.cuda.set_device(device)
+        form_process_group("nccl")
+        return device
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
     torch.set_num_threads(threads)
+    form_process_group("gloo")
     return torch.device("cpu")
 
 
@@ -40,6 +46,7 @@ def train_worker(spec: dict[str, Any]) -> dict[str, Any]:
     workers = WorkerSettings.model_validate(spec["config"]["workers"])
     device = _set_up(workers.threads_per_worker)
     importlib.import_module(_RECIPES[spec["kind"]][0])
+    from jobs.runtime.process_group import leave_process_group
     from llmcore.cost import Ledger
     from llmcore.errors import NonFiniteError
     from llmcore.storage import Folder
@@ -69,6 +76,7 @@ def train_worker(spec: dict[str, Any]) -> dict[str, Any]:
 
         best = place.run / "exports" / outcome["progress"]["best_export"]
         outcome["samples"] = continue_prompts(best.as_local(), prompts, seed=recipe.settings.seed)
+    leave_process_group()
     return {"samples": [], **outcome, "ledger": ledger.to_json()}
 
 
