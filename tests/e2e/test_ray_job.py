@@ -63,6 +63,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             RAY_AUTH_MODE="token",
             RAY_AUTH_TOKEN_PATH=str(home / "token"),
             RAY_TMPDIR=ray,
+            RAY_TRAIN_HEALTH_CHECK_INTERVAL_S="0.25",  # as on a local Ray: a report waits for it
             PYTHONPATH="",
         )
         for name in ("RAY_ADDRESS", "RAY_AUTH_TOKEN"):
