@@ -65,7 +65,8 @@ def _own(error: BaseException | None) -> LLMCoreError | None:
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:
-    raise InterruptedRunError(f"interrupted by {signal.Signals(signum).name}; {_GOES_ON}")
+    # No error of ours: while Ray waits for a result it hears of a KeyboardInterrupt alone, and drops all others.
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -10,10 +10,12 @@ import psutil
 import pytest
 
 DRIVER = """
-import subprocess, time
+import signal, subprocess, time
 from cluster.connect import connect
+from jobs.__main__ import _interrupt
 from llmcore.config.common import ClusterSettings
 
+signal.signal(signal.SIGTERM, _interrupt)  # as `python -m jobs` does
 with connect(ClusterSettings(num_cpus=2)) as session:
     import ray
 
@@ -44,14 +46,17 @@ def start_driver(last: str) -> tuple["subprocess.Popen[str]", list[psutil.Proces
     return driver, psutil.Process(driver.pid).children(recursive=True)
 
 
-@pytest.mark.parametrize("end", ["killed", "killed with its group", "ended by itself"])
+@pytest.mark.parametrize("end", ["killed", "killed with its group", "told to end", "ended by itself"])
 def test_nothing_of_a_local_ray_outlives_its_driver(end: str) -> None:
-    driver, processes = start_driver("pass" if end == "ended by itself" else "time.sleep(600)")
+    last = {"ended by itself": "pass", "told to end": "ray.get(work)"}.get(end, "time.sleep(600)")
+    driver, processes = start_driver(last)
     assert len(processes) > 10
     if end == "killed":
         os.kill(driver.pid, signal.SIGKILL)
     elif end == "killed with its group":
         os.killpg(driver.pid, signal.SIGKILL)
+    elif end == "told to end":  # while it waits for a result of Ray
+        driver.terminate()
     driver.wait(timeout=30)
     ended = time.monotonic()
     _, alive = psutil.wait_procs(processes, timeout=GONE_WITHIN_S)
