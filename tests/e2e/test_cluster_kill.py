@@ -46,12 +46,14 @@ def start_driver(last: str) -> tuple["subprocess.Popen[str]", list[psutil.Proces
     return driver, psutil.Process(driver.pid).children(recursive=True)
 
 
-@pytest.mark.parametrize("end", ["killed with its group", "told to end", "ended by itself"])
+@pytest.mark.parametrize("end", ["killed", "killed with its group", "told to end", "ended by itself"])
 def test_nothing_of_a_local_ray_outlives_its_driver(end: str) -> None:
     last = {"ended by itself": "pass", "told to end": "ray.get(work)"}.get(end, "time.sleep(600)")
     driver, processes = start_driver(last)
     assert len(processes) > 10
-    if end == "killed with its group":  # killed alone: test_kills.py
+    if end == "killed":
+        os.kill(driver.pid, signal.SIGKILL)
+    elif end == "killed with its group":
         os.killpg(driver.pid, signal.SIGKILL)
     elif end == "told to end":  # while it waits for a result of Ray
         driver.terminate()
