@@ -21,20 +21,31 @@ _GOES_ON = "the same command goes on where it stopped"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command. 0 done, 2 what the user gave is wrong, 1 it failed while running, 130 interrupted."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    received: list[str] = []
+
+    def interrupt(signum: int, frame: FrameType | None) -> None:
+        # No error of ours, nor one that names the signal: while Ray waits for a result, a bare KeyboardInterrupt is
+        # all that it passes on.
+        received.append(signal.Signals(signum).name)
+        raise KeyboardInterrupt
+
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _interrupt)
+        signal.signal(signal.SIGTERM, interrupt)
     try:
-        commands.main(given, prog_name="llmcore", standalone_mode=False)
+        with commands.make_context("llmcore", given) as context:  # `main` of click would hide an interrupt
+            commands.invoke(context)
         sys.stdout.flush()
+    except click.exceptions.Exit as end:
+        return end.exit_code
     except BrokenPipeError:  # who read our output has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at exit fails once more
         return 1
     except (Exception, KeyboardInterrupt) as error:
-        return _end(error, verbose="--verbose" in given)
+        return _end(error, verbose="--verbose" in given, signal_name=next(iter(received), None))
     return 0
 
 
-def _end(error: BaseException, *, verbose: bool) -> int:
+def _end(error: BaseException, *, verbose: bool, signal_name: str | None) -> int:
     """Say in one message why it ended; the exit code."""
     own = _own(error)
     trace = verbose and not isinstance(own or error, UserError | click.ClickException)
@@ -45,7 +56,10 @@ def _end(error: BaseException, *, verbose: bool) -> int:
     elif isinstance(error, click.ClickException):
         message, code = error.format_message(), error.exit_code
     elif isinstance(error, KeyboardInterrupt | click.Abort):
-        message, code = f"interrupted; {_GOES_ON}", InterruptedRunError.exit_code
+        by = f" by {signal_name}" if signal_name else ""
+        message, code = f"interrupted{by}; {_GOES_ON}", InterruptedRunError.exit_code
+        if not by:
+            print(file=sys.stderr)  # a terminal has shown ^C on this line
     else:
         reason = " ".join(str(error).split())
         hint = "" if trace else "; --verbose shows where it happened"
@@ -62,11 +76,6 @@ def _own(error: BaseException | None) -> LLMCoreError | None:
             return error
         error = wrapped if isinstance(wrapped, BaseException) else error.__cause__
     return None
-
-
-def _interrupt(signum: int, frame: FrameType | None) -> None:
-    # No error of ours: while Ray waits for a result it hears of a KeyboardInterrupt alone, and drops all others.
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """`finetune`: a pre-trained model, specialized on a labelled set by Ray Train workers."""
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +14,7 @@ from llmcore.storage import Folder, read_manifest
 from llmcore.tasks.evaluation_set import EvaluationSet
 from llmcore.tasks.references import find_evaluation_set
 from llmcore.train.kept import complete_names, publish_model
+from llmcore.train.place import Place
 
 __all__ = ["Inputs", "check_fits_cluster", "find_inputs", "finetune", "plan", "run", "worker_spec"]
 
@@ -76,14 +76,12 @@ def check_fits_cluster(config: FinetuneConfig) -> None:
     check_fits([worker_need(config.name, config.workers)])
 
 
-def worker_spec(
-    config: FinetuneConfig, inputs: Inputs, place: Mapping[str, Any], options: RunOptions
-) -> dict[str, Any]:
+def worker_spec(config: FinetuneConfig, inputs: Inputs, place: Place, options: RunOptions) -> dict[str, Any]:
     """What the workers of a fine-tuning are given: plain JSON."""
     return {
         "kind": KIND,
         "config": config.model_dump(mode="json"),
-        "place": dict(place),
+        "place": place.as_json(),
         "base": inputs.base.url,
         "base_sha256": inputs.base_sha256,
         "data": inputs.data.folder.url,
@@ -121,15 +119,9 @@ def _train(config: FinetuneConfig, inputs: Inputs, attempt: Attempt, options: Ru
     from jobs.runtime.training import charge, run_workers, watched
     from llmcore.train.lengths import last_step
 
-    place = {
-        "run": attempt.run.url,
-        "attempt": attempt.number,
-        "records": attempt.folder.url,
-        "accepted": attempt.accepted,
-    }
     started = time.perf_counter()
     with watched(attempt.folder, config.name, last_step(config.train, inputs.data.num_rows("train"))):
-        outcome = run_workers(worker_spec(config, inputs, place, options), config.workers)
+        outcome = run_workers(worker_spec(config, inputs, Place.of(attempt), options), config.workers)
     charge(attempt.ledger, outcome, time.perf_counter() - started)
     newest = attempt.run / "exports" / outcome["progress"]["newest_export"]
     sha256 = publish_model(newest, attempt.run / "model")

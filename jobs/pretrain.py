@@ -12,6 +12,7 @@ from llmcore.errors import CorpusError
 from llmcore.records import Attempt, begin_attempt, finished_result, newest_result, run_folder
 from llmcore.storage import Folder, read_manifest
 from llmcore.train.kept import complete_names, newest_checkpoint, publish_model
+from llmcore.train.place import Place
 
 __all__ = ["finished", "plan", "pretrain", "result_line", "run"]
 
@@ -124,11 +125,11 @@ def _check(config: PretrainConfig) -> None:
     check_fits([worker_need("pretrain", config.workers), Need("reading the tokens", TASK_CPUS)])
 
 
-def _stream(tokens: str, stream: dict[str, Any], place: dict[str, Any], world_size: int) -> Any:
+def _stream(tokens: str, stream: dict[str, Any], place: Place, world_size: int) -> Any:
     """The dataset from the newest good checkpoint on; called by Ray Train for each start of the workers."""
     from jobs.runtime.reader import StreamPlan, token_stream
 
-    newest = newest_checkpoint(Folder(place["run"]) / "checkpoints", place["accepted"], place["attempt"])
+    newest = newest_checkpoint(place.run / "checkpoints", place.accepted, place.attempt)
     first_step = newest[1].about["progress"]["step"] if newest else 0
     return token_stream(StreamPlan(**stream, world_size=world_size, first_step=first_step))
 
@@ -145,16 +146,11 @@ def _train(config: PretrainConfig, tokens: Folder, attempt: Attempt, options: Ru
         "global_batch": config.train.global_batch_size,
         "num_steps": steps,
     }
-    place = {
-        "run": attempt.run.url,
-        "attempt": attempt.number,
-        "records": attempt.folder.url,
-        "accepted": attempt.accepted,
-    }
+    place = Place.of(attempt)
     spec = {
         "kind": KIND,
         "config": config.model_dump(mode="json"),
-        "place": place,
+        "place": place.as_json(),
         "tokens": tokens.url,
         "stream": stream,
         "verbose": options.verbose,

@@ -21,6 +21,7 @@ from llmcore.config.common import WorkerSettings
 from llmcore.cost import Ledger
 from llmcore.errors import LLMCoreError, NonFiniteError, RunError
 from llmcore.storage import Folder
+from llmcore.train.place import Place
 
 __all__ = ["charge", "gpus_per_worker", "run_workers", "watched", "worker_need"]
 
@@ -50,7 +51,7 @@ def run_workers(
     Raises the workers' own error where it is one of ours, else `RunError` with each failed rank and its reason.
     """
     gpus = gpus_per_worker(workers)
-    records = Folder(spec["place"]["records"])
+    records = Place.from_json(spec["place"]).records
     trainer = DataParallelTrainer(
         train_worker,
         train_loop_config={**spec, "launched": time.time()},

@@ -11,6 +11,7 @@ from llmcore.records import Attempt, read_metrics
 from llmcore.storage import Folder, read_manifest
 from llmcore.train.kept import complete_names
 from llmcore.train.lengths import last_step
+from llmcore.train.place import Place
 
 __all__ = ["TrialRecords", "trial_ids"]
 
@@ -55,15 +56,9 @@ class TrialRecords:
         ended = self.ended()
         return [trial for trial in self._samples if trial not in ended]
 
-    def place(self, trial: str) -> dict[str, Any]:
+    def place(self, trial: str) -> Place:
         """Where a trial's workers write: its folder is laid out like a run's."""
-        folder = self.folder(trial)
-        return {
-            "run": folder.url,
-            "attempt": self._attempt.number,
-            "records": (folder / "attempts" / f"{self._attempt.number:02d}").url,
-            "accepted": complete_names(folder / "checkpoints"),
-        }
+        return Place.beneath(self._attempt, self.folder(trial))
 
     def tell_again(self, scheduler: Any) -> None:
         """Tells a new scheduler what ended trials reported, so that it compares the others with them."""

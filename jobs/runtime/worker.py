@@ -49,19 +49,14 @@ def train_worker(spec: dict[str, Any]) -> dict[str, Any]:
     from jobs.runtime.process_group import leave_process_group
     from llmcore.cost import Ledger
     from llmcore.errors import NonFiniteError
-    from llmcore.storage import Folder
-    from llmcore.train.fit import Place, fit
+    from llmcore.train.fit import fit
+    from llmcore.train.place import Place
 
     context = ray.train.get_context()
     ledger = Ledger(context.get_world_size(), _device_name(device))
     ledger.add("start_up", max(0.0, entered - spec["launched"]), "placement")
     ledger.add("start_up", time.perf_counter() - started, "imports")
-    place = Place(
-        run=Folder(spec["place"]["run"]),
-        attempt=spec["place"]["attempt"],
-        records=Folder(spec["place"]["records"]),
-        accepted=tuple(spec["place"]["accepted"]),
-    )
+    place = Place.from_json(spec["place"])
     with ledger.measure("start_up", "data"):
         recipe = _RECIPES[spec["kind"]][1](spec)
 

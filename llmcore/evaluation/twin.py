@@ -4,6 +4,7 @@ from llmcore.config.evaluate import EvaluateConfig
 from llmcore.config.finetune import FinetuneConfig
 from llmcore.errors import RunError
 from llmcore.evaluation.searches import Search, Trial, with_values
+from llmcore.records import run_folder
 from llmcore.storage import Folder
 from llmcore.tasks.references import find_evaluation_set
 
@@ -30,7 +31,7 @@ def twin_config(config: EvaluateConfig, storage: Folder, chosen: Trial, search: 
     settings["train"] |= {"seed": chosen.seed, "stop_after": chosen.num_steps}
     base, data = tuned.base, tuned.data
     if search.storage != storage:  # What the search names there has to be found from here.
-        base = base if "://" in base or base.startswith("/") else f"{search.storage.url}/{base}"
+        base = run_folder(search.storage, base).url
         data = find_evaluation_set(search.storage, data).folder.url
     return FinetuneConfig.model_validate(
         settings

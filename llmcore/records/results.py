@@ -3,14 +3,14 @@
 from typing import Any
 
 from llmcore.records.layout import attempt_folder, attempt_numbers
-from llmcore.storage import Folder
+from llmcore.storage import Folder, is_location
 
 __all__ = ["newest_result", "run_folder"]
 
 
 def run_folder(storage: Folder, reference: str) -> Folder:
     """The folder of a run by its name in the storage, or by its URL."""
-    return Folder(reference) if "://" in reference or reference.startswith("/") else storage / reference
+    return Folder(reference) if is_location(reference) else storage / reference
 
 
 def newest_result(run: Folder) -> dict[str, Any] | None:

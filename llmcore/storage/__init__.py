@@ -3,7 +3,7 @@
 from llmcore.storage.content import FileEntry, canonical_json, content_hash
 from llmcore.storage.folder import Folder
 from llmcore.storage.manifest import MANIFEST, Manifest, read_manifest, verify_files, write_file, write_manifest
-from llmcore.storage.place import artifact, check_writable, resolve_storage
+from llmcore.storage.place import artifact, check_writable, is_location, resolve_storage
 from llmcore.storage.publish import Publication, publish
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "canonical_json",
     "check_writable",
     "content_hash",
+    "is_location",
     "publish",
     "read_manifest",
     "resolve_storage",

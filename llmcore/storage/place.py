@@ -6,7 +6,12 @@ from uuid import uuid4
 from llmcore.errors import StorageError
 from llmcore.storage.folder import Folder
 
-__all__ = ["artifact", "check_writable", "resolve_storage"]
+__all__ = ["artifact", "check_writable", "is_location", "resolve_storage"]
+
+
+def is_location(reference: str) -> bool:
+    """Whether a reference is a URL or an absolute path, rather than a name in a storage."""
+    return "://" in reference or reference.startswith("/")
 
 
 def resolve_storage(url: str, *, inside_ray_job: bool) -> Folder:

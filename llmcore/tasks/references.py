@@ -2,7 +2,7 @@
 
 from llmcore.errors import CorpusError
 from llmcore.records import newest_result
-from llmcore.storage import Folder
+from llmcore.storage import Folder, is_location
 from llmcore.tasks.evaluation_set import EvaluationSet
 
 __all__ = ["find_evaluation_set"]
@@ -14,7 +14,7 @@ def find_evaluation_set(storage: Folder, reference: str) -> EvaluationSet:
     Raises:
         CorpusError: There is no such set; the message says which the run has.
     """
-    if "://" in reference or reference.startswith("/"):
+    if is_location(reference):
         return EvaluationSet.open(Folder(reference))
     run, slash, name = reference.rpartition("/")
     if not slash:

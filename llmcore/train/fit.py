@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -13,37 +12,20 @@ from llmcore.cost import Ledger
 from llmcore.cost.flops import training_flops_per_token
 from llmcore.errors import NonFiniteError
 from llmcore.records import MetricsWriter
-from llmcore.storage import Folder
 from llmcore.train.checkpoint import load_checkpoint, save_checkpoint
 from llmcore.train.engine import Engine, StepResult
 from llmcore.train.export import export_model
 from llmcore.train.kept import newest_checkpoint, prune_checkpoints, prune_exports
 from llmcore.train.loop import train
+from llmcore.train.place import Place
 from llmcore.train.precision import resolve_precision
 from llmcore.train.prefetch import prefetched
 from llmcore.train.progress import Progress, export_name
 from llmcore.train.recipe import Recipe
 
-__all__ = ["Place", "fit"]
+__all__ = ["fit"]
 
 Report = Callable[[dict[str, Any]], None]
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a run writes, and as which attempt.
-
-    Attributes:
-        run: Folder of the run or trial: `checkpoints/` and `exports/` go there.
-        attempt: Number that everything written carries.
-        records: Folder of the attempt: metrics go there.
-        accepted: Checkpoints of older attempts that may be read.
-    """
-
-    run: Folder
-    attempt: int
-    records: Folder
-    accepted: tuple[str, ...] = ()
 
 
 class _RunHooks:

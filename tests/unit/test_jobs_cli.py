@@ -139,7 +139,7 @@ def test_sigterm_is_an_interruption(main: Main, job: ModuleType) -> None:
 
     job.run = run  # type: ignore[attr-defined]
     code, _, err = main("prepare", "prepare.yaml")
-    assert (code, err.strip()) == (130, "error: interrupted; the same command goes on where it stopped")
+    assert (code, err) == (130, "error: interrupted by SIGTERM; the same command goes on where it stopped\n")
 
 
 def test_a_dry_run_prints_the_configuration_and_the_plan_and_runs_nothing(
