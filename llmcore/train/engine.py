@@ -89,7 +89,11 @@ class Engine:
                 fused=True,
             ),
             config=deepspeed_config(
-                settings, precision=precision, world_size=self.world_size, num_parameters=self.num_parameters
+                settings,
+                precision=precision,
+                world_size=self.world_size,
+                num_parameters=self.num_parameters,
+                on_gpu=device.type == "cuda",
             ),
             dist_init_required=False,
         )

@@ -105,4 +105,4 @@ def test_the_report_says_it_all(smoke: tuple[Folder, dict[str, float]]) -> None:
     for stage in ("pretrain", "evaluate"):
         assert stage in page
     assert not re.search(r'(src|href)="https?://', page)
-    assert f"{_result(smoke[0], 'pretrain')['validation_loss']:.2f}" in page
+    assert f"{_result(smoke[0], 'pretrain')['validation_loss']:.3f}" in page
