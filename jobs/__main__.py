@@ -1,16 +1,14 @@
 """`python -m jobs`, and the console script `llmcore`: runs a command and turns its end into an exit code."""
 
 import os
-import signal
 import sys
-import threading
 import traceback
 from collections.abc import Sequence
-from types import FrameType
 
 import click
 
 from jobs.cli import commands
+from jobs.runtime.interrupt import interrupt_on_sigterm
 from llmcore.errors import InterruptedRunError, LLMCoreError, UserError
 
 __all__ = ["main"]
@@ -21,16 +19,7 @@ _GOES_ON = "the same command goes on where it stopped"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command. 0 done, 2 what the user gave is wrong, 1 it failed while running, 130 interrupted."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    received: list[str] = []
-
-    def interrupt(signum: int, frame: FrameType | None) -> None:
-        # No error of ours, nor one that names the signal: while Ray waits for a result, a bare KeyboardInterrupt is
-        # all that it passes on.
-        received.append(signal.Signals(signum).name)
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, interrupt)
+    received = interrupt_on_sigterm()
     try:
         with commands.make_context("llmcore", given) as context:  # `main` of click would hide an interrupt
             commands.invoke(context)

@@ -10,12 +10,12 @@ import psutil
 import pytest
 
 DRIVER = """
-import signal, subprocess, time
+import subprocess, time
 from cluster.connect import connect
-from jobs.__main__ import _interrupt
+from jobs.runtime.interrupt import interrupt_on_sigterm
 from llmcore.config.common import ClusterSettings
 
-signal.signal(signal.SIGTERM, _interrupt)  # as `python -m jobs` does
+interrupt_on_sigterm()  # as `python -m jobs` does
 with connect(ClusterSettings(num_cpus=2)) as session:
     import ray
 
