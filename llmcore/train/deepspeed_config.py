@@ -25,7 +25,7 @@ def deepspeed_config(
     if settings.zero_stage in (1, 2):
         zero["allgather_bucket_size"] = bucket
     if settings.zero_stage == 2 and not on_gpu:
-        # They are copied to one buffer lest a GPU's memory fragments: on CPU that was 7 % of a small model's step.
+        # They are copied to one buffer lest a GPU's memory fragments; on CPU there is nothing to gain by that.
         zero["contiguous_gradients"] = False
     passed = dict(settings.deepspeed)
     zero |= passed.pop("zero_optimization", {})
