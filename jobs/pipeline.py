@@ -41,23 +41,31 @@ def plan(config: PipelineConfig) -> list[str]:
 
 def _finished(config: PipelineConfig, storage: Folder) -> list[str] | None:
     """The last lines of an earlier start, if every stage is done: no cluster is needed to find that out."""
-    stages: list[tuple[str, Callable[[], dict[str, Any] | None]]] = [
-        ("prepare", lambda: prepare.finished(config.prepare_config(), storage)),
-        ("pretrain", lambda: pretrain.finished(config.pretrain_config(), storage)),
-        ("tune", lambda: tune.finished(config.tune_config(), storage)),
-        ("evaluate", lambda: evaluate.finished(config.evaluate_config(), storage)),
-        ("report", lambda: report.finished(config.report_config(), storage)),
-    ]
     if finished_result(storage, config, kind=KIND, step_version=STEP_VERSION, inputs={}) is None:
         return None
+    results = _on_the_cluster(config, storage)
+    told = results and report.finished(config.report_config(), storage)
+    if results is None or told is None:
+        return None
+    say(f"All stages of {config.name} are done already.")
+    return _last_lines(results | {"report": told}, storage)
+
+
+def _on_the_cluster(config: PipelineConfig, storage: Folder) -> dict[str, dict[str, Any]] | None:
+    """The results of the stages that need a cluster, if all are done: each reads what the one before has left."""
+    stages: dict[str, Callable[[], dict[str, Any] | None]] = {
+        "prepare": lambda: prepare.finished(config.prepare_config(), storage),
+        "pretrain": lambda: pretrain.finished(config.pretrain_config(), storage),
+        "tune": lambda: tune.finished(config.tune_config(), storage),
+        "evaluate": lambda: evaluate.finished(config.evaluate_config(), storage),
+    }
     results = {}
-    for name, finished in stages:
+    for name, finished in stages.items():
         result = finished()
         if result is None:
             return None
         results[name] = result
-    say(f"All stages of {config.name} are done already.")
-    return _last_lines(results, storage)
+    return results
 
 
 def _last_lines(results: dict[str, dict[str, Any]], storage: Folder) -> list[str]:
@@ -84,10 +92,12 @@ def _work(config: PipelineConfig, storage: Folder, options: RunOptions) -> list[
         say=say,
     )
     results: dict[str, dict[str, Any]] = {}
+    connect_s = 0.0
     with attempt, ExitStack() as stack:
-        with attempt.ledger.measure("start_up", "connect"):
-            session = stack.enter_context(connect(config.cluster, verbose=options.verbose))
-        _check_all(config)
+        if _on_the_cluster(config, storage) is None:  # the report alone needs none
+            with attempt.ledger.measure("start_up", "connect"):
+                connect_s = stack.enter_context(connect(config.cluster, verbose=options.verbose)).connect_s
+            _check_all(config)
 
         def stage(name: str, work: Callable[[], dict[str, Any]]) -> None:
             started = time.monotonic()
@@ -98,7 +108,7 @@ def _work(config: PipelineConfig, storage: Folder, options: RunOptions) -> list[
         say(prepare.result_line(results["prepare"], storage))
         stage(
             "pretrain",
-            lambda: pretrain.pretrain(config.pretrain_config(), storage, options, connect_s=session.connect_s),
+            lambda: pretrain.pretrain(config.pretrain_config(), storage, options, connect_s=connect_s),
         )
         say(pretrain.result_line(results["pretrain"], storage))
         stage("tune_and_evaluate", lambda: _search_and_judge(config, storage, options, results))

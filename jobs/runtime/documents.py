@@ -18,7 +18,8 @@ from ray.exceptions import RayTaskError
 
 from jobs.runtime.sources import Source
 from llmcore.corpus.buckets import Census, SplitRule, make_bucket, partition, sample_texts, with_digests
-from llmcore.corpus.read import DocumentReader, Shard
+from llmcore.corpus.read import DocumentReader
+from llmcore.corpus.shards import Shard
 from llmcore.errors import LLMCoreError
 
 __all__ = ["Buckets", "Parts", "exchange", "fetch", "fill_buckets", "read_documents"]

@@ -4,9 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from llmcore.config.prepare import PrepareConfig, SourceSettings
+from llmcore.config.template import columns_in
 from llmcore.corpus.builtin import publish_stdlib
+from llmcore.corpus.formats import format_of
 from llmcore.corpus.labelled import columns_wanted
-from llmcore.corpus.read import DocumentReader, Shard, columns_of, find_shards, shards_hash
+from llmcore.corpus.read import DocumentReader
+from llmcore.corpus.shards import Shard, find_shards, shards_hash
 from llmcore.corpus.stdlib import StdlibCorpus
 from llmcore.errors import CorpusError
 from llmcore.storage import Folder, read_manifest
@@ -29,7 +32,7 @@ def inputs_of(config: PrepareConfig) -> dict[str, str]:
     return {
         source.name: StdlibCorpus().content_hash()
         if source.url is None
-        else shards_hash(find_shards(source.name, source.url))
+        else shards_hash(find_shards(source.name, source.url, source.format))
         for source in config.sources
     }
 
@@ -60,8 +63,10 @@ def open_sources(config: PrepareConfig, urls: Mapping[str, str]) -> list[Source]
     for settings in config.sources:
         url = urls.get(settings.name) or settings.url
         assert url is not None
-        shards = find_shards(settings.name, url)
-        columns = next(filter(None, map(columns_of, shards)), [])
+        shards = find_shards(settings.name, url, settings.format)
+        formats = (format_of(shard.url, settings.format, settings.unit) for shard in shards)
+        told = (format.columns(shard.url) for format, shard in zip(formats, shards, strict=True))
+        columns = next(filter(None, told), [])
         if not columns:
             raise CorpusError(
                 f"source {settings.name}: {url} has no documents in its {len(shards)} shards; "
@@ -83,13 +88,23 @@ def _reader(
     settings: SourceSettings, number: int, url: str, columns: list[str], fields: tuple[str, ...]
 ) -> DocumentReader:
     for option in ("text", "key", "stratum"):
-        name = getattr(settings, option)
-        if name is not None and columns and name not in columns:
-            raise CorpusError(
-                f"source {settings.name}: {option}={name!r} is no column of {url}, which has {columns}: name one"
-            )
-    absent = frozenset(fields) - frozenset(columns)
-    return DocumentReader(settings.name, number, settings.text, settings.key, settings.stratum, fields, absent)
+        given = getattr(settings, option)
+        names = columns_in(given) if option == "text" else [given] if given is not None else []
+        for name in names:
+            if columns and name not in columns:
+                of = f"{option}={given!r}" if name == given else f"{name!r} in {option}={given!r}"
+                raise CorpusError(f"source {settings.name}: {of} is no column of {url}, which has {columns}: name one")
+    return DocumentReader(
+        settings.name,
+        number,
+        settings.text,
+        settings.key,
+        settings.stratum,
+        fields,
+        frozenset(fields) - frozenset(columns),
+        settings.format,
+        settings.unit,
+    )
 
 
 def places_of(config: PrepareConfig) -> dict[str, str]:

@@ -2,13 +2,17 @@
 
 from typing import Any, Literal
 
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
 from llmcore.config.base import Section, free, identity
 from llmcore.config.common import JobSettings, Name
+from llmcore.config.template import check_template
 
-__all__ = ["LabelledSetSettings", "PackingSettings", "PrepareConfig", "PrepareSettings", "SourceSettings"]
-__all__ += ["SplitSettings", "TokenizerSettings"]
+__all__ = ["LabelledSetSettings", "PackingSettings", "PrepareConfig", "PrepareSettings", "ShardFormat"]
+__all__ += ["SourceSettings", "SplitSettings", "TextUnit", "TokenizerSettings"]
+
+ShardFormat = Literal["parquet", "arrow", "json_lines", "csv", "text"]
+TextUnit = Literal["file", "line", "block"]
 
 
 class SourceSettings(Section):
@@ -20,8 +24,20 @@ class SourceSettings(Section):
         description="A corpus made on this machine: `python_stdlib` is the documentation and source of the running "
         "interpreter's standard library. It is written to the storage as shards and read from there.",
     )
-    url: str | None = identity(None, description="URL, folder or glob of Parquet or JSON Lines shards.")
-    text: str = identity("text", description="Column that holds the text.")
+    url: str | None = identity(None, description="URL of a folder, a file or a glob of shards.")
+    format: ShardFormat | None = identity(
+        None,
+        description="Format of all shards. Null: the end of each name tells it: `.parquet`, `.arrow`, `.feather`, "
+        "`.jsonl`, `.ndjson`, `.csv`, `.tsv`, the last four also with `.gz` or `.zst`; plain text has to be asked for.",
+    )
+    unit: TextUnit = identity(
+        "file", description="What a document is in plain text: a file, a line, or what stands between blank lines."
+    )
+    text: str = identity(
+        "text",
+        description="Column that holds the text, or a template of columns: `{title}: {body}`. Plain text has the "
+        "columns `text` and `file`.",
+    )
     key: str | None = identity(
         None,
         description="Column of the split key: documents of one key go to one split. Null: each document by itself.",
@@ -37,7 +53,17 @@ class SourceSettings(Section):
     def _one_place(self) -> "SourceSettings":
         if (self.builtin is None) == (self.url is None):
             raise ValueError("give exactly one of `builtin` and `url`")
+        if self.builtin is not None and self.format is not None:
+            raise ValueError("a built-in corpus has a format of its own: leave `format` out")
+        if self.unit != "file" and self.format != "text":
+            raise ValueError(f"unit={self.unit} is for plain text: give `format: text`, or leave `unit` out")
         return self
+
+    @field_validator("text")
+    @classmethod
+    def _can_be_filled(cls, text: str) -> str:
+        check_template(text)
+        return text
 
 
 class SplitSettings(Section):

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from llmcore.config.prepare import LabelledSetSettings
-from llmcore.corpus.read import as_text
+from llmcore.corpus.formats import as_text
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from jobs.prepare import finished, prepare, result_line
@@ -171,6 +173,60 @@ def test_two_sources_are_told_apart_in_the_rows(tmp_path: Path) -> None:
     assert found[1] > 20 and found[0] == 0
 
 
+def test_the_same_documents_in_other_formats_make_the_same_tokens(tmp_path: Path) -> None:
+    rows = _corpus(tmp_path / "lines")
+    mixed = tmp_path / "mixed"
+    mixed.mkdir()
+    for shard, ending in enumerate([".parquet", ".arrow", ".feather", ".jsonl.zst", ".jsonl.gz"]):
+        table = pa.Table.from_pylist(rows[shard::NUM_SHARDS])
+        path = mixed / f"part-{shard}{ending}"
+        if ending == ".parquet":
+            pq.write_table(table, path)
+        elif ".jsonl" in ending:
+            lines = "".join(json.dumps(row) + "\n" for row in table.to_pylist())
+            compression = {".zst": "zstd", ".gz": "gzip"}[path.suffix]
+            with pa.CompressedOutputStream(str(path), compression) as file:
+                file.write(lines.encode())
+        else:
+            with (pa.ipc.new_stream if ending == ".arrow" else pa.ipc.new_file)(path, table.schema) as writer:
+                writer.write_table(table)
+    made = []
+    for corpus in ("lines", "mixed"):
+        result = _prepare(_config(tmp_path / corpus, tmp_path / "runs", name=corpus))
+        shards = TokenShards.open(Folder(str(tmp_path / "runs")) / result["tokens"])
+        made.append({split: shards.rows(split, np.arange(shards.num_rows(split))).to_pylist() for split in SPLITS})
+    assert made[0] == made[1]
+
+
+def test_csv_and_plain_text_are_sources_like_others(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text("title,body\n" + "".join(f'"t{n}","said ""{n}"""\n' for n in range(40)))
+    (tmp_path / "prose").mkdir()
+    for file in range(9):
+        blocks = "\n\n".join(f"prose {file} {number}\nsecond line" for number in range(4))
+        (tmp_path / "prose" / f"book-{file}.txt").write_text(blocks)
+    sources = [
+        {"name": "table", "url": str(tmp_path / "table.csv"), "text": "{title}: {body}"},
+        {"name": "prose", "url": str(tmp_path / "prose"), "format": "text", "unit": "block", "key": "file"},
+    ]
+    config = _config(tmp_path, tmp_path / "runs", sources=sources, labelled_sets=[], tokenizer={"vocab_size": 320})
+    result = _prepare(config)
+    assert result["counts"]["num_documents"] == 40 + 9 * 4
+    shards = TokenShards.open(Folder(str(tmp_path / "runs")) / result["tokens"])
+    tokenizer = load_tokenizer(shards.tokenizer_folder())
+    places: dict[str, set[str]] = {}
+    texts = []
+    for split in SPLITS:
+        for row in shards.rows(split, np.arange(shards.num_rows(split))).to_pylist():
+            ends = np.cumsum(row["document_lengths"])
+            for start, end in zip([0, *ends], ends, strict=False):
+                text = tokenizer.decode(row["tokens"][start:end], skip_special_tokens=True)
+                texts.append(text)
+                if text.startswith("prose"):
+                    places.setdefault(text.split()[1], set()).add(split)
+    assert 't7: said "7"' in texts and "prose 3 2\nsecond line" in texts
+    assert len(places) == 9 and all(len(splits) == 1 for splits in places.values()), "a file is in one split"
+
+
 def test_bad_input_is_named(tmp_path: Path) -> None:
     corpus = tmp_path / "corpus"
     _corpus(corpus)
@@ -182,6 +238,7 @@ def test_bad_input_is_named(tmp_path: Path) -> None:
     cases: list[tuple[type[Exception], str, dict[str, Any]]] = [
         (CorpusError, f"url='{tmp_path}/gone' matches no file", {"sources": source(url=str(tmp_path / "gone"))}),
         (CorpusError, r"text='body' is no column of .*which has \['area', 'id'", {"sources": source(text="body")}),
+        (CorpusError, r"'body' in text='\{body\}\.' is no column of", {"sources": source(text="{body}.")}),
         (CorpusError, "the validation split is empty: 1 documents", {"sources": source(key="module", max_documents=1)}),
         (ConfigError, r"tokenizer.vocab_size=4000 .* has \d+ entries", {"tokenizer": {"vocab_size": 4000}}),
         (CorpusError, r"needs the columns \['text', 'topic'", {"labelled_sets": [{"name": "s", "label": "topic"}]}),

@@ -7,7 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from llmcore.corpus.read import DocumentReader, Shard, as_text, columns_of, find_shards, shards_hash
+from llmcore.corpus.formats import as_text, format_of
+from llmcore.corpus.read import DocumentReader
+from llmcore.corpus.shards import find_shards, shards_hash
 from llmcore.errors import CorpusError, ShardError
 
 ROWS: list[dict[str, Any]] = [
@@ -134,7 +136,7 @@ def test_a_parquet_shard_without_a_column_is_named(tmp_path: Path) -> None:
 def test_columns_are_known_before_anything_is_read(tmp_path: Path) -> None:
     for name in ("part.parquet", "part.jsonl", "part.jsonl.gz"):
         (shard,) = find_shards("s", str(_write(tmp_path / name)))
-        assert sorted(columns_of(shard) or []) == ["label", "site", "text"]
+        assert sorted(format_of(shard.url, None).columns(shard.url) or []) == ["label", "site", "text"]
     empty = tmp_path / "empty.jsonl"
     empty.write_text("")
-    assert columns_of(Shard(str(empty), "empty.jsonl", 0, "")) is None
+    assert format_of(str(empty), None).columns(str(empty)) is None

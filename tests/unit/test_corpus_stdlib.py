@@ -7,7 +7,8 @@ import pytest
 
 from llmcore.corpus.areas import AREAS, CHAPTERS, area_of
 from llmcore.corpus.builtin import publish_stdlib
-from llmcore.corpus.read import DocumentReader, find_shards
+from llmcore.corpus.read import DocumentReader
+from llmcore.corpus.shards import find_shards
 from llmcore.corpus.stdlib import Document, StdlibCorpus
 from llmcore.errors import CorpusError
 from llmcore.storage import Folder, read_manifest

@@ -1,0 +1,55 @@
+"""Files of text at any fsspec URL, decompressed by what their names end in."""
+
+import io
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any
+
+import fsspec
+
+from llmcore.errors import ShardError
+
+__all__ = ["COMPRESSIONS", "opened", "opened_text", "reading"]
+
+COMPRESSIONS = ("", ".gz", ".zst")
+"""What a name may end in after its format's suffix: plain, gzip, Zstandard."""
+
+
+@contextmanager
+def opened(url: str) -> Iterator[IO[bytes]]:
+    """The bytes of a file, decompressed."""
+    import pyarrow as pa
+
+    with fsspec.open(url, "rb", compression="gzip" if url.endswith(".gz") else None) as file:
+        if url.endswith(".zst"):
+            with pa.CompressedInputStream(pa.PythonFile(file, "r"), "zstd") as stream:
+                yield io.BufferedReader(stream)
+        else:
+            yield file
+
+
+@contextmanager
+def opened_text(url: str, newline: str | None = None) -> Iterator[io.TextIOWrapper]:
+    """The text of a file in UTF-8, without a byte order mark; `newline` as in `open`."""
+    with opened(url) as file:
+        yield io.TextIOWrapper(file, encoding="utf-8-sig", newline=newline)
+
+
+class _Row:
+    """How far a reader has come, for the message of what stops it."""
+
+    at = 0
+
+
+@contextmanager
+def reading(url: str) -> Iterator[_Row]:
+    """What reading a shard may meet, as a ShardError that names the shard and the row that was next."""
+    import pyarrow as pa
+
+    unreadable: tuple[type[Any], ...] = (OSError, EOFError, UnicodeDecodeError, zlib.error, pa.ArrowException)
+    row = _Row()
+    try:
+        yield row
+    except unreadable as error:
+        raise ShardError(f"{url}: cannot be read from row {row.at} on ({error})") from error

@@ -1,0 +1,114 @@
+"""JSON Lines and CSV: a record after another."""
+
+import csv
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from llmcore.corpus.formats.base import ID, check_there, in_tables
+from llmcore.corpus.formats.opened import COMPRESSIONS, opened_text, reading
+from llmcore.errors import ShardError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["CSV", "JSONLines", "as_text"]
+
+
+def as_text(value: Any) -> str | None:
+    """A value as it is written in JSON, a text as itself, null as None: what labels and keys are compared as."""
+    return value if value is None or isinstance(value, str) else json.dumps(value, sort_keys=True, ensure_ascii=False)
+
+
+class JSONLines:
+    """An object a line (jsonlines.org)."""
+
+    suffixes: tuple[str, ...] = (
+        *(f"{kind}{compression}" for kind in (".jsonl", ".ndjson") for compression in COMPRESSIONS),
+        ".json.gz",
+        ".json.zst",
+    )
+
+    def columns(self, url: str) -> list[str] | None:
+        """Of the first row."""
+        with reading(url), opened_text(url) as file:
+            line = file.readline()
+            return sorted(_record(url, 0, line)) if line else None
+
+    def tables(self, url: str, wanted: Sequence[str]) -> Iterator["pa.Table"]:
+        """Line by line."""
+        yield from in_tables(self._rows(url, wanted), wanted)
+
+    @staticmethod
+    def _rows(url: str, wanted: Sequence[str]) -> Iterator[tuple[Mapping[str, str | None], int]]:
+        with reading(url) as row, opened_text(url) as file:
+            for line in file:
+                yield _fields(url, row.at, line, wanted), len(line)
+                row.at += 1
+
+
+def _record(url: str, row: int, line: str) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+    except ValueError as error:
+        raise ShardError(f"{url}: row {row} is not JSON ({error}); one object a line is expected") from error
+    if not isinstance(record, dict):
+        raise ShardError(f"{url}: row {row} is a {type(record).__name__}; one JSON object a line is expected")
+    return record
+
+
+def _fields(url: str, row: int, line: str, wanted: Sequence[str]) -> dict[str, str | None]:
+    """The wanted values of a line, as text; `id` where it has one."""
+    record = _record(url, row, line)
+    if missing := [name for name in wanted if name not in record]:
+        raise ShardError(f"{url}: row {row} has no {missing}, but {sorted(record)}")
+    fields = {name: as_text(record.get(name)) for name in [*wanted, ID]}
+    if "\\ud" in line.lower() and any("\ud800" <= c <= "\udfff" for value in fields.values() for c in value or ""):
+        raise ShardError(f"{url}: row {row} has half a surrogate pair, which is no Unicode text")
+    return fields
+
+
+class CSV:
+    """Comma- or tab-separated values with a header (RFC 4180); values may span lines, and none is null."""
+
+    suffixes: tuple[str, ...] = tuple(
+        f"{kind}{compression}" for kind in (".csv", ".tsv") for compression in COMPRESSIONS
+    )
+
+    def columns(self, url: str) -> list[str] | None:
+        """Of the header."""
+        with reading(url), opened_text(url, newline="") as file:
+            return next(_records(url, file), None)
+
+    def tables(self, url: str, wanted: Sequence[str]) -> Iterator["pa.Table"]:
+        """Row by row."""
+        yield from in_tables(self._rows(url, wanted), wanted)
+
+    @staticmethod
+    def _rows(url: str, wanted: Sequence[str]) -> Iterator[tuple[Mapping[str, str | None], int]]:
+        with reading(url) as row, opened_text(url, newline="") as file:
+            records = _records(url, file)
+            header = next(records, None)
+            if header is None:
+                return
+            check_there(url, wanted, header)
+            places = {name: header.index(name) for name in {*wanted, *({ID} & set(header))}}
+            for values in records:
+                if len(values) != len(header):
+                    raise ShardError(f"{url}: row {row.at} has {len(values)} values, the header {len(header)} columns")
+                yield {name: values[place] for name, place in places.items()}, sum(map(len, values))
+                row.at += 1
+
+
+def _records(url: str, file: Any) -> Iterator[list[str]]:
+    csv.field_size_limit(sys.maxsize)  # by default a document may have 128 Ki characters
+    reader = csv.reader(file, delimiter="\t" if ".tsv" in url.rpartition("/")[2] else ",", strict=True)
+    number = -1  # the header is no row
+    try:
+        for values in reader:
+            if values:  # an empty line is none
+                yield values
+                number += 1
+    except csv.Error as error:
+        raise ShardError(f"{url}: row {number} is not CSV ({error}, line {reader.line_num})") from error

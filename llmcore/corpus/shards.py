@@ -1,0 +1,87 @@
+"""The shards of a corpus: found at any fsspec URL, and told from others without reading them."""
+
+import posixpath
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fsspec.core import has_magic, url_to_fs
+
+from llmcore.config.prepare import ShardFormat
+from llmcore.corpus.formats import suffixes_of
+from llmcore.errors import CorpusError
+from llmcore.storage import content_hash
+
+__all__ = ["Shard", "find_shards", "shards_hash"]
+
+_JSON = (".json",)  # JSON Lines where the URL says so; in a folder it may be anything
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A file of documents.
+
+    Attributes:
+        url: where it is.
+        name: its path below the folder that all shards of the source are in.
+        size: bytes.
+        version: what tells these bytes from others without reading them: an ETag, or the time of the last change.
+    """
+
+    url: str
+    name: str
+    size: int
+    version: str
+
+
+def find_shards(source: str, url: str, asked: ShardFormat | None = None) -> list[Shard]:
+    """The shards of a source at a folder, file or glob, sorted by path; files of other kinds in a folder are no shards.
+
+    With a format asked for, a file or a glob may have any name.
+
+    Raises CorpusError, naming the URL: nothing is there, or nothing that can be read.
+    """
+    given = url if "://" in url else str(Path(url).expanduser().absolute())
+    suffixes = suffixes_of(asked)
+    try:
+        fs, path = url_to_fs(given, use_listings_cache=False)
+        if has_magic(path) or not fs.isdir(path):
+            names = fs.glob(path) if has_magic(path) else [path] if fs.exists(path) else []
+            accepted = ("",) if asked else suffixes + _JSON
+        else:
+            names, accepted = fs.find(path), suffixes
+        infos = [fs.info(name) for name in sorted(names) if str(name).endswith(accepted)]
+        infos = [info for info in infos if info["type"] == "file"]
+    except Exception as error:  # each backend has exceptions of its own
+        reason = str(error) or type(error).__name__
+        message = f"source {source}: url={url!r} cannot be looked at ({reason}); check the URL and the access to it"
+        raise CorpusError(message) from error
+    if not names:
+        raise CorpusError(f"source {source}: url={url!r} matches no file; give a folder, a file or a glob of files")
+    if not infos:
+        raise CorpusError(
+            f"source {source}: url={url!r} has no shards: none of its {len(names)} files ends in {', '.join(suffixes)}"
+            + ("" if asked else "; give `format` for files of other names, or of plain text")
+        )
+    above = posixpath.commonpath([posixpath.dirname(info["name"]) for info in infos])
+    return [
+        Shard(
+            url=fs.unstrip_protocol(info["name"]),
+            name=posixpath.relpath(info["name"], above or "."),
+            size=int(info["size"]),
+            version=_version(info),
+        )
+        for info in infos
+    ]
+
+
+def shards_hash(shards: Iterable[Shard]) -> str:
+    """What tells these inputs from others, without reading them: names, sizes and versions."""
+    return content_hash([[shard.url, shard.size, shard.version] for shard in shards])
+
+
+def _version(info: dict[str, Any]) -> str:
+    """By whatever name the file system has it."""
+    fields = ("ETag", "etag", "md5Hash", "sha256", "mtime", "LastModified", "last_modified", "created")
+    return next((str(info[field]) for field in fields if info.get(field)), "")
