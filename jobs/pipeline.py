@@ -44,11 +44,10 @@ def _finished(config: PipelineConfig, storage: Folder) -> list[str] | None:
     if finished_result(storage, config, kind=KIND, step_version=STEP_VERSION, inputs={}) is None:
         return None
     results = _on_the_cluster(config, storage)
-    told = results and report.finished(config.report_config(), storage)
-    if results is None or told is None:
+    if results is None or (reported := report.finished(config.report_config(), storage)) is None:
         return None
     say(f"All stages of {config.name} are done already.")
-    return _last_lines(results | {"report": told}, storage)
+    return _last_lines(results | {"report": reported}, storage)
 
 
 def _on_the_cluster(config: PipelineConfig, storage: Folder) -> dict[str, dict[str, Any]] | None:
@@ -81,7 +80,7 @@ def _last_lines(results: dict[str, dict[str, Any]], storage: Folder) -> list[str
 def _work(config: PipelineConfig, storage: Folder, options: RunOptions) -> list[str]:
     from cluster.connect import connect
 
-    prepare.finished(config.prepare_config(), storage)  # a missing corpus is found before a cluster is started
+    needs_cluster = _on_the_cluster(config, storage) is None  # asked first: it also finds that a corpus is missing
     attempt = begin_attempt(
         storage,
         config,
@@ -94,7 +93,7 @@ def _work(config: PipelineConfig, storage: Folder, options: RunOptions) -> list[
     results: dict[str, dict[str, Any]] = {}
     connect_s = 0.0
     with attempt, ExitStack() as stack:
-        if _on_the_cluster(config, storage) is None:  # the report alone needs none
+        if needs_cluster:
             with attempt.ledger.measure("start_up", "connect"):
                 connect_s = stack.enter_context(connect(config.cluster, verbose=options.verbose)).connect_s
             _check_all(config)

@@ -64,8 +64,7 @@ def open_sources(config: PrepareConfig, urls: Mapping[str, str]) -> list[Source]
         url = urls.get(settings.name) or settings.url
         assert url is not None
         shards = find_shards(settings.name, url, settings.format)
-        formats = (format_of(shard.url, settings.format, settings.unit) for shard in shards)
-        told = (format.columns(shard.url) for format, shard in zip(formats, shards, strict=True))
+        told = (format_of(shard.url, settings.format, settings.unit).columns(shard.url) for shard in shards)
         columns = next(filter(None, told), [])
         if not columns:
             raise CorpusError(

@@ -58,7 +58,7 @@ class DocumentReader:
         import pyarrow as pa
 
         row = 0
-        for columns in format_of(shard.url, self.format, self.unit, shard.name).tables(shard.url, self.wanted()):
+        for columns in format_of(shard.url, self.format, self.unit, shard.name).tables(shard.url, self._wanted()):
             num_rows = columns.num_rows
             rows = range(row, row + num_rows)
             names = columns["id"].to_pylist() if "id" in columns.column_names else [None] * num_rows
@@ -84,7 +84,7 @@ class DocumentReader:
             yield pa.Table.from_arrays(arrays, schema=schema)
             row += num_rows
 
-    def wanted(self) -> list[str]:
+    def _wanted(self) -> list[str]:
         """Columns that every shard must have."""
         wanted = [*columns_in(self.text), self.key, self.stratum]
         wanted += [name for name in self.fields if name not in self.absent]

@@ -6,18 +6,17 @@ from llmcore.corpus.formats.columnar import Arrow, Parquet
 from llmcore.corpus.formats.records import CSV, JSONLines, as_text
 from llmcore.corpus.formats.text import Text
 
-__all__ = ["FORMATS", "TEXT_SUFFIXES", "Format", "as_text", "format_of", "suffixes_of"]
+__all__ = ["FORMATS", "Format", "as_text", "format_of", "suffixes_of"]
 
 FORMATS: dict[ShardFormat, Format] = {"parquet": Parquet(), "arrow": Arrow(), "json_lines": JSONLines(), "csv": CSV()}
 """Those that a name tells. What a document is in a file of text does not stand in its name."""
-TEXT_SUFFIXES = Text.suffixes
 
 
 def suffixes_of(asked: ShardFormat | None) -> tuple[str, ...]:
     """What the shards of a folder end in: those of one format, or of all that a name tells."""
     if asked is None:
         return tuple(suffix for one in FORMATS.values() for suffix in one.suffixes)
-    return TEXT_SUFFIXES if asked == "text" else FORMATS[asked].suffixes
+    return format_of("", asked).suffixes
 
 
 def format_of(url: str, asked: ShardFormat | None, unit: TextUnit = "file", name: str = "") -> Format:

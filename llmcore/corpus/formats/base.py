@@ -8,10 +8,10 @@ from llmcore.errors import ShardError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["BATCH_CHARACTERS", "BATCH_ROWS", "ID", "Format", "check_there", "in_tables"]
+__all__ = ["BATCH_ROWS", "ID", "Format", "check_there", "in_tables"]
 
 BATCH_ROWS = 4096
-BATCH_CHARACTERS = 16_000_000
+_BATCH_CHARACTERS = 16_000_000
 ID = "id"
 """Read where a shard has it, wanted or not: it names the documents."""
 
@@ -44,7 +44,7 @@ def in_tables(rows: Iterable[tuple[Mapping[str, str | None], int]], wanted: Sequ
     for row, size in rows:
         held.append(row)
         num_characters += size
-        if len(held) >= BATCH_ROWS or num_characters >= BATCH_CHARACTERS:
+        if len(held) >= BATCH_ROWS or num_characters >= _BATCH_CHARACTERS:
             yield pa.Table.from_pylist(held, schema)
             held, num_characters = [], 0
     if held:

@@ -1,6 +1,7 @@
 """Parquet and Arrow IPC: columns that a shard names itself."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import fsspec
@@ -11,74 +12,72 @@ from llmcore.corpus.formats.opened import reading
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    Batches = Callable[[list[str]], Iterator[pa.RecordBatch]]
+
 __all__ = ["Arrow", "Parquet"]
 
 
-def _as_text(batch: "pa.RecordBatch") -> "pa.Table":
-    import pyarrow as pa
+class _Columnar(ABC):
+    """What both have in common: wanted columns alone are taken, and cast to text."""
 
-    table = pa.Table.from_batches([batch])
-    return table.cast(pa.schema([(name, pa.string()) for name in table.column_names]))
+    suffixes: tuple[str, ...]
+
+    @abstractmethod
+    def _opened(self, file: Any) -> "tuple[list[str], Batches]":
+        """The columns of a file, and how to read some of them, at most `BATCH_ROWS` rows at a time."""
+
+    def columns(self, url: str) -> list[str] | None:
+        """From the schema; no row is read."""
+        with reading(url), fsspec.open(url, "rb") as file:
+            return self._opened(file)[0]
+
+    def tables(self, url: str, wanted: Sequence[str]) -> Iterator["pa.Table"]:
+        """Batch by batch."""
+        import pyarrow as pa
+
+        with reading(url) as row, fsspec.open(url, "rb") as file:
+            there, batches = self._opened(file)
+            check_there(url, wanted, there)
+            columns = [*wanted, *({ID} & set(there) - set(wanted))]
+            for batch in batches(columns):
+                table = pa.Table.from_batches([batch])
+                yield table.cast(pa.schema([(name, pa.string()) for name in table.column_names]))
+                row.at += batch.num_rows
 
 
-class Parquet:
+class Parquet(_Columnar):
     """Apache Parquet."""
 
     suffixes: tuple[str, ...] = (".parquet",)
 
-    def columns(self, url: str) -> list[str] | None:
-        """From the footer."""
+    def _opened(self, file: Any) -> "tuple[list[str], Batches]":
         import pyarrow.parquet as pq
 
-        with reading(url), fsspec.open(url, "rb") as file:
-            return list(pq.ParquetFile(file).schema_arrow.names)
-
-    def tables(self, url: str, wanted: Sequence[str]) -> Iterator["pa.Table"]:
-        """Wanted columns alone are read."""
-        import pyarrow.parquet as pq
-
-        with reading(url) as row, fsspec.open(url, "rb") as file:
-            parquet = pq.ParquetFile(file)
-            there = parquet.schema_arrow.names
-            check_there(url, wanted, there)
-            columns = [*wanted, *({ID} & set(there) - set(wanted))]
-            for batch in parquet.iter_batches(batch_size=BATCH_ROWS, columns=columns):
-                yield _as_text(batch)
-                row.at += batch.num_rows
+        parquet = pq.ParquetFile(file)
+        names = list(parquet.schema_arrow.names)
+        return names, lambda columns: parquet.iter_batches(batch_size=BATCH_ROWS, columns=columns)
 
 
-class Arrow:
+class Arrow(_Columnar):
     """Arrow IPC, as a file or as a stream, which `datasets.Dataset.save_to_disk` writes."""
 
     suffixes: tuple[str, ...] = (".arrow", ".feather")
     _FILE = b"ARROW1"
 
-    def columns(self, url: str) -> list[str] | None:
-        """From the schema."""
-        with reading(url), fsspec.open(url, "rb") as file:
-            return list(self._reader(file).schema.names)
-
-    def tables(self, url: str, wanted: Sequence[str]) -> Iterator["pa.Table"]:
-        """A record batch at a time, in pieces."""
-        with reading(url) as row, fsspec.open(url, "rb") as file:
-            reader = self._reader(file)
-            there = reader.schema.names
-            check_there(url, wanted, there)
-            columns = [*wanted, *({ID} & set(there) - set(wanted))]
-            for batch in self._batches(reader):
-                for start in range(0, batch.num_rows, BATCH_ROWS):
-                    yield _as_text(batch.select(columns).slice(start, BATCH_ROWS))
-                row.at += batch.num_rows
-
-    def _reader(self, file: Any) -> Any:
+    def _opened(self, file: Any) -> "tuple[list[str], Batches]":
         import pyarrow as pa
 
         start = file.read(len(self._FILE))
         file.seek(0)
-        return pa.ipc.open_file(file) if start == self._FILE else pa.ipc.open_stream(file)
+        if start == self._FILE:
+            reader = pa.ipc.open_file(file)
+            whole = (reader.get_batch(number) for number in range(reader.num_record_batches))
+        else:
+            whole = reader = pa.ipc.open_stream(file)
 
-    @staticmethod
-    def _batches(reader: Any) -> "Iterable[pa.RecordBatch]":
-        if hasattr(reader, "num_record_batches"):
-            return (reader.get_batch(number) for number in range(reader.num_record_batches))
-        return reader  # type: ignore[no-any-return]
+        def batches(columns: list[str]) -> "Iterator[pa.RecordBatch]":
+            for batch in whole:
+                for first in range(0, batch.num_rows, BATCH_ROWS):
+                    yield batch.select(columns).slice(first, BATCH_ROWS)
+
+        return list(reader.schema.names), batches
