@@ -10,12 +10,15 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
-__all__ = ["ROOT", "Ended", "end_processes", "environment", "processes_of", "ray_folder", "run", "run_jobs"]
-__all__ += ["start_jobs", "wait_for"]
+if TYPE_CHECKING:
+    from cluster.connect import Session
+
+__all__ = ["ROOT", "Ended", "end_processes", "environment", "local_ray", "processes_of", "ray_folder", "run"]
+__all__ += ["run_jobs", "start_jobs", "wait_for"]
 
 ROOT = Path(__file__).parents[1]
 
@@ -73,6 +76,18 @@ def wait_for(reached: Callable[[], bool], driver: "subprocess.Popen[Any]", timeo
             return reached()
         time.sleep(0.005)
     raise TimeoutError(f"not reached within {timeout_s} s, and the driver runs")
+
+
+@contextmanager
+def local_ray() -> "Iterator[Session]":
+    """A local Ray with two CPUs, which this process is connected to."""
+    from cluster.connect import connect
+    from jobs.runtime.console import quiet
+    from llmcore.config.common import ClusterSettings
+
+    quiet(verbose=False)
+    with connect(ClusterSettings(address="local", num_cpus=2)) as session:
+        yield session
 
 
 @contextmanager

@@ -9,12 +9,11 @@ from typing import Any
 
 import pytest
 
-from cluster.connect import Session
 from llmcore.config import load_config
 from llmcore.config.pipeline import PipelineConfig
 from llmcore.records import begin_attempt
 from llmcore.storage import Folder
-from tests.drivers import Ended, ray_folder, run_jobs
+from tests.drivers import Ended, local_ray, ray_folder, run_jobs
 from tests.tiny import write_config
 
 
@@ -115,7 +114,7 @@ def test_a_second_start_while_the_first_is_alive(project: Project) -> None:
     assert attempts == [f"{first.number:02d}"], "the second start took a number"
 
 
-def test_what_only_reading_the_corpus_tells(project: Project, ray_session: Session) -> None:
+def test_what_only_reading_the_corpus_tells(project: Project) -> None:
     """On one cluster, since each start of one takes seconds; its own list says which actors there were."""
     from ray.util.state import list_actors
 
@@ -129,10 +128,10 @@ def test_what_only_reading_the_corpus_tells(project: Project, ray_session: Sessi
             "or give more text",
         ),
     }
-    before = {actor.actor_id for actor in list_actors(ray_session.address)}
-    for number, (override, parts) in enumerate(said.items()):
-        ended = project.run(override, f"name=bad-{number}", f"cluster.address={ray_session.address}")
-        assert_one_message(ended, *parts)
+    with local_ray() as session:
+        for number, (override, parts) in enumerate(said.items()):
+            ended = project.run(override, f"name=bad-{number}", f"cluster.address={session.address}")
+            assert_one_message(ended, *parts)
+        started = [actor.class_name for actor in list_actors(session.address)]
     assert not project.written_by_workers()
-    started = [actor.class_name for actor in list_actors(ray_session.address) if actor.actor_id not in before]
     assert not [name for name in started if re.search("Train|Tune|Trainable", name)], started
