@@ -12,19 +12,20 @@ from jobs.runtime.options import RunOptions
 from jobs.runtime.start import find_or_do
 from llmcore.config import identity_of
 from llmcore.config.prepare import PrepareConfig
+from llmcore.corpus.passport import Contents, Passport
 from llmcore.errors import CorpusError
 from llmcore.records import begin_attempt, finished_result
-from llmcore.storage import Folder, artifact, content_hash, publish, read_manifest
+from llmcore.storage import Folder, artifact, content_hash, publish, read_manifest, readable_json
 
 if TYPE_CHECKING:
     from jobs.runtime.documents import Buckets
     from jobs.runtime.sources import Source
-    from jobs.runtime.token_rows import TokenRows
+    from jobs.runtime.token_rows import TokenRows, Trained
 
 __all__ = ["finished", "plan", "prepare", "result_line", "run"]
 
 KIND = "prepare"
-STEP_VERSION = 1
+STEP_VERSION = 2
 
 
 def run(config: PrepareConfig, options: RunOptions) -> None:
@@ -126,10 +127,10 @@ def _make(config: PrepareConfig, storage: Folder, folder: Folder, timings: _Timi
 
     with timings.part("corpus"):
         urls, unreadable = publish_builtin(config, storage)
-        sources = open_sources(config, urls)
-    buckets = _documents(config, sources, timings)
-    dropped = buckets.dropped + Counter({"unparsable_files": len(unreadable)})
-    tokenizer = train_on(buckets, config.tokenizer.vocab_size)  # meanwhile, the labelled sets
+        sources = open_sources(config, urls, storage)
+    buckets, passport = _documents(config, sources, timings)
+    dropped = passport.dropped() + Counter({"unparsable_files": len(unreadable)})
+    training = train_on(buckets, config.tokenizer.vocab_size)  # meanwhile, the labelled sets
     sets = {}
     with timings.part("labelled sets"):
         for settings in config.labelled_sets:
@@ -137,49 +138,65 @@ def _make(config: PrepareConfig, storage: Folder, folder: Folder, timings: _Timi
             sets[settings.name] = f"artifacts/evaluation-sets/{labelled.hash}"
             dropped.update({f"{settings.name}: {reason}": count for reason, count in left_out.items()})
     with timings.part("tokenizer"):
-        tokenizer_json = fetch(tokenizer)
+        trained: Trained = fetch(training)
+        if trained.slow_because is not None:
+            say(f"prepare: encodes with {trained.encoder}, since {trained.slow_because}")
     with timings.part("tokenize and pack"):
-        rows = pack_buckets(buckets, tokenizer, config.packing)
+        rows = pack_buckets(buckets, training, config.packing)
     with timings.part("write"):
         about = {
             "labelled_sets": sets,
             "dropped": dict(sorted(dropped.items())),
             "unparsable_files": unreadable,
             "sources": [source.name for source in config.sources],
+            "encoder": trained.encoder,
         }
-        _publish(config, folder, buckets, rows, tokenizer_json, about)
+        _publish(config, folder, buckets, rows, trained.tokenizer, passport, about)
 
 
-def _documents(config: PrepareConfig, sources: "list[Source]", timings: _Timings) -> "Buckets":
-    """All documents, read, without duplicates, and split.
+def _documents(config: PrepareConfig, sources: "list[Source]", timings: _Timings) -> "tuple[Buckets, Passport]":
+    """All documents, read, cleaned, without duplicates, and split; and what was done to them.
 
     Raises CorpusError for a source or a split without documents.
     """
-    from jobs.runtime.documents import exchange, fill_buckets, read_documents
+    from jobs.runtime.documents import count_buckets, exchange, fill_buckets, read_documents, tally_of
+    from jobs.runtime.near_duplicates import drop_near_duplicates
     from llmcore.corpus.buckets import SplitRule, num_buckets_for
     from llmcore.corpus.split import Shares
 
+    passport = Passport()
     with timings.part("read"):
         datasets = [read_documents(source, config.seed, config.read_parallelism) for source in sources]
         num_bytes = sum(shard.size for source in sources for shard in source.shards)
         parts, census = exchange(datasets, num_buckets_for(num_bytes))
+        for number, source in enumerate(sources):
+            name = source.reader.source
+            passport.read[name] = census.sources[number]
+            if (tally := tally_of(source)) is not None:
+                passport.cleaning[name] = tally
     for number, source in enumerate(sources):
         if not census.sources[number]:
             raise CorpusError(
-                f"source {source.reader.source}: {source.url} has no documents in its {len(source.shards)} shards; "
-                "give a corpus that has some"
+                f"source {source.reader.source}: {source.url} has no documents in its {len(source.shards)} shards"
+                f"{passport.reason(source.reader.source)}; give a corpus that has some"
             )
     with timings.part("split and deduplicate"):
         rule = SplitRule.of(census, Shares(config.splits.validation, config.splits.test), config.seed)
-        buckets = fill_buckets(parts, rule, config.tokenizer.sample_bytes)
-    buckets.dropped["empty"] += census.empty
+        buckets = fill_buckets(parts, rule)
+        del parts
+        passport.exact_duplicates = buckets.dropped + Counter({"empty": census.empty})
+    if config.near_duplicates is not None:
+        with timings.part("near duplicates"):
+            buckets.tables, passport.near_duplicates = drop_near_duplicates(buckets.tables, config.near_duplicates)
+    contents = count_buckets(buckets, config.tokenizer.sample_bytes)
+    passport.kept = {source.reader.source: contents.get(number, Contents()) for number, source in enumerate(sources)}
     for split, share in {"train": 1.0, **config.splits.model_dump()}.items():
         if share > 0 and not buckets.documents[split]:
             raise CorpusError(
                 f"the {split} split is empty: {buckets.documents.total()} documents with {len(rule.keys)} keys do not "
                 "fill it; give more documents, or keys, or another share in `splits`"
             )
-    return buckets
+    return buckets, passport
 
 
 def _publish(
@@ -188,22 +205,23 @@ def _publish(
     buckets: "Buckets",
     rows: "dict[str, TokenRows]",
     tokenizer: str,
+    passport: Passport,
     about: dict[str, Any],
 ) -> None:
-    """Write the token shards, the tokenizer and the counts of train targets; the manifest last."""
+    """Write the token shards, the tokenizer, the counts of train targets and the passport; the manifest last."""
     from tokenizers import Tokenizer
 
     from jobs.runtime.documents import fetch
     from jobs.runtime.token_rows import write_rows
     from llmcore.tokens.shards import KIND as TOKENS
-    from llmcore.tokens.shards import UNIGRAM_COUNTS, array_bytes
+    from llmcore.tokens.shards import PASSPORT, UNIGRAM_COUNTS, array_bytes
     from llmcore.tokens.tokenizer import SPECIAL_TOKENS, hugging_face_files
 
     length, vocab_size = config.packing.sequence_length, config.tokenizer.vocab_size
     splits: dict[str, dict[str, Any]] = {}
     with publish(folder, TOKENS, about) as publication:
         writing = {
-            split: write_rows(folder, split, packed, config.packing.rows_per_shard, vocab_size)
+            split: write_rows(folder, split, packed, config.packing.rows_per_shard, vocab_size, len(config.sources))
             for split, packed in rows.items()
         }
         for name, data in hugging_face_files(Tokenizer.from_str(tokenizer), length).items():
@@ -220,8 +238,10 @@ def _publish(
                 "num_keys": buckets.num_keys[split],
                 "shards": [{"name": shard.entry.name, "num_rows": shard.num_rows} for shard in written],
             }
+            passport.count_tokens(split, [shard.counts.by_source for shard in written])
             if split == "train":
                 publication.write_bytes(UNIGRAM_COUNTS, array_bytes(sum(shard.counts.targets for shard in written)))
+        publication.write_bytes(PASSPORT, readable_json(passport.to_json()))
         publication.about |= {
             "sequence_length": length,
             "vocab_size": vocab_size,

@@ -101,6 +101,7 @@ def _write_rows(file: Path) -> tuple[int, float]:
     from llmcore.corpus.dedup import text_digests
     from llmcore.corpus.stdlib import StdlibCorpus
     from llmcore.tokens.encode import pack_documents
+    from llmcore.tokens.encoder import Encoder
     from llmcore.tokens.tokenizer import train_tokenizer
 
     texts = [document.text for document in StdlibCorpus().documents()]
@@ -114,7 +115,7 @@ def _write_rows(file: Path) -> tuple[int, float]:
         num_characters += len(text)
     tokenizer = train_tokenizer(chosen, VOCAB_SIZE)
     documents = pa.table({"text": chosen, "source": [0] * len(chosen)})
-    rows = pack_documents(documents, tokenizer, PackingSettings(sequence_length=SEQUENCE_LENGTH))
+    rows = pack_documents(documents, Encoder(tokenizer, "gigatoken"), PackingSettings(sequence_length=SEQUENCE_LENGTH))
     with pa.ipc.new_file(str(file), rows.schema) as writer:
         writer.write_table(rows)
     lengths = rows["document_lengths"].combine_chunks().flatten().to_numpy()

@@ -8,8 +8,8 @@ whatever its size, and Ray Data's hash shuffle took ten seconds more on two core
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import pyarrow as pa
 import ray
@@ -18,48 +18,57 @@ from ray.exceptions import RayTaskError
 
 from jobs.runtime.sources import Source
 from llmcore.corpus.buckets import Census, SplitRule, make_bucket, partition, sample_texts, with_digests
+from llmcore.corpus.cleaned import CleanedShards
+from llmcore.corpus.cleaning import Tally
+from llmcore.corpus.passport import Contents, contents_of
 from llmcore.corpus.read import DocumentReader
 from llmcore.corpus.shards import Shard
 from llmcore.errors import LLMCoreError
 
-__all__ = ["Buckets", "Parts", "exchange", "fetch", "fill_buckets", "read_documents"]
+__all__ = ["Buckets", "Parts", "count_buckets", "exchange", "fetch", "fill_buckets", "read_documents", "tally_of"]
 
 Parts = list[list["ray.ObjectRef[pa.Table]"]]
 """For each bucket, references to its parts."""
 
+_SHARDS_A_TASK = 64
 
-class BucketCounts(NamedTuple):
-    """What a bucket has: documents and characters by split, and what was dropped on the way."""
 
-    documents: Counter[str]
-    characters: Counter[str]
-    dropped: Counter[str]
+_LISTED = pa.schema(
+    [
+        ("number", pa.int32()),
+        ("url", pa.string()),
+        ("name", pa.string()),
+        ("size", pa.int64()),
+        ("version", pa.string()),
+        ("max_documents", pa.int64()),
+    ]
+)
 
 
 @dataclass
 class Buckets:
-    """Documents without duplicates, each with its split.
+    """Documents without exact duplicates, each with its split.
 
     Attributes:
         tables: references to a table for each bucket.
+        num_keys: split keys, by split.
+        dropped: exact duplicates, by reason.
         samples: references to train texts of each bucket.
         documents, characters: by split.
-        num_keys: split keys, by split.
-        dropped: documents that are in no bucket, by reason.
     """
 
     tables: "list[ray.ObjectRef[pa.Table]]"
-    samples: "list[ray.ObjectRef[list[str]]]"
-    documents: Counter[str]
-    characters: Counter[str]
     num_keys: Counter[str]
-    dropped: Counter[str]
+    dropped: Counter[str] = field(default_factory=Counter)
+    samples: "list[ray.ObjectRef[list[str]]]" = field(default_factory=list)
+    documents: Counter[str] = field(default_factory=Counter)
+    characters: Counter[str] = field(default_factory=Counter)
 
 
 class _Read:
-    """Ray Data's task: the documents of some shards, with the digests of their texts."""
+    """Ray Data's task: the documents of some shards, cleaned or as they are, with the digests of their texts."""
 
-    def __init__(self, reader: DocumentReader, seed: int) -> None:
+    def __init__(self, reader: DocumentReader | CleanedShards, seed: int) -> None:
         self._reader = reader
         self._seed = seed
 
@@ -71,16 +80,34 @@ class _Read:
 
 
 def read_documents(source: Source, seed: int, parallelism: int | None = None) -> Dataset:
-    """The documents of a source, or its first `max_documents` in the order of the shards, with digests."""
+    """The documents of a source, cleaned, in the order of its shards, with digests."""
     context = DataContext.get_current()
     context.raise_original_map_exception = True  # ours, which names the shard, and not Ray's about it
     context.execution_options = ExecutionOptions(preserve_order=True)
     num_tasks = min(len(source.shards), parallelism or max(1, 2 * int(ray.cluster_resources().get("CPU", 1))))
     items = [{"number": number, **asdict(shard)} for number, shard in enumerate(source.shards)]
-    listed = ray.data.from_arrow(pa.Table.from_pylist(items)).repartition(num_tasks)
-    read = _Read(source.reader, seed).__call__
-    documents = listed.map_batches(read, batch_size=None, batch_format="pyarrow", zero_copy_batch=True)
-    return documents if source.max_documents is None else documents.limit(source.max_documents)
+    listed = ray.data.from_arrow(pa.Table.from_pylist(items, schema=_LISTED)).repartition(num_tasks)
+    read = _Read(source.cleaned or source.reader, seed).__call__
+    return listed.map_batches(read, batch_size=None, batch_format="pyarrow", zero_copy_batch=True)
+
+
+def tally_of(source: Source) -> Tally | None:
+    """What cleaning did to the documents of a source that was read; None where it is not cleaned."""
+    if source.cleaned is None:
+        return None
+    add_up = ray.remote(_add_up)
+    groups = [source.shards[first : first + _SHARDS_A_TASK] for first in range(0, len(source.shards), _SHARDS_A_TASK)]
+    whole = Tally()
+    for reference in [add_up.remote(source.cleaned, shards) for shards in groups]:
+        whole.add(fetch(reference))
+    return whole
+
+
+def _add_up(cleaned: CleanedShards, shards: list[Shard]) -> Tally:
+    whole = Tally()
+    for shard in shards:
+        whole.add(cleaned.tally(shard))
+    return whole
 
 
 def exchange(sources: Iterable[Dataset], num_buckets: int) -> tuple[Parts, Census]:
@@ -100,31 +127,37 @@ def _partition(documents: pa.Table, num_buckets: int) -> tuple[Any, ...]:
     return (*parts, census)
 
 
-def fill_buckets(parts: Parts, rule: SplitRule, sample_bytes: int) -> Buckets:
-    """Put the buckets together: no text twice, each document with its split; and train texts, `sample_bytes` in all."""
+def fill_buckets(parts: Parts, rule: SplitRule) -> Buckets:
+    """Put the buckets together: no text twice, each document with its split."""
     shared = ray.put(rule)
-    make = ray.remote(_make_bucket).options(num_returns=3)
-    made = [make.remote(shared, sample_bytes // len(parts), *bucket) for bucket in parts]
-    buckets = Buckets([], [], Counter(), Counter(), Counter(rule.keys.values()), Counter())
-    for table, sample, counted in made:
-        buckets.tables.append(table)
-        buckets.samples.append(sample)
-        counts: BucketCounts = fetch(counted)
-        buckets.documents.update(counts.documents)
-        buckets.characters.update(counts.characters)
-        buckets.dropped.update(counts.dropped)
+    make = ray.remote(_make_bucket).options(num_returns=2)
+    made = [make.remote(shared, *bucket) for bucket in parts]
+    buckets = Buckets([table for table, _ in made], Counter(rule.keys.values()))
+    for _, dropped in made:
+        buckets.dropped.update(fetch(dropped))
     return buckets
 
 
-def _make_bucket(rule: SplitRule, max_bytes: int, *parts: pa.Table) -> tuple[pa.Table, list[str], BucketCounts]:
-    import pyarrow.compute as pc
+def _make_bucket(rule: SplitRule, *parts: pa.Table) -> tuple[pa.Table, Counter[str]]:
+    return make_bucket(parts, rule)
 
-    table, dropped = make_bucket(parts, rule)
-    splits = table["split"].to_pylist()
-    characters: Counter[str] = Counter()
-    for split, length in zip(splits, pc.utf8_length(table["text"]).to_pylist(), strict=True):
-        characters[split] += length
-    return table, sample_texts(table, "train", max_bytes), BucketCounts(Counter(splits), characters, dropped)
+
+def count_buckets(buckets: Buckets, sample_bytes: int) -> dict[int, Contents]:
+    """Take train texts of the buckets, `sample_bytes` in all; and give what they have of each source, by its number."""
+    count = ray.remote(_count).options(num_returns=2)
+    counted = [count.remote(table, sample_bytes // len(buckets.tables)) for table in buckets.tables]
+    whole: dict[int, Contents] = {}
+    for sample, contents in counted:
+        buckets.samples.append(sample)
+        for source, found in fetch(contents).items():
+            whole.setdefault(source, Contents()).add(found)
+            buckets.documents.update(found.documents)
+            buckets.characters.update(found.characters)
+    return whole
+
+
+def _count(table: pa.Table, max_bytes: int) -> tuple[list[str], dict[int, Contents]]:
+    return sample_texts(table, "train", max_bytes), contents_of(table)
 
 
 def fetch(reference: Any) -> Any:

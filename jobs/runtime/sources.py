@@ -3,9 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from llmcore.config.cleaning import CleaningSettings
 from llmcore.config.prepare import PrepareConfig, SourceSettings
 from llmcore.config.template import columns_in
 from llmcore.corpus.builtin import publish_stdlib
+from llmcore.corpus.cleaned import CleanedShards
+from llmcore.corpus.cleaning import Cleaner
 from llmcore.corpus.formats import format_of
 from llmcore.corpus.labelled import columns_wanted
 from llmcore.corpus.read import DocumentReader
@@ -19,12 +22,12 @@ __all__ = ["Source", "inputs_of", "open_sources", "places_of", "publish_builtin"
 
 @dataclass(frozen=True)
 class Source:
-    """A corpus that is there: its shards, and how they are read."""
+    """A corpus that is there: its shards, how they are read, and how they are cleaned, if they are."""
 
     url: str
     shards: list[Shard]
     reader: DocumentReader
-    max_documents: int | None
+    cleaned: CleanedShards | None
 
 
 def inputs_of(config: PrepareConfig) -> dict[str, str]:
@@ -54,10 +57,13 @@ def publish_builtin(config: PrepareConfig, storage: Folder) -> tuple[dict[str, s
     return urls, unreadable
 
 
-def open_sources(config: PrepareConfig, urls: Mapping[str, str]) -> list[Source]:
+def open_sources(config: PrepareConfig, urls: Mapping[str, str], storage: Folder) -> list[Source]:
     """The sources, those of `urls` there and the others where the configuration says.
 
-    Raises CorpusError where a source is empty, a column is not in its first shard, or a labelled set's are in none.
+    What is cleaned is kept on the storage.
+
+    Raises CorpusError where a source is empty, a column is not in its first shard, or a labelled set's are in none;
+    ConfigError where a library that cleaning needs is missing.
     """
     found = []
     for settings in config.sources:
@@ -78,9 +84,26 @@ def open_sources(config: PrepareConfig, urls: Mapping[str, str]) -> list[Source]
             has = "; ".join(f"{settings.name} has {columns}" for settings, _, _, columns in found)
             raise CorpusError(f"labelled set {labelled.name!r} needs the columns {columns_wanted(labelled)}: {has}")
     return [
-        Source(url, shards, _reader(settings, number, url, columns, fields), settings.max_documents)
+        _source(settings, url, shards, _reader(settings, number, url, columns, fields), config.cleaning, storage)
         for number, (settings, url, shards, columns) in enumerate(found)
     ]
+
+
+def _source(
+    settings: SourceSettings,
+    url: str,
+    shards: list[Shard],
+    reader: DocumentReader,
+    cleaning: CleaningSettings,
+    storage: Folder,
+) -> Source:
+    if settings.max_documents is not None:
+        shards = list(reader.first(shards, settings.max_documents))
+    steps = cleaning if settings.cleaning is None else settings.cleaning
+    if steps.is_nothing():
+        return Source(url, shards, reader, None)
+    Cleaner(steps)  # here rather than in a task: what it lacks is said before anything is read
+    return Source(url, shards, reader, CleanedShards(storage, reader, steps))
 
 
 def _reader(

@@ -3,7 +3,9 @@
 The driver holds references and counts; tokens are in tasks, in the object store, and in the shards.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, zip_longest
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -14,19 +16,51 @@ from llmcore.config.prepare import PackingSettings
 from llmcore.corpus.split import SPLITS
 from llmcore.storage import FileEntry, Folder
 from llmcore.tokens.encode import RowCounts
+from llmcore.tokens.encoder import EncoderName
 
-__all__ = ["TokenRows", "WrittenShard", "pack_buckets", "train_on", "write_rows"]
+__all__ = ["TokenRows", "Trained", "WrittenShard", "pack_buckets", "train_on", "write_rows"]
 
 
-def train_on(buckets: Buckets, vocab_size: int) -> "ray.ObjectRef[str]":
-    """A tokenizer trained on the buckets' samples, as its JSON."""
+_CHECKED_CHARACTERS = 1_000_000
+"""Of the sample, on which the fast encoder must agree with the reference."""
+
+
+class Trained(NamedTuple):
+    """A tokenizer, and what encodes with it.
+
+    Attributes:
+        tokenizer: its JSON.
+        encoder: the library.
+        slow_because: why it is not the fastest one; None where it is.
+    """
+
+    tokenizer: str
+    encoder: EncoderName
+    slow_because: str | None
+
+
+def train_on(buckets: Buckets, vocab_size: int) -> "ray.ObjectRef[Trained]":
+    """A tokenizer trained on the buckets' samples."""
     return ray.remote(_train).remote(vocab_size, *buckets.samples)
 
 
-def _train(vocab_size: int, *samples: list[str]) -> str:
+def _train(vocab_size: int, *samples: list[str]) -> Trained:
+    from llmcore.tokens.encoder import choose_encoder
     from llmcore.tokens.tokenizer import train_tokenizer
 
-    return train_tokenizer((text for sample in samples for text in sample), vocab_size).to_str()
+    tokenizer = train_tokenizer((text for sample in samples for text in sample), vocab_size)
+    return Trained(tokenizer.to_str(), *choose_encoder(tokenizer, _some(samples)))
+
+
+def _some(samples: Sequence[list[str]]) -> Iterator[str]:
+    """Texts of all samples in turn, about `_CHECKED_CHARACTERS`, the rest of the last left out."""
+    room = _CHECKED_CHARACTERS
+    for text in chain.from_iterable(zip_longest(*samples)):
+        if room <= 0:
+            return
+        if text is not None:
+            yield text[:room]
+            room -= len(text)
 
 
 @dataclass
@@ -37,11 +71,11 @@ class TokenRows:
     sizes: list[int] = field(default_factory=list)
 
 
-def pack_buckets(buckets: Buckets, tokenizer: "ray.ObjectRef[str]", packing: PackingSettings) -> dict[str, TokenRows]:
+def pack_buckets(buckets: Buckets, trained: "ray.ObjectRef[Trained]", packing: PackingSettings) -> dict[str, TokenRows]:
     """The rows of each split, bucket after bucket."""
     pack = ray.remote(_pack).options(num_returns=len(SPLITS) + 1)
     rows = {split: TokenRows() for split in SPLITS}
-    packed = [pack.remote(table, tokenizer, packing) for table in buckets.tables]
+    packed = [pack.remote(table, trained, packing) for table in buckets.tables]
     for *tables, counted in packed:
         sizes: list[int] = fetch(counted)
         for split, table, size in zip(SPLITS, tables, sizes, strict=True):
@@ -50,15 +84,16 @@ def pack_buckets(buckets: Buckets, tokenizer: "ray.ObjectRef[str]", packing: Pac
     return rows
 
 
-def _pack(documents: pa.Table, tokenizer: str, packing: PackingSettings) -> tuple[Any, ...]:
+def _pack(documents: pa.Table, trained: Trained, packing: PackingSettings) -> tuple[Any, ...]:
     import pyarrow.compute as pc
     from tokenizers import Tokenizer
 
     from llmcore.tokens.encode import pack_documents
+    from llmcore.tokens.encoder import Encoder
 
-    loaded = Tokenizer.from_str(tokenizer)
+    encoder = Encoder(Tokenizer.from_str(trained.tokenizer), trained.encoder)
     tables = [
-        pack_documents(documents.filter(pc.equal(documents["split"], split)), loaded, packing) for split in SPLITS
+        pack_documents(documents.filter(pc.equal(documents["split"], split)), encoder, packing) for split in SPLITS
     ]
     return (*tables, [table.num_rows for table in tables])
 
@@ -72,7 +107,7 @@ class WrittenShard(NamedTuple):
 
 
 def write_rows(
-    folder: Folder, split: str, rows: TokenRows, rows_per_shard: int, vocab_size: int
+    folder: Folder, split: str, rows: TokenRows, rows_per_shard: int, vocab_size: int, num_sources: int
 ) -> "list[ray.ObjectRef[WrittenShard]]":
     """Write a split's token shards, a task each."""
     from llmcore.tokens.shards import shard_name
@@ -87,12 +122,18 @@ def write_rows(
                 bounds.append((start, stop))
                 tables.append(table)
             before += size
-        written.append(write.remote(folder, shard_name(split, number), first, vocab_size, bounds, *tables))
+        written.append(write.remote(folder, shard_name(split, number), first, vocab_size, num_sources, bounds, *tables))
     return written
 
 
 def _write(
-    folder: Folder, name: str, first: int, vocab_size: int, bounds: list[tuple[int, int]], *tables: pa.Table
+    folder: Folder,
+    name: str,
+    first: int,
+    vocab_size: int,
+    num_sources: int,
+    bounds: list[tuple[int, int]],
+    *tables: pa.Table,
 ) -> WrittenShard:
     import numpy as np
 
@@ -103,4 +144,4 @@ def _write(
     rows = pa.concat_tables(parts)
     positions = pa.array(np.arange(first, first + rows.num_rows))
     rows = rows.set_column(rows.schema.get_field_index("position"), rows.schema.field("position"), positions)
-    return WrittenShard(write_shard(folder, name, rows), rows.num_rows, count_rows(rows, vocab_size))
+    return WrittenShard(write_shard(folder, name, rows), rows.num_rows, count_rows(rows, vocab_size, num_sources))

@@ -5,10 +5,18 @@ from typing import Any, Literal
 from pydantic import field_validator, model_validator
 
 from llmcore.config.base import Section, free, identity
+from llmcore.config.cleaning import CleaningSettings
 from llmcore.config.common import JobSettings, Name
 from llmcore.config.template import check_template
 
-__all__ = ["LabelledSetSettings", "PackingSettings", "PrepareConfig", "PrepareSettings", "ShardFormat"]
+__all__ = [
+    "LabelledSetSettings",
+    "NearDuplicateSettings",
+    "PackingSettings",
+    "PrepareConfig",
+    "PrepareSettings",
+    "ShardFormat",
+]
 __all__ += ["SourceSettings", "SplitSettings", "TextUnit", "TokenizerSettings"]
 
 ShardFormat = Literal["parquet", "arrow", "json_lines", "csv", "text"]
@@ -49,6 +57,10 @@ class SourceSettings(Section):
         None, ge=1, description="Read the first so many documents only, in shard order: for trying."
     )
 
+    cleaning: CleaningSettings | None = identity(
+        None, description="How this source is cleaned; null: as `cleaning` of all sources says."
+    )
+
     @model_validator(mode="after")
     def _one_place(self) -> "SourceSettings":
         if (self.builtin is None) == (self.url is None):
@@ -64,6 +76,16 @@ class SourceSettings(Section):
     def _can_be_filled(cls, text: str) -> str:
         check_template(text)
         return text
+
+
+class NearDuplicateSettings(Section):
+    """Near duplicates, found by MinHash and compared exactly."""
+
+    threshold: float = identity(
+        0.8, ge=0.3, le=1, description="Least Jaccard similarity of the shingles of two documents that are alike."
+    )
+    shingle_words: int = identity(5, ge=1, description="Words in one shingle.")
+    num_permutations: int = identity(128, ge=16, le=1024, description="Values in a MinHash signature.")
 
 
 class SplitSettings(Section):
@@ -92,6 +114,11 @@ class PackingSettings(Section):
     """Fixed-length sequences of whole documents where they fit."""
 
     sequence_length: int = identity(256, ge=8, description="Tokens in one packed row.")
+    method: Literal["best_fit", "concatenate"] = identity(
+        "best_fit",
+        description="`best_fit` cuts no document that fits into a row; `concatenate` cuts wherever a row is full. The "
+        "loss is within documents either way.",
+    )
     window: int = identity(512, ge=1, description="Pieces held open while packing best-fit.")
     rows_per_shard: int = identity(16_384, ge=1, description="Rows in one token shard.")
 
@@ -112,6 +139,13 @@ class PrepareSettings(Section):
 
     seed: int = identity(0, ge=0, description="Seed of the split assignment and the order of rows.")
     sources: list[SourceSettings] = identity(min_length=1, description="The corpora.")
+    cleaning: CleaningSettings = identity(
+        CleaningSettings,
+        description="How the documents of all sources are cleaned that have no `cleaning` of their own.",
+    )
+    near_duplicates: NearDuplicateSettings | None = identity(
+        None, description="Near duplicates to drop, across all sources; null: exact ones alone."
+    )
     splits: SplitSettings = identity(SplitSettings, description="How documents are divided.")
     tokenizer: TokenizerSettings = identity(TokenizerSettings, description="The tokenizer.")
     packing: PackingSettings = identity(PackingSettings, description="How documents become sequences.")

@@ -35,7 +35,7 @@ class Census:
 
     Attributes:
         keys: for each key, its documents by stratum.
-        sources: documents by number of the source.
+        sources: documents with text, by number of the source.
         empty: documents without text.
     """
 
@@ -94,9 +94,8 @@ def partition(documents: "pa.Table", num_buckets: int) -> tuple[list["pa.Table"]
 
     if documents.num_rows == 0:  # Ray Data gives such a block without columns
         return [documents] * num_buckets, Census()
-    census = Census(sources=Counter(documents["source"].to_pylist()))
     full = documents.filter(pc.is_valid(documents["digest"])).combine_chunks()
-    census.empty = documents.num_rows - full.num_rows
+    census = Census(sources=Counter(full["source"].to_pylist()), empty=documents.num_rows - full.num_rows)
     for key, stratum in zip(full["key"].to_pylist(), full["stratum"].to_pylist(), strict=True):
         if key is not None:
             census.keys.setdefault(key, Counter())[stratum or ""] += 1

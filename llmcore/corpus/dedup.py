@@ -13,7 +13,7 @@ from llmcore.corpus.split import HELD_OUT, SPLITS
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["DIGEST_BYTES", "buckets_of", "drop_duplicates", "text_digests"]
+__all__ = ["DIGEST_BYTES", "buckets_of", "drop_duplicates", "priorities_of", "text_digests"]
 
 DIGEST_BYTES = 16
 _RANK = {split: rank for rank, split in enumerate([*HELD_OUT, *(split for split in SPLITS if split not in HELD_OUT)])}
@@ -33,13 +33,24 @@ def buckets_of(digests: "pa.Array", num_buckets: int) -> npt.NDArray[np.int64]:
     return (heads.astype(np.uint64) % np.uint64(num_buckets)).astype(np.int64)
 
 
+def priorities_of(documents: "pa.Table") -> npt.NDArray[np.uint64]:
+    """A number for each document that has its split and digest: of two alike, the one of the lower number is kept.
+
+    It is lower in a more held-out split; else by the digest, which is as good as random.
+    """
+    data = documents["digest"].combine_chunks()
+    heads = np.frombuffer(data.buffers()[1], dtype=">u8")[data.offset * (DIGEST_BYTES // 8) :: DIGEST_BYTES // 8]
+    ranks = np.array([_RANK[split] for split in documents["split"].to_pylist()], dtype=np.uint64)
+    return (ranks << np.uint64(62)) | (heads[: len(ranks)].astype(np.uint64) >> np.uint64(2))
+
+
 def drop_duplicates(documents: "pa.Table", splits: Sequence[str]) -> tuple["pa.Table", Counter[str]]:
     """Keep one document of each digest: of the most held-out split (test, validation, train), then the first by id.
 
     The outcome is the same whatever the order of the rows.
 
     Args:
-        documents: with columns `digest`, `id`, `shard` and `row`; all documents of the digests in it.
+        documents: with columns `digest`, `id`, `shard`, `row` and `passage`; all documents of the digests in it.
         splits: the split of each document.
 
     Returns:
@@ -50,7 +61,9 @@ def drop_duplicates(documents: "pa.Table", splits: Sequence[str]) -> tuple["pa.T
 
     ranks = pa.array([_RANK[split] for split in splits], pa.int8())
     table = documents.append_column("split", pa.array(splits, pa.string())).append_column("rank", ranks)
-    table = table.sort_by([(name, "ascending") for name in ("digest", "rank", "id", "shard", "row")]).combine_chunks()
+    table = table.sort_by(
+        [(name, "ascending") for name in ("digest", "rank", "id", "shard", "row", "passage")]
+    ).combine_chunks()
     num_rows = table.num_rows
     if num_rows == 0:
         return table.drop_columns(["rank"]), Counter()

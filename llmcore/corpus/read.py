@@ -1,7 +1,7 @@
 """Reading a corpus: the rows of its shards, whatever their format, as tables of documents."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from llmcore.config.prepare import ShardFormat, TextUnit
@@ -43,11 +43,15 @@ class DocumentReader:
     unit: TextUnit = "file"
 
     def schema(self) -> "pa.Schema":
-        """Columns of the tables: `id`, `text`, `key`, `stratum`, `source`, `shard`, `row`, and `field.<name>`."""
+        """Columns of the tables: those of a document, and `field.<name>`.
+
+        `id`, `text`, `key`, `stratum`; `language`, null until cleaning finds it; `source`, `shard`, `row`, where it was
+        read; and `passage`, its number in the document that it was split from (all of those have one id).
+        """
         import pyarrow as pa
 
-        strings = ["id", "text", "key", "stratum", *(f"field.{name}" for name in self.fields)]
-        numbers = [("source", pa.int16()), ("shard", pa.int32()), ("row", pa.int64())]
+        strings = ["id", "text", "key", "stratum", "language", *(f"field.{name}" for name in self.fields)]
+        numbers = [("source", pa.int16()), ("shard", pa.int32()), ("row", pa.int64()), ("passage", pa.int32())]
         return pa.schema([*((name, pa.string()) for name in strings), *numbers])
 
     def read(self, shard: Shard, shard_number: int) -> Iterator["pa.Table"]:
@@ -58,7 +62,10 @@ class DocumentReader:
         import pyarrow as pa
 
         row = 0
-        for columns in format_of(shard.url, self.format, self.unit, shard.name).tables(shard.url, self._wanted()):
+        for found in format_of(shard.url, self.format, self.unit, shard.name).tables(shard.url, self._wanted()):
+            columns = found if shard.max_documents is None else found.slice(0, shard.max_documents - row)
+            if columns.num_rows == 0 < found.num_rows:
+                return
             num_rows = columns.num_rows
             rows = range(row, row + num_rows)
             names = columns["id"].to_pylist() if "id" in columns.column_names else [None] * num_rows
@@ -67,6 +74,8 @@ class DocumentReader:
                 "source": [self.number] * num_rows,
                 "shard": [shard_number] * num_rows,
                 "row": rows,
+                "passage": [0] * num_rows,
+                "language": [None] * num_rows,
             }
             if is_template(self.text):
                 made["text"] = rendered(self.text, columns)
@@ -83,6 +92,16 @@ class DocumentReader:
             ]
             yield pa.Table.from_arrays(arrays, schema=schema)
             row += num_rows
+
+    def first(self, shards: Iterable[Shard], max_documents: int) -> Iterator[Shard]:
+        """The shards, the last of them in part, that have the first so many documents; they are read to be counted."""
+        for shard in shards:
+            limited = replace(shard, max_documents=max_documents)
+            num_documents = sum(table.num_rows for table in self.read(limited, 0))
+            yield limited if num_documents == max_documents else shard
+            max_documents -= num_documents
+            if max_documents == 0:
+                return
 
     def _wanted(self) -> list[str]:
         """Columns that every shard must have."""

@@ -27,12 +27,14 @@ class Shard:
         name: its path below the folder that all shards of the source are in.
         size: bytes.
         version: what tells these bytes from others without reading them: an ETag, or the time of the last change.
+        max_documents: only its first so many are wanted; None: all.
     """
 
     url: str
     name: str
     size: int
     version: str
+    max_documents: int | None = None
 
 
 def find_shards(source: str, url: str, asked: ShardFormat | None = None) -> list[Shard]:

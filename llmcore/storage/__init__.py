@@ -1,6 +1,6 @@
 """Files at any fsspec URL: folders, manifests written last, and what is published with them."""
 
-from llmcore.storage.content import FileEntry, canonical_json, content_hash
+from llmcore.storage.content import FileEntry, canonical_json, content_hash, readable_json
 from llmcore.storage.folder import Folder
 from llmcore.storage.manifest import MANIFEST, Manifest, read_manifest, verify_files, write_file, write_manifest
 from llmcore.storage.place import artifact, check_writable, is_location, resolve_storage
@@ -19,6 +19,7 @@ __all__ = [
     "is_location",
     "publish",
     "read_manifest",
+    "readable_json",
     "resolve_storage",
     "verify_files",
     "write_file",

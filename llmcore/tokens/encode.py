@@ -7,11 +7,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from tokenizers import Tokenizer
 
 from llmcore.config.prepare import PackingSettings
-from llmcore.tokens.packing import Piece, cut, pack, rows_of
-from llmcore.tokens.tokenizer import END_OF_TEXT, PAD, SPECIAL_TOKENS, encode_documents
+from llmcore.tokens.encoder import Encoder
+from llmcore.tokens.packing import Piece, concatenate, cut, pack, rows_of
+from llmcore.tokens.tokenizer import END_OF_TEXT, PAD, SPECIAL_TOKENS
 
 __all__ = ["RowCounts", "count_rows", "pack_documents"]
 
@@ -27,37 +27,50 @@ class RowCounts(NamedTuple):
         num_documents: documents that end in the rows.
         targets: int64 [vocab_size]: how often each token is to be predicted. The loss is within pieces of documents, so
             the first token of a piece is never a target.
+        by_source: int64 [num_sources]: real tokens of each source.
     """
 
     num_tokens: int
     num_documents: int
     targets: npt.NDArray[np.int64]
+    by_source: npt.NDArray[np.int64]
 
 
-def pack_documents(documents: pa.Table, tokenizer: Tokenizer, packing: PackingSettings) -> pa.Table:
+def pack_documents(documents: pa.Table, encoder: Encoder, packing: PackingSettings) -> pa.Table:
     """Documents as packed rows of `row_schema`, numbered from 0: a function of the documents' order.
 
     Args:
         documents: with columns `text` and `source`.
-        tokenizer: from `train_tokenizer`; each document is its text's tokens and the end of text.
-        packing: length of the rows, and the packing window.
+        encoder: of the tokenizer; each document is its text's tokens and the end of text.
+        packing: length of the rows, and how they are filled.
     """
     length = packing.sequence_length
-    rows = list(pack(_pieces(documents, tokenizer, length), length, packing.window))
-    return rows_of(rows, length, SPECIAL_TOKENS.index(PAD)).to_table()
+    encoded = _encoded(documents, encoder)
+    if packing.method == "concatenate":
+        rows = concatenate(encoded, length)
+    else:
+        rows = pack(
+            (piece for tokens, source in encoded for piece in cut(tokens, source, length)), length, packing.window
+        )
+    return rows_of(list(rows), length, SPECIAL_TOKENS.index(PAD)).to_table()
 
 
-def _pieces(documents: pa.Table, tokenizer: Tokenizer, sequence_length: int) -> Iterator[Piece]:
+def _encoded(documents: pa.Table, encoder: Encoder) -> Iterator[Piece]:
+    """Each document's tokens, its end included, and its source."""
     end = SPECIAL_TOKENS.index(END_OF_TEXT)
-    for batch in documents.to_batches(max_chunksize=_BATCH):
-        encoded = encode_documents(tokenizer, batch["text"].to_pylist())
-        for ids, source in zip(encoded, batch["source"].to_pylist(), strict=True):
-            yield from cut(np.array([*ids, end], dtype=np.int32), source, sequence_length)
+    for batch in documents.select(["text", "source"]).to_batches(max_chunksize=_BATCH):
+        found = encoder.encode(batch["text"].to_pylist())
+        # An end after each document: room for it is made at once, for all of them.
+        ids = np.insert(found.ids, found.offsets[1:], end)
+        offsets = found.offsets + np.arange(len(found.offsets))
+        for start, stop, source in zip(offsets, offsets[1:], batch["source"].to_pylist(), strict=False):
+            yield Piece(ids[start:stop], source)
 
 
-def count_rows(rows: pa.Table, vocab_size: int) -> RowCounts:
+def count_rows(rows: pa.Table, vocab_size: int, num_sources: int) -> RowCounts:
     """Count what rows of `row_schema` hold."""
     targets = np.zeros(vocab_size, dtype=np.int64)
+    by_source = np.zeros(num_sources, dtype=np.int64)
     num_tokens = num_documents = 0
     for batch in rows.to_batches():
         num_rows = batch.num_rows
@@ -73,4 +86,6 @@ def count_rows(rows: pa.Table, vocab_size: int) -> RowCounts:
         num_documents += int((ids[real] == SPECIAL_TOKENS.index(END_OF_TEXT)).sum())
         real[of_row, starts] = False
         targets += np.bincount(ids[real], minlength=vocab_size)
-    return RowCounts(num_tokens, num_documents, targets)
+        pieces, sources = lengths.flatten().to_numpy(), batch["source"].flatten().to_numpy()
+        by_source += np.bincount(sources, weights=pieces, minlength=num_sources).astype(np.int64)
+    return RowCounts(num_tokens, num_documents, targets, by_source)

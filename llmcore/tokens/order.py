@@ -14,20 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from llmcore.corpus.hashing import GOLDEN, UInt64s, mix64
+
 __all__ = ["RowOrder", "padded_share_size", "share"]
 
 Int64s = npt.NDArray[np.int64]
-UInt64s = npt.NDArray[np.uint64]
 
 NUM_ROUNDS = 8  # four are enough with ideal round functions; ours are fast mixers on few bits
-GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-
-
-def _mix(value: UInt64s) -> UInt64s:
-    """The finalizer of SplitMix64 (Steele, Lea and Flood, 2014), element by element."""
-    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return value ^ (value >> np.uint64(31))
 
 
 @dataclass(frozen=True)
@@ -65,7 +58,7 @@ class RowOrder:
     def _keys(self, epochs: Int64s) -> UInt64s:
         """One key for each (seed, epoch)."""
         seed = int.from_bytes(hashlib.blake2b(str(self.seed).encode(), digest_size=8).digest(), "little")
-        return _mix(epochs.astype(np.uint64) * GOLDEN + np.uint64(seed))
+        return mix64(epochs.astype(np.uint64) * GOLDEN + np.uint64(seed))
 
     def _permute(self, values: UInt64s, keys: UInt64s) -> UInt64s:
         """A bijection of 0 … 4^half_bits - 1, the smallest such domain that holds every row."""
@@ -74,7 +67,7 @@ class RowOrder:
         left, right = values >> half_bits, values & mask
         for number in range(NUM_ROUNDS):
             round_keys = keys + np.uint64(number + 1)
-            left, right = right, left ^ (_mix(right * GOLDEN ^ _mix(round_keys)) & mask)
+            left, right = right, left ^ (mix64(right * GOLDEN ^ mix64(round_keys)) & mask)
         return (left << half_bits) | right
 
 

@@ -14,13 +14,13 @@ import numpy.typing as npt
 
 from llmcore.tokens.schema import PackedRows
 
-__all__ = ["Piece", "cut", "pack", "rows_of"]
+__all__ = ["Piece", "concatenate", "cut", "pack", "rows_of"]
 
 Int32s = npt.NDArray[np.int32]
 
 
 class Piece(NamedTuple):
-    """Consecutive tokens of one document: int32 [n], 1 <= n <= sequence_length, and the number of their source."""
+    """Consecutive tokens of one document, or all of them: int32 [n], n >= 1, and the number of their source."""
 
     tokens: Int32s
     source: int
@@ -45,6 +45,24 @@ def pack(pieces: Iterable[Piece], sequence_length: int, window: int) -> Iterator
             yield _fill(held, sequence_length)
     while held:
         yield _fill(held, sequence_length)
+
+
+def concatenate(documents: Iterable[Piece], sequence_length: int) -> Iterator[list[Piece]]:
+    """Rows cut from one stream of all documents: all full but the last, and documents are cut wherever a row ends."""
+    row: list[Piece] = []
+    room = sequence_length
+    for tokens, source in documents:
+        start = 0
+        while start < len(tokens):
+            part = tokens[start : start + room]
+            row.append(Piece(part, source))
+            start += len(part)
+            room -= len(part)
+            if room == 0:
+                yield row
+                row, room = [], sequence_length
+    if row:
+        yield row
 
 
 def _fill(held: list[tuple[int, int, Piece]], sequence_length: int) -> list[Piece]:

@@ -1,7 +1,7 @@
 """Token shards: Arrow IPC files without compression, one record batch each, read by memory map.
 
 artifacts/tokens/<hash>/{train,validation,test}/part-00000.arrow, tokenizer/, unigram_counts.npy,
-manifest.json
+passport.json, manifest.json
 """
 
 import io
@@ -17,11 +17,12 @@ from llmcore.errors import ShardError
 from llmcore.storage import FileEntry, Folder, Manifest, read_manifest, write_file
 from llmcore.tokens.schema import row_schema
 
-__all__ = ["KIND", "SPLITS", "UNIGRAM_COUNTS", "TokenShards", "array_bytes", "shard_name", "write_shard"]
+__all__ = ["KIND", "PASSPORT", "SPLITS", "UNIGRAM_COUNTS", "TokenShards", "array_bytes", "shard_name", "write_shard"]
 
 KIND = "tokens"
 SPLITS = ("train", "validation", "test")
 UNIGRAM_COUNTS = "unigram_counts.npy"
+PASSPORT = "passport.json"
 
 
 def shard_name(split: str, number: int) -> str:

@@ -277,3 +277,141 @@ def test_the_built_in_corpus_keeps_whole_modules_out(ray_session: "Session", tmp
     assert result["fill_fraction"] > 0.98
     assert result["dropped"]["areas: too_short"] > 100
     assert Folder(config.storage).exists("artifacts/corpora")
+
+
+def _passport(config: PrepareConfig, result: dict[str, Any]) -> dict[str, Any]:
+    passport: dict[str, Any] = (Folder(config.storage) / result["tokens"]).read_json("passport.json")
+    return passport
+
+
+def _texts(config: PrepareConfig, result: dict[str, Any]) -> list[str]:
+    """All documents that were tokenized and fit into a row."""
+    shards = TokenShards.open(Folder(config.storage) / result["tokens"])
+    tokenizer = load_tokenizer(shards.tokenizer_folder())
+    texts = []
+    for split in SPLITS:
+        for row in shards.rows(split, np.arange(shards.num_rows(split))).to_pylist():
+            ends = np.cumsum(row["document_lengths"])
+            texts += [
+                tokenizer.decode(row["tokens"][start:end], skip_special_tokens=True)
+                for start, end in zip([0, *ends], ends, strict=False)
+            ]
+    return sorted(texts)
+
+
+def test_documents_are_cleaned_counted_and_shown(tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    texts = [f"Note {n}: the river rose by {n} feet; write to clerk{n}@town.example.org about it." for n in range(300)]
+    texts += ["tiny"] * 3 + [
+        f"Der Fluss stieg in der Nacht um {n} Fuß, und niemand hat davon gewusst." for n in range(9)
+    ]
+    for shard in range(4):
+        lines = "".join(json.dumps({"text": text}) + "\n" for text in texts[shard::4])
+        (corpus / f"part-{shard}.jsonl").write_text(lines)
+    cleaning = {"length": {"min_characters": 10}, "language": {"keep": ["en"]}, "personal_data": {}}
+    plain = {"name": "plain", "url": str(corpus / "part-0.jsonl"), "cleaning": {}, "text": "<{text}>"}
+    config = _config(
+        corpus,
+        tmp_path / "runs",
+        sources=[{"name": "notes", "url": str(corpus)}, plain],
+        cleaning=cleaning,
+        labelled_sets=[],
+        packing={"sequence_length": 256},
+    )
+    result = _prepare(config)
+    assert result["dropped"] == {"language: not_wanted": 9, "length: too_short": 3}
+    found = _texts(config, result)
+    assert sum("<email>" in text for text in found) == 300
+    assert sum("@town" in text for text in found) == 75, "the other source is not cleaned"
+    assert sum(text.startswith("<") for text in found) == 78
+    passport = _passport(config, result)
+    notes, other = passport["sources"]["notes"], passport["sources"]["plain"]
+    assert notes["read"] == {"documents": 312} and other["read"] == {"documents": 78} and other["cleaning"] is None
+    steps = notes["cleaning"]["steps"]
+    assert [steps[name]["documents"] for name in ("length", "language", "personal_data")] == [312, 309, 300]
+    assert steps["personal_data"]["found"] == {"email": 300}
+    (shown, *_) = steps["language"]["examples"]["not_wanted"]
+    assert shown["excerpt"].startswith("Der Fluss stieg") and shown["shard"].startswith("part-")
+    assert sum(notes["kept"]["documents"].values()) == 300 and notes["kept"]["languages"] == {"en": 300}
+    assert (
+        sum(notes["tokenize"]["tokens"].values()) + sum(other["tokenize"]["tokens"].values())
+        == result["counts"]["num_tokens"]
+    )
+    assert 0.2 < notes["tokenize"]["tokens_per_byte"] < 1
+
+    # A source with a new file cleans that one alone; what was there is taken as it is.
+    made = sorted((tmp_path / "runs" / "artifacts" / "cleaned").rglob("manifest.json"))
+    times = [path.stat().st_mtime_ns for path in made]
+    (corpus / "part-4.jsonl").write_text(
+        json.dumps({"text": "One more note, on the rain in the hills above the town."})
+    )
+    more = _config(corpus, tmp_path / "runs", name="more", sources=config.sources, cleaning=cleaning, labelled_sets=[])
+    assert _prepare(more)["counts"]["num_documents"] == result["counts"]["num_documents"] + 1
+    assert [path.stat().st_mtime_ns for path in made] == times
+    assert len(list((tmp_path / "runs" / "artifacts" / "cleaned").rglob("manifest.json"))) == len(made) + 1
+
+
+def test_a_source_that_cleaning_empties_is_named_with_the_step(tmp_path: Path) -> None:
+    _corpus(tmp_path / "corpus")
+    config = _config(tmp_path / "corpus", tmp_path / "runs", cleaning={"length": {"min_characters": 10_000}})
+    with pytest.raises(
+        CorpusError, match=r"has no documents in its 5 shards that cleaning keeps: of \d+ it drops \d+ by length"
+    ):
+        _prepare(config)
+
+
+def _similarity(one: str, two: str) -> float:
+    words = [text.lower().split() for text in (one, two)]
+    sets = [{tuple(of[at : at + 5]) for at in range(len(of) - 4)} for of in words]
+    return len(sets[0] & sets[1]) / len(sets[0] | sets[1])
+
+
+def test_near_duplicates_are_dropped_whoever_reads_them(tmp_path: Path) -> None:
+    """Against the definition, pair by pair: every pair that is alike has lost one, every one lost is like one kept."""
+    rng = random.Random(0)
+    words = [f"w{number}" for number in range(500)]
+    texts = []
+    for _ in range(60):
+        document = [rng.choice(words) for _ in range(120)]
+        texts.append(" ".join(document))
+        for _ in range(rng.choice([0, 0, 1, 3])):
+            changed = document.copy()
+            for _ in range(rng.choice([1, 2, 8])):
+                changed[rng.randrange(len(changed))] = rng.choice(words)
+            texts.append(" ".join(changed))
+    rng.shuffle(texts)
+    (tmp_path / "corpus").mkdir()
+    for shard in range(3):
+        lines = "".join(
+            json.dumps({"text": text, "site": f"s{n % 20}"}) + "\n" for n, text in enumerate(texts) if n % 3 == shard
+        )
+        (tmp_path / "corpus" / f"part-{shard}.jsonl").write_text(lines)
+    kept, files = [], []
+    for parallelism in (1, 3):
+        config = _config(
+            tmp_path / "corpus",
+            tmp_path / f"runs-{parallelism}",
+            read_parallelism=parallelism,
+            sources=[{"name": "small", "url": str(tmp_path / "corpus"), "key": "site"}],
+            near_duplicates={"threshold": 0.7},
+            labelled_sets=[],
+            packing={"sequence_length": 2048},
+        )
+        result = _prepare(config)
+        kept.append(_texts(config, result))
+        manifest = read_manifest(Folder(config.storage) / result["tokens"])
+        assert manifest is not None
+        files.append([entry.sha256 for name, entry in manifest.files.items() if name != "passport.json"])
+    assert kept[0] == kept[1] and files[0] == files[1]
+    alike = {(a, b) for a in texts for b in texts if a < b and _similarity(a, b) >= 0.7}
+    assert len(alike) > 30
+    assert not [pair for pair in alike if set(pair) <= set(kept[0])]
+    lost = set(texts) - set(kept[0])
+    assert all(any((min(a, b), max(a, b)) in alike for b in kept[0]) for a in lost)
+    near = _passport(config, result)["near_duplicates"]
+    assert near["alike_pairs"] == len(alike) <= near["candidate_pairs"]
+    dropped = result["dropped"]
+    assert dropped["near_duplicate"] + dropped["near_duplicate_of_held_out"] == len(lost) == len(texts) - len(kept[0])
+    assert dropped["near_duplicate_of_held_out"] > 0
+    assert " like small/part-" in near["examples"]["near_duplicate"][0]["excerpt"]

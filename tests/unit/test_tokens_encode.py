@@ -7,6 +7,7 @@ from tokenizers import Tokenizer
 
 from llmcore.config.prepare import PackingSettings
 from llmcore.tokens.encode import count_rows, pack_documents
+from llmcore.tokens.encoder import Encoder
 from llmcore.tokens.tokenizer import SPECIAL_TOKENS, train_tokenizer
 
 END, PAD = SPECIAL_TOKENS.index("<|endoftext|>"), SPECIAL_TOKENS.index("<|pad|>")
@@ -18,14 +19,19 @@ def tokenizer() -> Tokenizer:
     return train_tokenizer(["the quick brown fox jumps over the lazy dog"] * 3, VOCAB_SIZE)
 
 
+@pytest.fixture(scope="module", params=["tokenizers", "gigatoken"])
+def encoder(request: pytest.FixtureRequest, tokenizer: Tokenizer) -> Encoder:
+    return Encoder(tokenizer, request.param)
+
+
 def _documents(texts: list[str]) -> pa.Table:
     return pa.table({"text": texts, "source": pa.array([number % 3 for number in range(len(texts))], pa.int16())})
 
 
 @given(texts=st.lists(st.text(min_size=1, max_size=60), max_size=20))
 @settings(deadline=None, max_examples=50)
-def test_documents_come_back_from_the_rows(tokenizer: Tokenizer, texts: list[str]) -> None:
-    rows = pack_documents(_documents(texts), tokenizer, PackingSettings(sequence_length=16, window=4))
+def test_documents_come_back_from_the_rows(tokenizer: Tokenizer, encoder: Encoder, texts: list[str]) -> None:
+    rows = pack_documents(_documents(texts), encoder, PackingSettings(sequence_length=16, window=4))
     pieces = []
     targets = np.zeros(VOCAB_SIZE, dtype=np.int64)
     num_tokens = 0
@@ -44,16 +50,18 @@ def test_documents_come_back_from_the_rows(tokenizer: Tokenizer, texts: list[str
     assert sorted(set(fitting) - set(whole)) == []
     assert rows["position"].to_pylist() == list(range(rows.num_rows))
 
-    counts = count_rows(rows, VOCAB_SIZE)
+    counts = count_rows(rows, VOCAB_SIZE, 3)
     assert (counts.num_tokens, counts.num_documents) == (num_tokens, len(texts))
     assert counts.targets.tolist() == targets.tolist()
     assert counts.targets.sum() == num_tokens - len(pieces)
+    assert counts.by_source.tolist() == [sum(len(piece) for of, piece in pieces if of == source) for source in range(3)]
 
 
-def test_counts_do_not_depend_on_how_rows_are_chunked(tokenizer: Tokenizer) -> None:
+def test_counts_do_not_depend_on_how_rows_are_chunked(encoder: Encoder) -> None:
     packing = PackingSettings(sequence_length=8, window=4)
-    rows = pack_documents(_documents(["the lazy dog " * number for number in range(1, 30)]), tokenizer, packing)
+    rows = pack_documents(_documents(["the lazy dog " * number for number in range(1, 30)]), encoder, packing)
     chunked = pa.concat_tables([rows.slice(start, 7) for start in range(0, rows.num_rows, 7)])
-    one, two = count_rows(rows, VOCAB_SIZE), count_rows(chunked, VOCAB_SIZE)
+    one, two = count_rows(rows, VOCAB_SIZE, 3), count_rows(chunked, VOCAB_SIZE, 3)
     assert one[:2] == two[:2] and one.targets.tolist() == two.targets.tolist()
-    assert count_rows(rows.slice(0, 0), VOCAB_SIZE).num_tokens == 0
+    assert one.by_source.tolist() == two.by_source.tolist()
+    assert count_rows(rows.slice(0, 0), VOCAB_SIZE, 3).num_tokens == 0

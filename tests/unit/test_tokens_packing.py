@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmcore.tokens.packing import Piece, cut, pack, rows_of
+from llmcore.tokens.packing import Piece, concatenate, cut, pack, rows_of
 
 PAD = -1
 Documents = list[list[int]]
@@ -84,3 +84,15 @@ def test_rows_of_pads_and_keeps_lengths_and_sources() -> None:
     assert packed.document_lengths == [[4, 3], [2]]
     assert packed.sources == [[2, 0], [1]]
     assert rows_of([], 8, PAD).to_table().num_rows == 0
+
+
+@given(documents=numbered_documents(), length=st.integers(8, 24))
+@settings(deadline=None)
+def test_concatenated_rows_are_the_documents_one_after_the_other(documents: Documents, length: int) -> None:
+    pieces = (Piece(np.array(document, dtype=np.int32), number) for number, document in enumerate(documents))
+    rows = list(concatenate(pieces, length))
+    assert [token for row in rows for piece in row for token in piece.tokens.tolist()] == [
+        token for document in documents for token in document
+    ]
+    assert all(sum(len(piece.tokens) for piece in row) == length for row in rows[:-1])
+    assert all(piece.tokens[0] in documents[piece.source] for row in rows for piece in row)
