@@ -2,7 +2,7 @@
 
 import itertools
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -53,7 +53,7 @@ def _batch(rows: np.ndarray) -> PackedBatch:
     return PackedBatch.of_rows(ROWS[torch.from_numpy(rows)], [LENGTHS[row] for row in rows])
 
 
-def _engine(stage: int) -> Any:
+def _engine(stage: int, precision: Literal["fp32", "bf16"] = "fp32") -> Any:
     from llmcore.train.engine import Engine
 
     return Engine(
@@ -61,7 +61,7 @@ def _engine(stage: int) -> Any:
         CausalLM(),
         _settings(stage),
         num_steps=NUM_STEPS,
-        precision="fp32",
+        precision=precision,
         device=torch.device("cpu"),
     )
 
@@ -127,6 +127,22 @@ def _train_save_reload(root: str) -> dict[int, dict[str, Any]]:
     return found
 
 
+def _resume_in_bf16(root: str) -> tuple[list[float], list[float]]:
+    from llmcore.train.checkpoint import load_checkpoint, save_checkpoint
+    from llmcore.train.kept import newest_checkpoint
+    from llmcore.train.progress import Progress
+
+    engine, checkpoints = _engine(2, "bf16"), Folder(root)
+    losses = _steps(engine, 0, 3)
+    save_checkpoint(engine, checkpoints, Progress(step=3, tokens_seen=11), attempt=1)
+    losses += _steps(engine, 3, NUM_STEPS)
+    engine = _engine(2, "bf16")
+    newest = newest_checkpoint(checkpoints, [], 1)
+    assert newest is not None
+    load_checkpoint(engine, newest[0], newest[1])
+    return losses, _steps(engine, 3, NUM_STEPS)
+
+
 def _reload_elsewhere(root: str) -> dict[tuple[int, int], list[float]]:
     """What each stage's checkpoint gives at each other stage, at this world size."""
     from llmcore.train.checkpoint import load_checkpoint
@@ -160,6 +176,14 @@ def test_resumed_losses_are_the_same_bit_for_bit(two_ranks: tuple[Path, dict[int
     found = two_ranks[1][stage]
     assert found["resumed"] == found["losses"][3:]
     assert (found["progress"].step, found["progress"].tokens_seen) == (3, 11)
+
+
+def test_in_bf16_resumed_losses_are_the_same_to_a_thousandth(tmp_path: Path) -> None:
+    """Whether the hardware has bf16 or emulates it."""
+    losses, resumed = run_ranks(2, _resume_in_bf16, str(tmp_path / "checkpoints"), out=tmp_path)[0]
+    assert resumed == pytest.approx(losses[3:], abs=1e-3)
+    assert losses == pytest.approx(_plain_losses(), abs=0.05)
+    assert losses != pytest.approx(_plain_losses(), abs=1e-6), "it is bf16"
 
 
 def test_exported_weights_are_whole_at_every_stage(two_ranks: tuple[Path, dict[int, dict[str, Any]]]) -> None:
