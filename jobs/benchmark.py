@@ -19,6 +19,7 @@ from llmcore.errors import UserError
 __all__ = ["BENCHMARKS", "machine", "run", "table"]
 
 BENCHMARKS = {
+    "corpus": "jobs.benchmarks.corpus",
     "prepare": "jobs.benchmarks.prepare",
     "train": "jobs.benchmarks.train",
 }

@@ -20,7 +20,7 @@ from llmcore.storage import Folder, artifact, content_hash, publish, read_manife
 if TYPE_CHECKING:
     from jobs.runtime.documents import Buckets
     from jobs.runtime.sources import Source
-    from jobs.runtime.token_rows import TokenRows, Trained
+    from jobs.runtime.token_rows import TokenRows, Trained, WrittenShard
 
 __all__ = ["finished", "plan", "prepare", "result_line", "run"]
 
@@ -142,7 +142,12 @@ def _make(config: PrepareConfig, storage: Folder, folder: Folder, timings: _Timi
         if trained.slow_because is not None:
             say(f"prepare: encodes with {trained.encoder}, since {trained.slow_because}")
     with timings.part("tokenize and pack"):
-        rows = pack_buckets(buckets, training, config.packing)
+        rows = pack_buckets(buckets, training, config.packing, len(config.sources))
+        for source, of_source in zip(config.sources, rows["train"], strict=True):
+            if source.max_tokens is not None and (
+                over := of_source.cut(source.max_tokens // config.packing.sequence_length)
+            ):
+                dropped[f"{source.name}: rows over max_tokens"] = over
     with timings.part("write"):
         about = {
             "labelled_sets": sets,
@@ -203,52 +208,71 @@ def _publish(
     config: PrepareConfig,
     folder: Folder,
     buckets: "Buckets",
-    rows: "dict[str, TokenRows]",
+    rows: "dict[str, list[TokenRows]]",
     tokenizer: str,
     passport: Passport,
     about: dict[str, Any],
 ) -> None:
     """Write the token shards, the tokenizer, the counts of train targets and the passport; the manifest last."""
+    import numpy as np
     from tokenizers import Tokenizer
 
     from jobs.runtime.documents import fetch
     from jobs.runtime.token_rows import write_rows
     from llmcore.tokens.shards import KIND as TOKENS
-    from llmcore.tokens.shards import PASSPORT, UNIGRAM_COUNTS, array_bytes
+    from llmcore.tokens.shards import PASSPORT, UNIGRAM_COUNTS, ShardLayout, array_bytes
     from llmcore.tokens.tokenizer import SPECIAL_TOKENS, hugging_face_files
 
     length, vocab_size = config.packing.sequence_length, config.tokenizer.vocab_size
+    layout = ShardLayout.of(length, vocab_size, config.packing.shard_bytes)
     splits: dict[str, dict[str, Any]] = {}
     with publish(folder, TOKENS, about) as publication:
-        writing = {
-            split: write_rows(folder, split, packed, config.packing.rows_per_shard, vocab_size, len(config.sources))
-            for split, packed in rows.items()
-        }
+        writing = {split: write_rows(folder, split, packed, layout, vocab_size) for split, packed in rows.items()}
         for name, data in hugging_face_files(Tokenizer.from_str(tokenizer), length).items():
             publication.write_bytes(f"tokenizer/{name}", data)
         for split, references in writing.items():
-            written = fetch(references)
+            of_sources: list[list[WrittenShard]] = [fetch(of_source) for of_source in references]
+            written = [shard for of_source in of_sources for shard in of_source]
             for shard in written:
                 publication.add(shard.entry)
             splits[split] = {
                 "num_rows": sum(shard.num_rows for shard in written),
                 "num_tokens": sum(shard.counts.num_tokens for shard in written),
-                "num_documents": buckets.documents[split],
+                "num_documents": sum(shard.counts.num_documents for shard in written),
                 "num_characters": buckets.characters[split],
                 "num_keys": buckets.num_keys[split],
                 "shards": [{"name": shard.entry.name, "num_rows": shard.num_rows} for shard in written],
             }
             passport.count_tokens(split, [shard.counts.by_source for shard in written])
             if split == "train":
-                publication.write_bytes(UNIGRAM_COUNTS, array_bytes(sum(shard.counts.targets for shard in written)))
+                publication.write_bytes(
+                    UNIGRAM_COUNTS, array_bytes(np.sum([shard.counts.targets for shard in written], axis=0))
+                )
+                publication.about["mixture"] = _mixture(config, of_sources)
         publication.write_bytes(PASSPORT, readable_json(passport.to_json()))
         publication.about |= {
             "sequence_length": length,
             "vocab_size": vocab_size,
+            "rows_per_block": layout.rows_per_block,
             "splits": splits,
             "special_tokens": {name: number for number, name in enumerate(SPECIAL_TOKENS)},
             **_totals(splits, length),
         }
+
+
+def _mixture(config: PrepareConfig, shards: "list[list[WrittenShard]]") -> list[dict[str, Any]]:
+    """What the train split has of each source, and how a pre-training is to read it."""
+    mixture: list[dict[str, Any]] = []
+    first_row = 0
+    for source, written in zip(config.sources, shards, strict=True):
+        num_rows = sum(shard.num_rows for shard in written)
+        if source.weight is not None and not num_rows:
+            raise CorpusError(f"source {source.name} has a weight, but no train rows: give it more documents, or none")
+        counts = {"first_row": first_row, "num_rows": num_rows}
+        counts["num_tokens"] = sum(shard.counts.num_tokens for shard in written)
+        mixture.append({"name": source.name, **counts, "weight": source.weight, "max_epochs": source.max_epochs})
+        first_row += num_rows
+    return mixture
 
 
 def _totals(splits: dict[str, dict[str, Any]], sequence_length: int) -> dict[str, Any]:

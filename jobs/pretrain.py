@@ -2,22 +2,25 @@
 
 import time
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jobs.runtime.console import say
 from jobs.runtime.options import RunOptions
 from jobs.runtime.start import find_or_do
 from llmcore.config.pretrain import PretrainConfig
-from llmcore.errors import CorpusError
+from llmcore.errors import ConfigError, CorpusError
 from llmcore.records import Attempt, begin_attempt, finished_result, newest_result, run_folder
 from llmcore.storage import Folder, read_manifest
 from llmcore.train.kept import complete_names, newest_checkpoint, publish_model
 from llmcore.train.place import Place
 
+if TYPE_CHECKING:
+    from llmcore.tokens.shards import TokenShards
+
 __all__ = ["finished", "plan", "pretrain", "result_line", "run"]
 
 KIND = "pretrain"
-STEP_VERSION = 1
+STEP_VERSION = 2
 _TOLD = (
     "num_steps",
     "rows_consumed",
@@ -134,12 +137,26 @@ def _stream(tokens: str, stream: dict[str, Any], place: Place, world_size: int) 
     return token_stream(StreamPlan(**stream, world_size=world_size, first_step=first_step))
 
 
+def _check_epochs(shards: "TokenShards", num_steps: int, global_batch: int) -> None:
+    """Raises ConfigError where a source would be read more often than it may be."""
+    passes = shards.epochs_after(num_steps * global_batch)
+    for source in shards.mixture:
+        name, limit = source["name"], source["max_epochs"]
+        if limit is not None and passes[name] > limit:
+            raise ConfigError(
+                f"source {name}: {num_steps} steps of {global_batch} rows read it {passes[name]:.2f} times, more than "
+                f"its max_epochs={limit}: lower its `weight` or train.num_steps, or raise max_epochs"
+            )
+
+
 def _train(config: PretrainConfig, tokens: Folder, attempt: Attempt, options: RunOptions) -> dict[str, Any]:
     from jobs.runtime.training import charge, run_workers, watched
     from llmcore.tokens.shards import TokenShards
     from llmcore.train.lengths import last_step
 
-    steps = last_step(config.train, TokenShards.open(tokens).num_rows("train"))
+    shards = TokenShards.open(tokens)
+    steps = last_step(config.train, shards.num_rows("train"))
+    _check_epochs(shards, steps, config.train.global_batch_size)
     stream = {
         "tokens": tokens.url,
         "seed": config.train.seed,

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch.nn import functional
 from transformers import AutoModelForCausalLM
@@ -15,10 +14,11 @@ __all__ = ["plain_validation_loss"]
 def plain_validation_loss(model_folder: Path, shards: TokenShards, num_rows: int, batch_rows: int = 16) -> float:
     """Mean loss per target token in fp32: a block-diagonal causal mask, and positions that start in each document."""
     model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32, attn_implementation="sdpa").eval()
+    wanted = shards.sample("validation", num_rows)
     total, num_targets = 0.0, 0
     with torch.inference_mode():
         for first in range(0, num_rows, batch_rows):
-            table = shards.rows("validation", np.arange(first, min(first + batch_rows, num_rows), dtype=np.int64))
+            table = shards.rows("validation", wanted[first : first + batch_rows])
             tokens = torch.tensor(table["tokens"].to_pylist())
             length = tokens.shape[1]
             document = torch.full_like(tokens, -1)

@@ -60,7 +60,7 @@ def tiny_pipeline(corpus: Path, storage: Path) -> dict[str, Any]:
             "sources": [{"name": "tiny", "url": str(corpus), "key": "key", "stratum": "area"}],
             "splits": {"validation": 0.2, "test": 0.2},
             "tokenizer": {"vocab_size": 384},
-            "packing": {"sequence_length": 32, "rows_per_shard": 64},
+            "packing": {"sequence_length": 32, "shard_bytes": 64 * 32 * 2},
             "labelled_sets": [{"name": "areas", "label": "area", "where": {"kind": "docstring"}}],
             "read_parallelism": 2,
         },
@@ -123,16 +123,17 @@ def write_tokens(storage: Folder, num_rows: int, sequence_length: int = 8, rows_
     from llmcore.tokens.shards import KIND, SPLITS, shard_name, write_shard
 
     folder = artifact(storage, KIND, "made-by-a-test")
-    about: dict[str, Any] = {"sequence_length": sequence_length, "vocab_size": num_rows, "splits": {}}
+    about: dict[str, Any] = {"sequence_length": sequence_length, "vocab_size": num_rows, "rows_per_block": 4}
+    about["mixture"] = [{"name": "made", "first_row": 0, "num_rows": num_rows, "weight": None, "max_epochs": None}]
     about["splits"] = {split: {"num_rows": 0, "shards": []} for split in SPLITS}
     about["splits"]["train"]["num_rows"] = num_rows
     with publish(folder, KIND, about) as publication:
         for number, first in enumerate(range(0, num_rows, rows_per_shard)):
             ids = np.arange(first, min(first + rows_per_shard, num_rows), dtype=np.int32)
             tokens = np.repeat(ids[:, None], sequence_length, axis=1)
-            rows = PackedRows(tokens, [[sequence_length]] * len(ids), [[0]] * len(ids)).to_table(first)
+            rows = PackedRows(tokens, [[sequence_length]] * len(ids), [[0]] * len(ids)).to_table(num_rows, first)
             name = shard_name("train", number)
-            publication.add(write_shard(folder, name, rows))
+            publication.add(write_shard(folder, name, rows, about["rows_per_block"]))
             about["splits"]["train"]["shards"].append({"name": name, "num_rows": len(ids)})
         publication.about.update(about)
     return folder

@@ -18,7 +18,8 @@ from ray.train import DataConfig
 
 from llmcore.errors import RunError
 from llmcore.storage import Folder
-from llmcore.tokens.order import RowOrder, padded_share_size, share
+from llmcore.tokens.order import padded_share_size, share
+from llmcore.tokens.schema import in_run
 from llmcore.tokens.shards import TokenShards
 
 __all__ = ["StreamPlan", "data_config", "share_tables", "token_stream"]
@@ -79,13 +80,10 @@ class _ReadBlock:
 
     def __call__(self, blocks: dict[str, np.ndarray[Any, Any]]) -> pa.Table:
         shards = TokenShards.open(Folder(self._plan.tokens))
-        order = RowOrder(shards.num_rows("train"), self._plan.seed)
         positions = np.concatenate([self._plan.positions(int(block)) for block in blocks["id"]])
         real = positions != _PADDING
-        rows, _ = order.rows(np.where(real, positions, 0))
-        table = shards.rows("train", rows)
-        where = table.schema.get_field_index("position")
-        return table.set_column(where, "position", pa.array(positions))
+        rows, epochs = shards.order(self._plan.seed).rows(np.where(real, positions, 0))
+        return in_run(shards.rows("train", rows), positions, epochs)
 
 
 def token_stream(plan: StreamPlan) -> ray.data.Dataset:

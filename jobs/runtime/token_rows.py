@@ -17,6 +17,7 @@ from llmcore.corpus.split import SPLITS
 from llmcore.storage import FileEntry, Folder
 from llmcore.tokens.encode import RowCounts
 from llmcore.tokens.encoder import EncoderName
+from llmcore.tokens.shards import ShardLayout
 
 __all__ = ["TokenRows", "Trained", "WrittenShard", "pack_buckets", "train_on", "write_rows"]
 
@@ -65,26 +66,49 @@ def _some(samples: Sequence[list[str]]) -> Iterator[str]:
 
 @dataclass
 class TokenRows:
-    """Packed rows of one split: references to a table for each bucket, and their numbers of rows."""
+    """Packed rows of one split and source: references to a table for each bucket, and how many rows of it count."""
 
     tables: "list[ray.ObjectRef[pa.Table]]" = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
 
+    def between(self, start: int, stop: int) -> "tuple[list[tuple[int, int]], list[ray.ObjectRef[pa.Table]]]":
+        """The tables that have rows `start` to `stop`, and for each, which of its rows."""
+        bounds, tables, before = [], [], 0
+        for table, size in zip(self.tables, self.sizes, strict=True):
+            first, last = max(start - before, 0), min(stop - before, size)
+            if first < last:
+                bounds.append((first, last))
+                tables.append(table)
+            before += size
+        return bounds, tables
 
-def pack_buckets(buckets: Buckets, trained: "ray.ObjectRef[Trained]", packing: PackingSettings) -> dict[str, TokenRows]:
-    """The rows of each split, bucket after bucket."""
-    pack = ray.remote(_pack).options(num_returns=len(SPLITS) + 1)
-    rows = {split: TokenRows() for split in SPLITS}
-    packed = [pack.remote(table, trained, packing) for table in buckets.tables]
+    def cut(self, num_rows: int) -> int:
+        """Leave out all rows but the first so many; gives how many are left out."""
+        over = 0
+        for number, size in enumerate(self.sizes):
+            kept = max(0, min(size, num_rows - sum(self.sizes[:number])))
+            over += size - kept
+            self.sizes[number] = kept
+        return over
+
+
+def pack_buckets(
+    buckets: Buckets, trained: "ray.ObjectRef[Trained]", packing: PackingSettings, num_sources: int
+) -> dict[str, list[TokenRows]]:
+    """The rows of each split and source, bucket after bucket; a row is of one source."""
+    pack = ray.remote(_pack).options(num_returns=len(SPLITS) * num_sources + 1)
+    rows = {split: [TokenRows() for _ in range(num_sources)] for split in SPLITS}
+    packed = [pack.remote(table, trained, packing, num_sources) for table in buckets.tables]
     for *tables, counted in packed:
         sizes: list[int] = fetch(counted)
-        for split, table, size in zip(SPLITS, tables, sizes, strict=True):
-            rows[split].tables.append(table)
-            rows[split].sizes.append(size)
+        places = ((split, source) for split in SPLITS for source in range(num_sources))
+        for (split, source), table, size in zip(places, tables, sizes, strict=True):
+            rows[split][source].tables.append(table)
+            rows[split][source].sizes.append(size)
     return rows
 
 
-def _pack(documents: pa.Table, trained: Trained, packing: PackingSettings) -> tuple[Any, ...]:
+def _pack(documents: pa.Table, trained: Trained, packing: PackingSettings, num_sources: int) -> tuple[Any, ...]:
     import pyarrow.compute as pc
     from tokenizers import Tokenizer
 
@@ -92,9 +116,12 @@ def _pack(documents: pa.Table, trained: Trained, packing: PackingSettings) -> tu
     from llmcore.tokens.encoder import Encoder
 
     encoder = Encoder(Tokenizer.from_str(trained.tokenizer), trained.encoder)
-    tables = [
-        pack_documents(documents.filter(pc.equal(documents["split"], split)), encoder, packing) for split in SPLITS
-    ]
+    tables = []
+    for split in SPLITS:
+        of_split = documents.filter(pc.equal(documents["split"], split))
+        for source in range(num_sources):
+            of_source = of_split if num_sources == 1 else of_split.filter(pc.equal(of_split["source"], source))
+            tables.append(pack_documents(of_source, encoder, packing))
     return (*tables, [table.num_rows for table in tables])
 
 
@@ -107,22 +134,24 @@ class WrittenShard(NamedTuple):
 
 
 def write_rows(
-    folder: Folder, split: str, rows: TokenRows, rows_per_shard: int, vocab_size: int, num_sources: int
-) -> "list[ray.ObjectRef[WrittenShard]]":
-    """Write a split's token shards, a task each."""
+    folder: Folder, split: str, rows: Sequence[TokenRows], layout: ShardLayout, vocab_size: int
+) -> "list[list[ray.ObjectRef[WrittenShard]]]":
+    """Write a split's token shards, a task each, and no source's rows beside another's; gives those of each source."""
     from llmcore.tokens.shards import shard_name
 
     write = ray.remote(_write)
-    written = []
-    for number, first in enumerate(range(0, sum(rows.sizes), rows_per_shard)):
-        bounds, tables, before = [], [], 0
-        for table, size in zip(rows.tables, rows.sizes, strict=True):
-            start, stop = max(first - before, 0), min(first + rows_per_shard - before, size)
-            if start < stop:
-                bounds.append((start, stop))
-                tables.append(table)
-            before += size
-        written.append(write.remote(folder, shard_name(split, number), first, vocab_size, num_sources, bounds, *tables))
+    written: list[list[ray.ObjectRef[WrittenShard]]] = []
+    number = position = 0
+    for source in rows:
+        written.append([])
+        for first in range(0, sum(source.sizes), layout.rows_per_shard):
+            bounds, tables = source.between(first, first + layout.rows_per_shard)
+            name = shard_name(split, number)
+            written[-1].append(
+                write.remote(folder, name, position + first, vocab_size, len(rows), layout, bounds, *tables)
+            )
+            number += 1
+        position += sum(source.sizes)
     return written
 
 
@@ -132,6 +161,7 @@ def _write(
     first: int,
     vocab_size: int,
     num_sources: int,
+    layout: ShardLayout,
     bounds: list[tuple[int, int]],
     *tables: pa.Table,
 ) -> WrittenShard:
@@ -144,4 +174,6 @@ def _write(
     rows = pa.concat_tables(parts)
     positions = pa.array(np.arange(first, first + rows.num_rows))
     rows = rows.set_column(rows.schema.get_field_index("position"), rows.schema.field("position"), positions)
-    return WrittenShard(write_shard(folder, name, rows), rows.num_rows, count_rows(rows, vocab_size, num_sources))
+    return WrittenShard(
+        write_shard(folder, name, rows, layout.rows_per_block), rows.num_rows, count_rows(rows, vocab_size, num_sources)
+    )

@@ -57,6 +57,18 @@ class SourceSettings(Section):
         None, ge=1, description="Read the first so many documents only, in shard order: for trying."
     )
 
+    weight: float | None = identity(
+        None,
+        gt=0,
+        description="Share of this source among the rows that a pre-training reads, against the weights of the others; "
+        "all have one, or none. Null: each row of every source is read once before any is read again.",
+    )
+    max_epochs: float | None = identity(
+        None, gt=0, description="Most passes over this source in one pre-training, which is refused if it needs more."
+    )
+    max_tokens: int | None = identity(
+        None, ge=1, description="Token budget: train rows over it are dropped, and counted. The choice is random."
+    )
     cleaning: CleaningSettings | None = identity(
         None, description="How this source is cleaned; null: as `cleaning` of all sources says."
     )
@@ -120,7 +132,7 @@ class PackingSettings(Section):
         "loss is within documents either way.",
     )
     window: int = identity(512, ge=1, description="Pieces held open while packing best-fit.")
-    rows_per_shard: int = identity(16_384, ge=1, description="Rows in one token shard.")
+    shard_bytes: int = identity(64_000_000, ge=1, description="Bytes of the tokens in one token shard, about.")
 
 
 class LabelledSetSettings(Section):
@@ -151,6 +163,13 @@ class PrepareSettings(Section):
     packing: PackingSettings = identity(PackingSettings, description="How documents become sequences.")
     labelled_sets: list[LabelledSetSettings] = identity(list, description="Labelled sets to publish beside the tokens.")
     read_parallelism: int | None = free(None, ge=1, description="Ray Data read tasks; null lets Ray choose.")
+
+    @model_validator(mode="after")
+    def _weights_of_all(self) -> "PrepareSettings":
+        weighted = [source.name for source in self.sources if source.weight is not None]
+        if weighted and len(weighted) < len(self.sources):
+            raise ValueError(f"of the sources only {', '.join(weighted)} have a `weight`: give one to all, or to none")
+        return self
 
 
 class PrepareConfig(JobSettings, PrepareSettings):

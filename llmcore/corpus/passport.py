@@ -1,7 +1,7 @@
 """The data passport: what is in a corpus, and what was done to it; each number under the step that made it."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -109,7 +109,7 @@ class Passport:
     kept: dict[str, Contents] = field(default_factory=dict)
     tokens: dict[str, Counter[str]] = field(default_factory=dict)
 
-    def count_tokens(self, split: str, shards: Iterable[Sequence[int]]) -> None:
+    def count_tokens(self, split: str, shards: Iterable[Iterable[Any]]) -> None:
         """Count the tokens of one split, given for each shard in the order of the sources."""
         for by_source in shards:
             for name, number in zip(self.read, by_source, strict=True):

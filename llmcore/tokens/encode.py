@@ -52,7 +52,7 @@ def pack_documents(documents: pa.Table, encoder: Encoder, packing: PackingSettin
         rows = pack(
             (piece for tokens, source in encoded for piece in cut(tokens, source, length)), length, packing.window
         )
-    return rows_of(list(rows), length, SPECIAL_TOKENS.index(PAD)).to_table()
+    return rows_of(list(rows), length, SPECIAL_TOKENS.index(PAD)).to_table(encoder.vocab_size)
 
 
 def _encoded(documents: pa.Table, encoder: Encoder) -> Iterator[Piece]:

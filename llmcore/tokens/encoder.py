@@ -50,6 +50,11 @@ class Encoder:
             self._fast = _gigatoken(tokenizer)
 
     @property
+    def vocab_size(self) -> int:
+        """Entries of the tokenizer, special tokens included."""
+        return int(self._tokenizer.get_vocab_size())
+
+    @property
     def library(self) -> str:
         """Name and version of the library."""
         return f"{self.name} {version(self.name)}"

@@ -55,20 +55,47 @@ class RowOrder:
             outside = rows >= self.num_rows
         return rows.astype(np.int64), epochs
 
+    def places(self, rows: Int64s, epochs: Int64s) -> Int64s:
+        """Where rows come in their epochs, int64: the inverse of `rows`, without the epochs before."""
+        keys = self._keys(np.asarray(epochs, dtype=np.int64))
+        places = self._unpermute(np.asarray(rows).astype(np.uint64), keys)
+        outside = places >= self.num_rows
+        while outside.any():
+            places[outside] = self._unpermute(places[outside], keys[outside])
+            outside = places >= self.num_rows
+        return places.astype(np.int64)
+
     def _keys(self, epochs: Int64s) -> UInt64s:
         """One key for each (seed, epoch)."""
         seed = int.from_bytes(hashlib.blake2b(str(self.seed).encode(), digest_size=8).digest(), "little")
         return mix64(epochs.astype(np.uint64) * GOLDEN + np.uint64(seed))
 
+    @property
+    def _half_bits(self) -> np.uint64:
+        """Half the bits of the smallest domain that holds every row and can be halved."""
+        return np.uint64(max(1, ((self.num_rows - 1).bit_length() + 1) // 2))
+
     def _permute(self, values: UInt64s, keys: UInt64s) -> UInt64s:
-        """A bijection of 0 … 4^half_bits - 1, the smallest such domain that holds every row."""
-        half_bits = np.uint64(max(1, ((self.num_rows - 1).bit_length() + 1) // 2))
+        """A bijection of 0 … 4^half_bits - 1."""
+        half_bits = self._half_bits
         mask = np.uint64((1 << int(half_bits)) - 1)
         left, right = values >> half_bits, values & mask
         for number in range(NUM_ROUNDS):
-            round_keys = keys + np.uint64(number + 1)
-            left, right = right, left ^ (mix64(right * GOLDEN ^ mix64(round_keys)) & mask)
+            left, right = right, left ^ (self._round(right, keys, number) & mask)
         return (left << half_bits) | right
+
+    def _unpermute(self, values: UInt64s, keys: UInt64s) -> UInt64s:
+        """Its inverse."""
+        half_bits = self._half_bits
+        mask = np.uint64((1 << int(half_bits)) - 1)
+        left, right = values >> half_bits, values & mask
+        for number in reversed(range(NUM_ROUNDS)):
+            left, right = right ^ (self._round(left, keys, number) & mask), left
+        return (left << half_bits) | right
+
+    @staticmethod
+    def _round(half: UInt64s, keys: UInt64s, number: int) -> UInt64s:
+        return mix64(half * GOLDEN ^ mix64(keys + np.uint64(number + 1)))
 
 
 def share(global_batch: int, world_size: int, rank: int) -> range:

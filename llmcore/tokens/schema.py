@@ -7,14 +7,19 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-__all__ = ["PackedRows", "row_schema"]
+__all__ = ["PackedRows", "in_run", "row_schema", "token_type"]
 
 
-def row_schema(sequence_length: int) -> pa.Schema:
-    """Columns of a token shard whose rows have `sequence_length` tokens."""
+def token_type(vocab_size: int) -> pa.DataType:
+    """The smallest type that holds every id of a vocabulary: uint16, or uint32."""
+    return pa.uint16() if vocab_size <= 1 << 16 else pa.uint32()
+
+
+def row_schema(sequence_length: int, vocab_size: int) -> pa.Schema:
+    """Columns of a token shard whose rows have `sequence_length` tokens of a vocabulary of `vocab_size`."""
     return pa.schema(
         [
-            pa.field("tokens", pa.list_(pa.int32(), sequence_length), nullable=False),
+            pa.field("tokens", pa.list_(token_type(vocab_size), sequence_length), nullable=False),
             pa.field("document_lengths", pa.list_(pa.int32()), nullable=False),
             pa.field("sentence_offsets", pa.list_(pa.int32()), nullable=False),
             pa.field("source", pa.list_(pa.int16()), nullable=False),
@@ -41,11 +46,12 @@ class PackedRows:
     def __len__(self) -> int:
         return len(self.tokens)
 
-    def to_table(self, first_position: int = 0) -> pa.Table:
+    def to_table(self, vocab_size: int, first_position: int = 0) -> pa.Table:
         """The rows as a table of `row_schema`, numbered from `first_position`."""
         num_rows, sequence_length = self.tokens.shape
-        schema = row_schema(sequence_length)
-        flat = pa.array(self.tokens.reshape(-1), type=pa.int32())
+        schema = row_schema(sequence_length, vocab_size)
+        kind = token_type(vocab_size)
+        flat = pa.array(self.tokens.reshape(-1).astype(kind.to_pandas_dtype(), copy=False), type=kind)
         columns = [
             pa.FixedSizeListArray.from_arrays(flat, sequence_length),
             pa.array(self.document_lengths, type=schema.field("document_lengths").type),
@@ -55,3 +61,16 @@ class PackedRows:
             pa.array(np.arange(first_position, first_position + num_rows), type=pa.int64()),
         ]
         return pa.Table.from_arrays(columns, schema=schema)
+
+
+def in_run(rows: pa.Table, positions: npt.NDArray[np.int64], epochs: npt.NDArray[np.int64]) -> pa.Table:
+    """Rows as a run reads them: each with its position in the run, and its pieces with the pass over their source."""
+    source = rows["source"].combine_chunks()
+    counts = source.value_lengths().to_numpy()
+    passes = pa.array(np.repeat(epochs, counts), pa.int16())
+    offsets = pa.array(np.concatenate([[0], np.cumsum(counts)]), pa.int32())
+    columns = {"position": pa.array(positions), "source_epoch": pa.ListArray.from_arrays(offsets, passes)}
+    for name, column in columns.items():
+        where = rows.schema.get_field_index(name)
+        rows = rows.set_column(where, rows.schema.field(where), column)
+    return rows

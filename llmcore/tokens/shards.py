@@ -1,10 +1,12 @@
-"""Token shards: Arrow IPC files without compression, one record batch each, read by memory map.
+"""Token shards: Arrow IPC files without compression, in blocks (record batches) of at least a megabyte, memory mapped.
 
 artifacts/tokens/<hash>/{train,validation,test}/part-00000.arrow, tokenizer/, unigram_counts.npy,
 passport.json, manifest.json
 """
 
 import io
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,14 +17,19 @@ import pyarrow as pa
 
 from llmcore.errors import ShardError
 from llmcore.storage import FileEntry, Folder, Manifest, read_manifest, write_file
-from llmcore.tokens.schema import row_schema
+from llmcore.tokens.mixture import MixtureOrder, SourceRows
+from llmcore.tokens.order import RowOrder
+from llmcore.tokens.schema import row_schema, token_type
 
-__all__ = ["KIND", "PASSPORT", "SPLITS", "UNIGRAM_COUNTS", "TokenShards", "array_bytes", "shard_name", "write_shard"]
+__all__ = ["KIND", "PASSPORT", "SPLITS", "UNIGRAM_COUNTS", "ShardLayout", "TokenShards", "array_bytes", "shard_name"]
+__all__ += ["write_shard"]
 
 KIND = "tokens"
 SPLITS = ("train", "validation", "test")
 UNIGRAM_COUNTS = "unigram_counts.npy"
 PASSPORT = "passport.json"
+BLOCK_BYTES = 1 << 20
+"""Least size of a block of tokens: what one ranged read fetches."""
 
 
 def shard_name(split: str, number: int) -> str:
@@ -30,12 +37,28 @@ def shard_name(split: str, number: int) -> str:
     return f"{split}/part-{number:05d}.arrow"
 
 
-def write_shard(folder: Folder, name: str, rows: pa.Table) -> FileEntry:
+@dataclass(frozen=True)
+class ShardLayout:
+    """Rows of a block, and of a shard, which is whole blocks; the last of each source and split may be shorter."""
+
+    rows_per_block: int
+    rows_per_shard: int
+
+    @classmethod
+    def of(cls, sequence_length: int, vocab_size: int, shard_bytes: int) -> "ShardLayout":
+        """Blocks of a megabyte, or a little more, and shards of about `shard_bytes`."""
+        row_bytes = sequence_length * token_type(vocab_size).byte_width
+        rows_per_shard = max(1, shard_bytes // row_bytes)
+        rows_per_block = min(-(-BLOCK_BYTES // row_bytes), rows_per_shard)
+        return cls(rows_per_block, rows_per_shard // rows_per_block * rows_per_block)
+
+
+def write_shard(folder: Folder, name: str, rows: pa.Table, rows_per_block: int) -> FileEntry:
     """Write rows of `row_schema` as one shard; its entry goes into the artifact's manifest."""
     sink = pa.BufferOutputStream()
     rows = rows.combine_chunks()
     with pa.ipc.new_file(sink, rows.schema) as writer:
-        writer.write_table(rows, max_chunksize=max(1, rows.num_rows))
+        writer.write_table(rows, max_chunksize=rows_per_block)
     return write_file(folder, name, sink.getvalue().to_pybytes())
 
 
@@ -52,7 +75,7 @@ class TokenShards:
     def __init__(self, folder: Folder, manifest: Manifest) -> None:
         self.folder = folder
         self.manifest = manifest
-        self._mapped: dict[str, pa.RecordBatch] = {}
+        self._mapped: dict[str, pa.RecordBatchFileReader] = {}
 
     @classmethod
     def open(cls, folder: Folder) -> "TokenShards":
@@ -84,6 +107,43 @@ class TokenShards:
     def num_rows(self, split: str) -> int:
         """Rows of a split."""
         return int(self._split(split)["num_rows"])
+
+    @property
+    def rows_per_block(self) -> int:
+        """Rows of every block but the last of a source."""
+        return int(self.about["rows_per_block"])
+
+    def order(self, seed: int) -> MixtureOrder:
+        """The order in which a run reads the train split: by the weights of its sources, where they have some.
+
+        Without weights all sources are one: each row comes once before any comes again.
+        """
+        sources = tuple(
+            SourceRows(about["first_row"], about["num_rows"], about["weight"] or 0.0) for about in self.mixture
+        )
+        if not any(source.weight for source in sources):
+            sources = (SourceRows(0, self.num_rows("train"), 1.0),)
+        return MixtureOrder(sources, self.rows_per_block, seed)
+
+    @property
+    def mixture(self) -> list[Mapping[str, Any]]:
+        """Of each source, in their order: `name`, `first_row`, `num_rows` and `num_tokens` of the train split; `weight`
+        and `max_epochs`, or None.
+        """
+        return list(self.about["mixture"])
+
+    def epochs_after(self, num_rows: int) -> dict[str, float]:
+        """By source, how often a run has read it after so many rows."""
+        passes = self.order(0).epochs_after(num_rows)
+        names = [about["name"] for about in self.mixture]
+        return dict(zip(names, passes if len(passes) == len(names) else passes * len(names), strict=True))
+
+    def sample(self, split: str, num_rows: int) -> npt.NDArray[np.int64]:
+        """So many rows of a split, int64, in their order: the same ones always, from all over it."""
+        there = self.num_rows(split)
+        if num_rows >= there:
+            return np.arange(there, dtype=np.int64)
+        return np.sort(RowOrder(there, 0).rows(np.arange(num_rows))[0])
 
     def tokenizer_folder(self) -> Folder:
         """The tokenizer, as Hugging Face files."""
@@ -117,7 +177,7 @@ class TokenShards:
             asked = f"{indices.min()} … {indices.max()}"
             raise ShardError(f"{self.folder.url}/{split} has rows 0 … {num_rows - 1}, asked for {asked}")
         if not indices.size:
-            return row_schema(self.sequence_length).empty_table()
+            return self._schema.empty_table()
         starts = self._starts[split]
         shards = np.searchsorted(starts, indices, side="right") - 1
         by_shard = np.argsort(shards, kind="stable")
@@ -126,11 +186,7 @@ class TokenShards:
             self._take(split, int(number), starts[number], indices[where])
             for number, where in zip(numbers, np.split(by_shard, firsts[1:]), strict=True)
         ]
-        if len(parts) == 1:
-            return parts[0]
-        back = np.empty_like(by_shard)
-        back[by_shard] = np.arange(len(by_shard))
-        return pa.concat_tables(parts).combine_chunks().take(pa.array(back)).combine_chunks()
+        return _in_order(parts, by_shard)
 
     def _split(self, split: str) -> dict[str, Any]:
         try:
@@ -153,43 +209,61 @@ class TokenShards:
     def _local(self) -> Path:
         return self.folder.as_local()
 
-    def _shard(self, split: str, number: int) -> pa.RecordBatch:
+    @property
+    def _schema(self) -> pa.Schema:
+        return row_schema(self.sequence_length, self.vocab_size)
+
+    def _shard(self, split: str, number: int) -> pa.RecordBatchFileReader:
         about = self._split(split)["shards"][number]
         name, num_rows = about["name"], int(about["num_rows"])
         if name not in self._mapped:
-            batch = _map(self._local / name, f"{self.folder.url}/{name}")
-            schema = row_schema(self.sequence_length)
-            if batch.num_rows != num_rows or not batch.schema.equals(schema):
-                found = f"{batch.num_rows} rows of {batch.schema.names}"
-                rule = f"{num_rows} of {schema.names} with {self.sequence_length} tokens"
+            reader = _map(self._local / name, f"{self.folder.url}/{name}")
+            expected = -(-num_rows // self.rows_per_block)
+            if reader.num_record_batches != expected or not reader.schema.equals(self._schema):
+                found = f"{reader.num_record_batches} blocks of {reader.schema.names}"
+                rule = f"{expected} of {self._schema.names} with {self.sequence_length} tokens"
                 raise ShardError(f"{self.folder.url}/{name} has {found}, its manifest says {rule}: prepare again")
-            self._mapped[name] = batch
+            self._mapped[name] = reader
         return self._mapped[name]
 
     def _take(self, split: str, number: int, start: int, wanted: npt.NDArray[np.int64]) -> pa.Table:
         """Rows of one shard, checked: the right ones, with lengths and ids that can be."""
-        batch = self._shard(split, number)
+        reader = self._shard(split, number)
         name = f"{self.folder.url}/{self._split(split)['shards'][number]['name']}"
-        try:
-            rows = pa.Table.from_batches([batch.take(pa.array(wanted - start))])
-        except (pa.ArrowException, IndexError) as error:
-            raise ShardError(
-                f"{name}: rows {wanted.min() - start} … {wanted.max() - start} cannot be read ({error})"
-            ) from error
-        wrong = _first_wrong(rows, wanted, self.vocab_size)
-        if wrong is not None:
-            row, reason = wrong
-            where = f"row {wanted[row] - start} ({split} position {wanted[row]})"
-            raise ShardError(f"{name}: {where} is altered: {reason}")
-        return rows
+        blocks, places = np.divmod(wanted - start, self.rows_per_block)
+        by_block = np.argsort(blocks, kind="stable")
+        numbers, firsts = np.unique(blocks[by_block], return_index=True)
+        parts = []
+        for block, where in zip(numbers, np.split(by_block, firsts[1:]), strict=True):
+            try:
+                batch = reader.get_batch(int(block))
+                part = pa.Table.from_batches([batch.take(pa.array(places[where]))])
+            except (pa.ArrowException, IndexError) as error:
+                first, last = (wanted[where] - start)[[0, -1]]
+                raise ShardError(f"{name}: rows {first} … {last} cannot be read ({error})") from error
+            wrong = _first_wrong(part, wanted[where], self.vocab_size)
+            if wrong is not None:
+                row, reason = wrong
+                position = wanted[where][row]
+                raise ShardError(f"{name}: row {position - start} ({split} position {position}) is altered: {reason}")
+            parts.append(part)
+        return _in_order(parts, by_block)
 
 
-def _map(path: Path, name: str) -> pa.RecordBatch:
-    """The one record batch of a shard, mapped."""
+def _in_order(parts: list[pa.Table], came: npt.NDArray[np.int64]) -> pa.Table:
+    """Parts, whose rows came for the places `came`, as one table in the order of the places."""
+    if len(parts) == 1:
+        return parts[0]
+    back = np.empty_like(came)
+    back[came] = np.arange(len(came))
+    return pa.concat_tables(parts).combine_chunks().take(pa.array(back)).combine_chunks()
+
+
+def _map(path: Path, name: str) -> pa.RecordBatchFileReader:
+    """A shard, mapped."""
     try:
-        reader = pa.ipc.open_file(pa.memory_map(str(path)))
-        return reader.get_batch(0)
-    except (OSError, pa.ArrowException, IndexError) as error:
+        return pa.ipc.open_file(pa.memory_map(str(path)))
+    except (OSError, pa.ArrowException) as error:
         raise ShardError(f"{name}: cannot be read from row 0 on ({error}): run `prepare` again") from error
 
 
@@ -201,7 +275,7 @@ def _first_wrong(rows: pa.Table, expected: npt.NDArray[np.int64], vocab_size: in
         return row, f"its position column says {positions[row]}"
     tokens = rows["tokens"].chunk(0)
     ids = tokens.flatten().to_numpy().reshape(len(tokens), -1)
-    outside = (ids < 0) | (ids >= vocab_size)
+    outside = ids >= vocab_size
     if outside.any():
         row, column = np.argwhere(outside)[0]
         return int(row), f"token {column} is {ids[row, column]}, the vocabulary has {vocab_size}"

@@ -54,20 +54,21 @@ class Pretraining:
         return build_causal_lm(config, seed=self.settings.seed)
 
     @cached_property
-    def _num_validation_rows(self) -> int:
+    def _validation_rows(self) -> np.ndarray:
+        """Rows of the validation split, int64: all of them, or a sample."""
         there = self.shards.num_rows("validation")
         if there == 0:
             raise ConfigError("the validation split has no rows: raise prepare.splits.validation")
-        return min(there, self.config.validation_rows or there)
+        return self.shards.sample("validation", self.config.validation_rows or there)
 
     def _validation_batch(self, rows: range) -> PackedBatch:
-        table = self.shards.rows("validation", np.arange(rows.start, rows.stop, dtype=np.int64))
+        table = self.shards.rows("validation", self._validation_rows[rows.start : rows.stop])
         return packed_micro_batches(table, 1, len(rows))[0]
 
     def validate(self, engine: Engine) -> dict[str, float]:
         """Loss of the validation rows, and of the train unigrams on the same targets."""
         counts = torch.from_numpy(self.shards.unigram_counts().astype(np.float64))
-        rows, batch_rows = self._num_validation_rows, self.settings.micro_batch_size
+        rows, batch_rows = len(self._validation_rows), self.settings.micro_batch_size
         return validate_language_model(engine, rows, self._validation_batch, batch_rows, counts)
 
     def better(self, metrics: dict[str, float], best: float | None) -> float | None:
@@ -77,7 +78,7 @@ class Pretraining:
 
     def attended_tokens(self) -> float:
         """Measured on up to 256 validation rows."""
-        rows = np.arange(min(256, self._num_validation_rows), dtype=np.int64)
+        rows = self._validation_rows[:256]
         lengths = np.concatenate(
             [
                 np.array(row, dtype=np.float64)
@@ -93,7 +94,7 @@ class Pretraining:
             "step": progress.step,
             "tokens_seen": progress.tokens_seen,
             "metrics": metrics,
-            "num_validation_rows": self._num_validation_rows,
+            "num_validation_rows": len(self._validation_rows),
             "tokens_sha256": self.shards.manifest.sha256,
         }
         card = _CARD.format(

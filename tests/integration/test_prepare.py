@@ -59,7 +59,7 @@ def _config(corpus: Path, storage: Path, **changes: Any) -> PrepareConfig:
         "sources": [{"name": "small", "url": str(corpus), "key": "module", "stratum": "area"}],
         "splits": {"validation": 0.2, "test": 0.2},
         "tokenizer": {"vocab_size": 340},
-        "packing": {"sequence_length": 32, "window": 16, "rows_per_shard": 40},
+        "packing": {"sequence_length": 32, "window": 16, "shard_bytes": 40 * 32 * 2},
         "labelled_sets": [{"name": "areas", "label": "area", "group": "module", "where": {"kind": "docstring"}}],
     }
     return PrepareConfig.model_validate(given | changes)
@@ -415,3 +415,34 @@ def test_near_duplicates_are_dropped_whoever_reads_them(tmp_path: Path) -> None:
     assert dropped["near_duplicate"] + dropped["near_duplicate_of_held_out"] == len(lost) == len(texts) - len(kept[0])
     assert dropped["near_duplicate_of_held_out"] > 0
     assert " like small/part-" in near["examples"]["near_duplicate"][0]["excerpt"]
+
+
+def test_rows_are_of_one_source_and_read_by_its_weight_within_its_budget(tmp_path: Path) -> None:
+    sources = []
+    for name, number, weight in (("few", 60, 3.0), ("many", 400, 1.0)):
+        (tmp_path / name).mkdir()
+        lines = "".join(json.dumps({"text": f"{name} {n} " * 5}) + "\n" for n in range(number))
+        (tmp_path / name / "part.jsonl").write_text(lines)
+        sources.append({"name": name, "url": str(tmp_path / name), "weight": weight, "max_epochs": 2})
+    sources[1]["max_tokens"] = 2000
+    config = _config(tmp_path, tmp_path / "runs", sources=sources, labelled_sets=[], tokenizer={"vocab_size": 320})
+    result = _prepare(config)
+    shards = TokenShards.open(Folder(config.storage) / result["tokens"])
+    assert [(about["name"], about["weight"], about["max_epochs"]) for about in shards.mixture] == [
+        ("few", 3.0, 2.0),
+        ("many", 1.0, 2.0),
+    ]
+    few, many = (about["num_rows"] for about in shards.mixture)
+    assert many == 2000 // 32 and result["dropped"]["many: rows over max_tokens"] > 50
+    assert sum(about["num_tokens"] for about in shards.mixture) == shards.about["splits"]["train"]["num_tokens"]
+    rows = shards.rows("train", np.arange(few + many)).to_pylist()
+    assert [set(row["source"]) for row in rows] == [{0}] * few + [{1}] * many
+    turns, _ = shards.order(5).rows(np.arange(4 * few))
+    assert ((turns < few).cumsum() - 0.75 * np.arange(1, 4 * few + 1)).max() < 1
+    assert sorted(turns[turns < few][:few]) == list(range(few)), "each row once before any comes again"
+
+
+def test_a_weight_for_some_sources_alone_is_refused() -> None:
+    sources = [{"name": "a", "url": "/a", "weight": 1.0}, {"name": "b", "url": "/b"}]
+    with pytest.raises(ValueError, match="only a have a `weight`"):
+        _config(Path("/a"), Path("/runs"), sources=sources)

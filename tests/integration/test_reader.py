@@ -11,7 +11,8 @@ from ray.data import DataIterator
 from cluster.connect import Session
 from jobs.runtime.reader import StreamPlan, data_config, share_tables, token_stream
 from llmcore.storage import Folder
-from llmcore.tokens.order import RowOrder, share
+from llmcore.tokens.order import share
+from llmcore.tokens.shards import TokenShards
 from tests.tiny import write_tokens
 
 NUM_ROWS = 50
@@ -40,6 +41,7 @@ def test_each_rank_gets_its_rows_in_order_from_the_middle_on(
         steps = np.arange(FIRST_STEP, NUM_STEPS)
         due = (steps[:, None] * GLOBAL_BATCH + np.array(part)).reshape(-1)
         assert table["position"].to_numpy().tolist() == due.tolist()
-        rows, _ = RowOrder(NUM_ROWS, SEED).rows(due)
+        rows, epochs = TokenShards.open(tokens).order(SEED).rows(due)
         first_tokens = np.array([tokens[0] for tokens in table["tokens"].to_pylist()])
         assert first_tokens.tolist() == rows.tolist(), "the right numbers on the wrong rows"
+        assert [passes for [passes] in table["source_epoch"].to_pylist()] == epochs.tolist()

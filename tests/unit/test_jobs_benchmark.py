@@ -126,7 +126,7 @@ def test_the_exact_peer_has_our_targets_positions_and_loss(lengths: list[list[in
     length = max(map(sum, lengths)) + 2
     generator = torch.Generator().manual_seed(sum(map(sum, lengths)))
     tokens = torch.randint(0, 30, (len(lengths), length), generator=generator)
-    rows = PackedRows(tokens.numpy().astype(np.int32), lengths, lengths).to_table()
+    rows = PackedRows(tokens.numpy().astype(np.int32), lengths, lengths).to_table(1000)
     ours = PackedBatch.of_rows(tokens, lengths)
     found, documents = row_tensors(rows)
     labels = next_tokens(found, documents, across=False)

@@ -83,7 +83,7 @@ def test_rows_of_pads_and_keeps_lengths_and_sources() -> None:
     assert packed.tokens.tolist() == [[6, 7, 8, 9, 1, 2, 3, PAD], [4, 5, *[PAD] * 6]]
     assert packed.document_lengths == [[4, 3], [2]]
     assert packed.sources == [[2, 0], [1]]
-    assert rows_of([], 8, PAD).to_table().num_rows == 0
+    assert rows_of([], 8, PAD).to_table(50).num_rows == 0
 
 
 @given(documents=numbered_documents(), length=st.integers(8, 24))

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 from llmcore.errors import ShardError
 from llmcore.storage import Folder, publish
-from llmcore.tokens.schema import PackedRows, row_schema
-from llmcore.tokens.shards import KIND, UNIGRAM_COUNTS, TokenShards, array_bytes, shard_name, write_shard
+from llmcore.tokens.schema import PackedRows, in_run, row_schema
+from llmcore.tokens.shards import KIND, UNIGRAM_COUNTS, ShardLayout, TokenShards, array_bytes, shard_name, write_shard
 
 LENGTH, VOCAB = 6, 50
 SIZES = [5, 3, 4]
+ROWS_PER_BLOCK = 2
 NUM_ROWS = sum(SIZES)
 
 
@@ -25,7 +26,7 @@ def _rows(first: int, num_rows: int) -> pa.Table:
     for row, (one, two) in enumerate(lengths):
         tokens[row, :one] = first + row
         tokens[row, one : one + two] = first + row + 1
-    return PackedRows(tokens, lengths, [[0, 1]] * num_rows).to_table(first)
+    return PackedRows(tokens, lengths, [[0, 1]] * num_rows).to_table(VOCAB, first)
 
 
 @pytest.fixture
@@ -34,13 +35,18 @@ def folder(tmp_path: Path) -> Folder:
     with publish(folder, KIND, {}) as publication:
         shards, first = [], 0
         for number, size in enumerate(SIZES):
-            publication.add(write_shard(folder, shard_name("train", number), _rows(first, size)))
+            publication.add(write_shard(folder, shard_name("train", number), _rows(first, size), ROWS_PER_BLOCK))
             shards.append({"name": shard_name("train", number), "num_rows": size})
             first += size
         publication.write_bytes(UNIGRAM_COUNTS, array_bytes(np.arange(VOCAB)))
         publication.about |= {
             "sequence_length": LENGTH,
             "vocab_size": VOCAB,
+            "rows_per_block": ROWS_PER_BLOCK,
+            "mixture": [
+                {"name": "a", "first_row": 0, "num_rows": 8, "weight": None, "max_epochs": None},
+                {"name": "b", "first_row": 8, "num_rows": 4, "weight": None, "max_epochs": None},
+            ],
             "splits": {
                 "train": {"num_rows": NUM_ROWS, "shards": shards},
                 "validation": {"num_rows": 0, "shards": []},
@@ -54,7 +60,7 @@ def folder(tmp_path: Path) -> Folder:
 def test_rows_come_in_the_order_asked_over_all_shards(folder: Folder, indices: list[int]) -> None:
     rows = TokenShards.open(folder).rows("train", np.array(indices, dtype=np.int64))
     assert rows["position"].to_pylist() == indices
-    assert rows.schema.equals(row_schema(LENGTH))
+    assert rows.schema.equals(row_schema(LENGTH, VOCAB))
     everything = _rows(0, NUM_ROWS)
     assert rows.to_pylist() == everything.take(indices).to_pylist() if indices else rows.num_rows == 0
 
@@ -115,12 +121,12 @@ def _altered(**columns: pa.Array) -> bytes:
         rows = rows.set_column(rows.schema.get_field_index(name), rows.schema.field(name), column)
     file = io.BytesIO()
     with pa.ipc.new_file(file, rows.schema) as writer:
-        writer.write_table(rows)
+        writer.write_table(rows, max_chunksize=ROWS_PER_BLOCK)
     return file.getvalue()
 
 
 def test_an_altered_row_is_named_with_its_shard(folder: Folder) -> None:
-    tokens = np.ones((3, LENGTH), dtype=np.int32)
+    tokens = np.ones((3, LENGTH), dtype=np.uint16)
     tokens[2, 1] = VOCAB
     cases = {
         r"part-00001\.arrow: row 2 .*position 7.*token 1 is 50, the vocabulary has 50": {
@@ -138,12 +144,46 @@ def test_an_altered_row_is_named_with_its_shard(folder: Folder) -> None:
 
 
 def test_a_shard_of_other_rows_is_refused(folder: Folder) -> None:
-    write_shard(folder, shard_name("train", 1), _rows(5, 2))
-    with pytest.raises(ShardError, match=r"has 2 rows .*its manifest says 3"):
+    write_shard(folder, shard_name("train", 1), _rows(5, 2), ROWS_PER_BLOCK)
+    with pytest.raises(ShardError, match=r"has 1 blocks .*its manifest says 2"):
         TokenShards.open(folder).rows("train", np.array([5]))
 
 
 def test_the_same_rows_are_the_same_bytes(tmp_path: Path) -> None:
-    one = write_shard(Folder(str(tmp_path)), "one", _rows(0, 4))
-    two = write_shard(Folder(str(tmp_path)), "two", pa.concat_tables([_rows(0, 3), _rows(3, 1)]))
+    one = write_shard(Folder(str(tmp_path)), "one", _rows(0, 4), 3)
+    two = write_shard(Folder(str(tmp_path)), "two", pa.concat_tables([_rows(0, 3), _rows(3, 1)]), 3)
     assert one.sha256 == two.sha256
+
+
+def test_blocks_are_a_megabyte_and_shards_are_whole_blocks() -> None:
+    layout = ShardLayout.of(sequence_length=1024, vocab_size=50_000, shard_bytes=64_000_000)
+    assert layout == ShardLayout(rows_per_block=512, rows_per_shard=30 * 1024 + 512)
+    assert layout.rows_per_block * 2048 >= 1 << 20 and layout.rows_per_shard % layout.rows_per_block == 0
+    assert ShardLayout.of(1024, 1 << 17, 64_000_000).rows_per_block == 256, "ids of four bytes"
+    assert ShardLayout.of(32, 300, 640) == ShardLayout(10, 10), "a shard may be smaller than a megabyte"
+
+
+def test_without_weights_every_row_comes_once_with_weights_as_often_as_they_say(folder: Folder) -> None:
+    shards = TokenShards.open(folder)
+    rows, epochs = shards.order(0).rows(np.arange(2 * NUM_ROWS))
+    assert sorted(rows[:NUM_ROWS]) == list(range(NUM_ROWS)) and set(epochs[:NUM_ROWS]) == {0}
+    assert shards.epochs_after(2 * NUM_ROWS) == {"a": 2.0, "b": 2.0}
+    for source, weight in zip(shards.mixture, (1.0, 3.0), strict=True):
+        source["weight"] = weight  # type: ignore[index]
+    rows, _ = shards.order(0).rows(np.arange(100))
+    assert (rows >= 8).sum() == 75
+    assert shards.epochs_after(160) == {"a": 5.0, "b": 30.0}
+
+
+@pytest.mark.parametrize("num_rows", [1, 5, NUM_ROWS, 99])
+def test_a_sample_is_from_all_over(folder: Folder, num_rows: int) -> None:
+    sample = TokenShards.open(folder).sample("train", num_rows)
+    assert len(set(sample.tolist())) == min(num_rows, NUM_ROWS) and sample.tolist() == sorted(sample.tolist())
+    assert num_rows != 5 or sample.max() > 5
+
+
+def test_rows_of_a_run_say_their_position_and_their_pass() -> None:
+    rows = in_run(_rows(0, 3), np.array([7, -1, 9]), np.array([2, 0, 3]))
+    assert rows["position"].to_pylist() == [7, -1, 9]
+    assert rows["source_epoch"].to_pylist() == [[2, 2], [0, 0], [3, 3]]
+    assert rows.schema.equals(row_schema(LENGTH, VOCAB))

@@ -7,7 +7,7 @@ from llmcore.corpus.cleaning.base import Draft, Step, optional
 
 __all__ = ["KnownLanguage"]
 
-MAX_CHARACTERS = 2000
+MAX_CHARACTERS = 500
 """Of a document's beginning: more tells little more, and takes time."""
 
 

@@ -10,7 +10,7 @@ from llmcore.corpus.cleaning.base import Draft, Step, optional
 
 __all__ = ["C4", "FineWeb", "Gopher", "GopherRepetition"]
 
-_WORD = re.compile(r"\w+(?:['\u2019]\w+)*|[^\w\s]")
+_WORD = re.compile(r"\w+(?:['\u2019]\w+)*|[^\w\s]+")
 _SENTENCE = re.compile(r".+?(?:[.!?…]+[\"'\u201d\u2019)\]]*(?=\s|$)|$)", re.DOTALL)
 
 
