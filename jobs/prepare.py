@@ -12,8 +12,9 @@ from jobs.runtime.options import RunOptions
 from jobs.runtime.start import find_or_do
 from llmcore.config import identity_of
 from llmcore.config.prepare import PrepareConfig
+from llmcore.corpus.cleaning import Tally
 from llmcore.corpus.passport import Contents, Passport
-from llmcore.errors import CorpusError
+from llmcore.errors import CorpusError, ShardError
 from llmcore.records import begin_attempt, finished_result
 from llmcore.storage import Folder, artifact, content_hash, publish, read_manifest, readable_json
 
@@ -179,6 +180,7 @@ def _documents(config: PrepareConfig, sources: "list[Source]", timings: _Timings
             passport.read[name] = census.sources[number]
             if (tally := tally_of(source)) is not None:
                 passport.cleaning[name] = tally
+                _check_quarantine(source, tally, config.bad_shards.max_share)
     for number, source in enumerate(sources):
         if not census.sources[number]:
             raise CorpusError(
@@ -202,6 +204,16 @@ def _documents(config: PrepareConfig, sources: "list[Source]", timings: _Timings
                 "fill it; give more documents, or keys, or another share in `splits`"
             )
     return buckets, passport
+
+
+def _check_quarantine(source: "Source", tally: Tally, max_share: float) -> None:
+    """Raises ShardError where more shards are in quarantine than may be."""
+    if len(tally.quarantined) > max_share * len(source.shards):
+        first = "; ".join(list(tally.quarantined.values())[:3])
+        raise ShardError(
+            f"source {source.reader.source}: {len(tally.quarantined)} of {len(source.shards)} shards cannot be read, "
+            f"more than bad_shards.max_share={max_share}: {first}"
+        )
 
 
 def _publish(

@@ -1,6 +1,7 @@
 """One tree of errors; the command line turns each into one message and an exit code."""
 
 __all__ = [
+    "BadShardError",
     "CheckpointError",
     "ConfigError",
     "CorpusError",
@@ -55,6 +56,10 @@ class RunError(LLMCoreError):
 
 class ShardError(RunError):
     """A shard cannot be read; the message names shard and row."""
+
+
+class BadShardError(ShardError):
+    """What is in a shard cannot be read, and will not be the next time: it may be put in quarantine."""
 
 
 class CheckpointError(RunError):

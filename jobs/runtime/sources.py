@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from llmcore.config.cleaning import CleaningSettings
 from llmcore.config.prepare import PrepareConfig, SourceSettings
 from llmcore.config.template import columns_in
 from llmcore.corpus.builtin import publish_stdlib
@@ -14,7 +13,7 @@ from llmcore.corpus.labelled import columns_wanted
 from llmcore.corpus.read import DocumentReader
 from llmcore.corpus.shards import Shard, find_shards, shards_hash
 from llmcore.corpus.stdlib import StdlibCorpus
-from llmcore.errors import CorpusError
+from llmcore.errors import BadShardError, CorpusError
 from llmcore.storage import Folder, read_manifest
 
 __all__ = ["Source", "inputs_of", "open_sources", "places_of", "publish_builtin"]
@@ -70,8 +69,8 @@ def open_sources(config: PrepareConfig, urls: Mapping[str, str], storage: Folder
         url = urls.get(settings.name) or settings.url
         assert url is not None
         shards = find_shards(settings.name, url, settings.format)
-        told = (format_of(shard.url, settings.format, settings.unit).columns(shard.url) for shard in shards)
-        columns = next(filter(None, told), [])
+        quarantine = config.bad_shards.policy == "quarantine"
+        columns = next(filter(None, (_columns(settings, shard, quarantine) for shard in shards)), [])
         if not columns:
             raise CorpusError(
                 f"source {settings.name}: {url} has no documents in its {len(shards)} shards; "
@@ -84,9 +83,19 @@ def open_sources(config: PrepareConfig, urls: Mapping[str, str], storage: Folder
             has = "; ".join(f"{settings.name} has {columns}" for settings, _, _, columns in found)
             raise CorpusError(f"labelled set {labelled.name!r} needs the columns {columns_wanted(labelled)}: {has}")
     return [
-        _source(settings, url, shards, _reader(settings, number, url, columns, fields), config.cleaning, storage)
+        _source(settings, url, shards, _reader(settings, number, url, columns, fields), config, storage)
         for number, (settings, url, shards, columns) in enumerate(found)
     ]
+
+
+def _columns(settings: SourceSettings, shard: Shard, quarantine: bool) -> list[str] | None:
+    """The columns of a shard; None where it has no row that tells, or cannot be read and need not be."""
+    try:
+        return format_of(shard.url, settings.format, settings.unit).columns(shard.url)
+    except BadShardError:
+        if not quarantine:
+            raise
+        return None
 
 
 def _source(
@@ -94,16 +103,17 @@ def _source(
     url: str,
     shards: list[Shard],
     reader: DocumentReader,
-    cleaning: CleaningSettings,
+    config: PrepareConfig,
     storage: Folder,
 ) -> Source:
+    quarantine = config.bad_shards.policy == "quarantine"
     if settings.max_documents is not None:
-        shards = list(reader.first(shards, settings.max_documents))
-    steps = cleaning if settings.cleaning is None else settings.cleaning
-    if steps.is_nothing():
+        shards = list(reader.first(shards, settings.max_documents, pass_bad=quarantine))
+    steps = config.cleaning if settings.cleaning is None else settings.cleaning
+    if steps.is_nothing() and not quarantine:
         return Source(url, shards, reader, None)
     Cleaner(steps)  # here rather than in a task: what it lacks is said before anything is read
-    return Source(url, shards, reader, CleanedShards(storage, reader, steps))
+    return Source(url, shards, reader, CleanedShards(storage, reader, steps, quarantine=quarantine))
 
 
 def _reader(

@@ -10,6 +10,7 @@ from llmcore.config.common import JobSettings, Name
 from llmcore.config.template import check_template
 
 __all__ = [
+    "BadShardSettings",
     "LabelledSetSettings",
     "NearDuplicateSettings",
     "PackingSettings",
@@ -100,6 +101,17 @@ class NearDuplicateSettings(Section):
     num_permutations: int = identity(128, ge=16, le=1024, description="Values in a MinHash signature.")
 
 
+class BadShardSettings(Section):
+    """What is done with shards that cannot be read: torn, altered, or of other columns."""
+
+    policy: Literal["fail", "quarantine"] = identity(
+        "fail", description="`fail` ends the job; `quarantine` leaves such shards out, whole, and lists them."
+    )
+    max_share: float = identity(
+        0.01, ge=0, lt=1, description="Largest share of a source's shards in quarantine; more end the job."
+    )
+
+
 class SplitSettings(Section):
     """Shares of the documents in the validation and test splits; the rest is train."""
 
@@ -151,6 +163,7 @@ class PrepareSettings(Section):
 
     seed: int = identity(0, ge=0, description="Seed of the split assignment and the order of rows.")
     sources: list[SourceSettings] = identity(min_length=1, description="The corpora.")
+    bad_shards: BadShardSettings = identity(BadShardSettings, description="Shards that cannot be read.")
     cleaning: CleaningSettings = identity(
         CleaningSettings,
         description="How the documents of all sources are cleaned that have no `cleaning` of their own.",

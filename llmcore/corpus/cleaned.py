@@ -6,14 +6,15 @@ the shards that are there, and a source that has new shards cleans these alone.
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from llmcore.config.cleaning import CleaningSettings
 from llmcore.corpus.cleaning.cleaner import Cleaner, versions_of
 from llmcore.corpus.cleaning.tally import Tally
 from llmcore.corpus.read import DocumentReader
 from llmcore.corpus.shards import Shard
-from llmcore.errors import ShardError
+from llmcore.errors import BadShardError, ShardError
 from llmcore.storage import Folder, Manifest, Publication, artifact, content_hash, publish, read_manifest
 
 if TYPE_CHECKING:
@@ -28,16 +29,22 @@ PART_BYTES = 32 << 20
 
 
 class CleanedShards:
-    """The shards of one source, cleaned; made one at a time, by whatever process asks first. Cheap to pickle."""
+    """The shards of one source, cleaned; made one at a time, by whatever process asks first. Cheap to pickle.
 
-    def __init__(self, storage: Folder, reader: DocumentReader, settings: CleaningSettings) -> None:
+    With `quarantine`, a shard that cannot be read has no documents, not even those before the place where it is broken.
+    """
+
+    def __init__(
+        self, storage: Folder, reader: DocumentReader, settings: CleaningSettings, *, quarantine: bool = False
+    ) -> None:
         self._storage = storage
         self._reader = reader
         self._settings = settings
+        self._quarantine = quarantine
         self._cleaner: Cleaner | None = None
 
-    def __reduce__(self) -> "tuple[type[CleanedShards], tuple[Folder, DocumentReader, CleaningSettings]]":
-        return CleanedShards, (self._storage, self._reader, self._settings)
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(CleanedShards, quarantine=self._quarantine), (self._storage, self._reader, self._settings)
 
     def read(self, shard: Shard, shard_number: int) -> Iterator["pa.Table"]:
         """A shard's documents, cleaned, in its order; and kept for the next time.
@@ -48,6 +55,8 @@ class CleanedShards:
 
         folder = self._folder(shard)
         manifest = _published(folder)
+        if manifest is None and self._quarantine:
+            manifest = self._make_whole(folder, shard)
         tables = self._make(folder, shard) if manifest is None else _stored(folder, manifest)
         here = {"source": self._reader.number, "shard": shard_number}
         for table in tables:
@@ -70,9 +79,22 @@ class CleanedShards:
         """By what determines the documents: the bytes, how they are read, and the steps."""
         # Its place among sources and shards is no part of it.
         reader = {name: value for name, value in asdict(self._reader).items() if name != "number"}
-        steps = [self._settings.model_dump(exclude_none=True), versions_of(self._settings)]
+        steps = [self._settings.model_dump(exclude_none=True), versions_of(self._settings), self._quarantine]
         reader["absent"] = sorted(self._reader.absent)
         return artifact(self._storage, KIND, content_hash(KIND, VERSION, asdict(shard), reader, steps))
+
+    def _make_whole(self, folder: Folder, shard: Shard) -> Manifest:
+        """Clean all of a shard before any of it is used; one that is bad is published as such."""
+        try:
+            for _ in self._make(folder, shard):
+                pass
+        except BadShardError as error:
+            tally = Tally(quarantined={shard.name: str(error)})
+            with publish(folder, KIND, {"shard": asdict(shard), "tally": tally.to_json()}):
+                pass
+        manifest = _published(folder)
+        assert manifest is not None
+        return manifest
 
     def _make(self, folder: Folder, shard: Shard) -> Iterator["pa.Table"]:
         if self._cleaner is None:

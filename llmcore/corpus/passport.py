@@ -119,8 +119,10 @@ class Passport:
         """Documents that are not in the splits, by the step and its reason."""
         counts: Counter[str] = Counter()
         for tally in self.cleaning.values():
+            counts["shards in quarantine"] += len(tally.quarantined)
             for step, done in tally.steps.items():
                 counts.update({f"{step}: {reason}": number for reason, number in done.dropped.items()})
+        counts = +counts
         counts.update(self.exact_duplicates)
         if self.near_duplicates is not None:
             counts.update(self.near_duplicates.tally.dropped)

@@ -9,6 +9,7 @@ from llmcore.config.template import columns_in, is_template
 from llmcore.corpus.formats import format_of
 from llmcore.corpus.shards import Shard
 from llmcore.corpus.template import rendered
+from llmcore.errors import BadShardError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -62,7 +63,8 @@ class DocumentReader:
         import pyarrow as pa
 
         row = 0
-        for found in format_of(shard.url, self.format, self.unit, shard.name).tables(shard.url, self._wanted()):
+        shard_format = format_of(shard.url, self.format, self.unit, shard.name)
+        for found in shard_format.tables(shard.url, self._wanted(), columns_in(self.text)):
             columns = found if shard.max_documents is None else found.slice(0, shard.max_documents - row)
             if columns.num_rows == 0 < found.num_rows:
                 return
@@ -93,11 +95,19 @@ class DocumentReader:
             yield pa.Table.from_arrays(arrays, schema=schema)
             row += num_rows
 
-    def first(self, shards: Iterable[Shard], max_documents: int) -> Iterator[Shard]:
-        """The shards, the last of them in part, that have the first so many documents; they are read to be counted."""
+    def first(self, shards: Iterable[Shard], max_documents: int, *, pass_bad: bool = False) -> Iterator[Shard]:
+        """The shards, the last of them in part, that have the first so many documents; they are read to be counted.
+
+        Raises ShardError. With `pass_bad` a bad shard has no documents, and is among them.
+        """
         for shard in shards:
             limited = replace(shard, max_documents=max_documents)
-            num_documents = sum(table.num_rows for table in self.read(limited, 0))
+            try:
+                num_documents = sum(table.num_rows for table in self.read(limited, 0))
+            except BadShardError:
+                if not pass_bad:
+                    raise
+                num_documents = 0
             yield limited if num_documents == max_documents else shard
             max_documents -= num_documents
             if max_documents == 0:

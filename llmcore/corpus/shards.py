@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fsspec.core import has_magic, url_to_fs
+from fsspec.implementations.local import LocalFileSystem
 
 from llmcore.config.prepare import ShardFormat
 from llmcore.corpus.formats import suffixes_of
@@ -66,6 +67,7 @@ def find_shards(source: str, url: str, asked: ShardFormat | None = None) -> list
             f"source {source}: url={url!r} has no shards: none of its {len(names)} files ends in {', '.join(suffixes)}"
             + ("" if asked else "; give `format` for files of other names, or of plain text")
         )
+    _check_root(source, url, fs, path, [info["name"] for info in infos])
     above = posixpath.commonpath([posixpath.dirname(info["name"]) for info in infos])
     return [
         Shard(
@@ -76,6 +78,20 @@ def find_shards(source: str, url: str, asked: ShardFormat | None = None) -> list
         )
         for info in infos
     ]
+
+
+def _check_root(source: str, url: str, fs: Any, path: str, names: list[str]) -> None:
+    """Raises CorpusError for a shard that a link leads to outside of the folder that is named."""
+    if not isinstance(fs, LocalFileSystem):
+        return
+    fixed = posixpath.dirname(path.split("*", maxsplit=1)[0]) if has_magic(path) else path
+    root = Path(fixed).resolve()
+    for name in names:
+        target = Path(name).resolve()
+        if not target.is_relative_to(root if root.is_dir() else root.parent):
+            raise CorpusError(
+                f"source {source}: {name} leads out of url={url!r}, to {target}: copy it there, or name its own folder"
+            )
 
 
 def shards_hash(shards: Iterable[Shard]) -> str:

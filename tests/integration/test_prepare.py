@@ -446,3 +446,22 @@ def test_a_weight_for_some_sources_alone_is_refused() -> None:
     sources = [{"name": "a", "url": "/a", "weight": 1.0}, {"name": "b", "url": "/b"}]
     with pytest.raises(ValueError, match="only a have a `weight`"):
         _config(Path("/a"), Path("/runs"), sources=sources)
+
+
+def test_bad_shards_in_quarantine_are_listed_and_the_good_ones_are_all_there(tmp_path: Path) -> None:
+    rows = _corpus(tmp_path / "corpus")
+    with (tmp_path / "corpus" / "part-3.jsonl").open("a") as file:
+        file.write("{torn")
+    changes = {"bad_shards": {"policy": "quarantine", "max_share": 0.2}}
+    config = _config(tmp_path / "corpus", tmp_path / "runs", labelled_sets=[], **changes)
+    result = _prepare(config)
+    kept = {row["text"] for number, row in enumerate(rows) if number % NUM_SHARDS != 3 and row["text"]}
+    assert result["counts"]["num_documents"] == len(kept)
+    assert result["dropped"]["shards in quarantine"] == 1
+    quarantined = _passport(config, result)["sources"]["small"]["cleaning"]["quarantined"]
+    assert list(quarantined) == ["part-3.jsonl"] and "is not JSON" in quarantined["part-3.jsonl"]
+    (tmp_path / "corpus" / "part-0.jsonl").write_text("[1]\n")
+    with pytest.raises(
+        ShardError, match=r"2 of 5 shards cannot be read, more than bad_shards\.max_share=0\.2: .*part-0"
+    ):
+        _prepare(_config(tmp_path / "corpus", tmp_path / "runs", name="worse", labelled_sets=[], **changes))

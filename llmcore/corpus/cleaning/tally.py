@@ -89,6 +89,7 @@ class Tally:
         steps: by the step's name.
         passages: what the documents kept were split into, the unsplit ones included.
         languages: documents kept, by language.
+        quarantined: shards that are left out, by name, and why.
     """
 
     documents: int = 0
@@ -96,6 +97,7 @@ class Tally:
     steps: dict[str, StepTally] = field(default_factory=dict)
     passages: int = 0
     languages: Counter[str] = field(default_factory=Counter)
+    quarantined: dict[str, str] = field(default_factory=dict)
 
     def add(self, other: "Tally") -> None:
         """Count other documents of the source, too."""
@@ -103,13 +105,15 @@ class Tally:
         self.characters += other.characters
         self.passages += other.passages
         self.languages.update(other.languages)
+        self.quarantined |= other.quarantined
         for name, step in other.steps.items():
             self.steps.setdefault(name, StepTally()).add(step)
 
     def to_json(self) -> dict[str, Any]:
         """As plain values; counts of nothing are left out."""
         steps = {name: step.to_json() for name, step in self.steps.items()}
-        return asdict(self) | {"languages": _ordered(self.languages), "steps": steps}
+        quarantined = dict(sorted(self.quarantined.items()))
+        return asdict(self) | {"languages": _ordered(self.languages), "quarantined": quarantined, "steps": steps}
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> "Tally":

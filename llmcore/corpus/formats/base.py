@@ -3,15 +3,17 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from llmcore.errors import ShardError
+from llmcore.errors import BadShardError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["BATCH_ROWS", "ID", "Format", "check_there", "in_tables"]
+__all__ = ["BATCH_ROWS", "ID", "MAX_CHARACTERS", "Format", "check_there", "in_tables"]
 
 BATCH_ROWS = 4096
 _BATCH_CHARACTERS = 16_000_000
+MAX_CHARACTERS = 128 << 20
+"""Of one line, value or file of text: a longer one is no document, and would not fit into a process."""
 ID = "id"
 """Read where a shard has it, wanted or not: it names the documents."""
 
@@ -24,14 +26,17 @@ class Format(Protocol):
     def columns(self, url: str) -> list[str] | None:
         """The columns of a shard; None where it has no row that tells. Raises ShardError."""
 
-    def tables(self, url: str, wanted: Sequence[str]) -> Iterator["pa.Table"]:
-        """The wanted columns and `id`, as text, some thousand rows at a time. Raises ShardError, naming the row."""
+    def tables(self, url: str, wanted: Sequence[str], texts: Sequence[str] = ()) -> Iterator["pa.Table"]:
+        """The wanted columns and `id`, as text, some thousand rows at a time; `texts` are those that must be text.
+
+        Raises ShardError, naming the row.
+        """
 
 
 def check_there(url: str, wanted: Sequence[str], there: Sequence[str]) -> None:
-    """Raises ShardError where a wanted column is missing."""
+    """Raises BadShardError where a wanted column is missing."""
     if missing := [name for name in wanted if name not in there]:
-        raise ShardError(f"{url}: has no columns {missing}, only {list(there)}; name those that are there")
+        raise BadShardError(f"{url}: has no columns {missing}, only {list(there)}; name those that are there")
 
 
 def in_tables(rows: Iterable[tuple[Mapping[str, str | None], int]], wanted: Sequence[str]) -> Iterator["pa.Table"]:

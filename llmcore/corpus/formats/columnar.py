@@ -8,6 +8,7 @@ import fsspec
 
 from llmcore.corpus.formats.base import BATCH_ROWS, ID, check_there
 from llmcore.corpus.formats.opened import reading
+from llmcore.errors import BadShardError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,16 +32,23 @@ class _Columnar(ABC):
         with reading(url), fsspec.open(url, "rb") as file:
             return self._opened(file)[0]
 
-    def tables(self, url: str, wanted: Sequence[str]) -> Iterator["pa.Table"]:
+    def tables(self, url: str, wanted: Sequence[str], texts: Sequence[str] = ()) -> Iterator["pa.Table"]:
         """Batch by batch."""
         import pyarrow as pa
+        import pyarrow.types as kinds
 
         with reading(url) as row, fsspec.open(url, "rb") as file:
             there, batches = self._opened(file)
             check_there(url, wanted, there)
             columns = [*wanted, *({ID} & set(there) - set(wanted))]
             for batch in batches(columns):
+                batch.validate(full=True)
                 table = pa.Table.from_batches([batch])
+                for name in texts:
+                    kind = table.schema.field(name).type
+                    kind = kind.value_type if kinds.is_dictionary(kind) else kind
+                    if not (kinds.is_string(kind) or kinds.is_large_string(kind) or kinds.is_null(kind)):
+                        raise BadShardError(f"{url}: column {name!r} is {kind}, where text is expected")
                 yield table.cast(pa.schema([(name, pa.string()) for name in table.column_names]))
                 row.at += batch.num_rows
 
@@ -53,7 +61,7 @@ class Parquet(_Columnar):
     def _opened(self, file: Any) -> "tuple[list[str], Batches]":
         import pyarrow.parquet as pq
 
-        parquet = pq.ParquetFile(file)
+        parquet = pq.ParquetFile(file, page_checksum_verification=True)
         names = list(parquet.schema_arrow.names)
         return names, lambda columns: parquet.iter_batches(batch_size=BATCH_ROWS, columns=columns)
 

@@ -8,9 +8,10 @@ from typing import IO, Any
 
 import fsspec
 
-from llmcore.errors import ShardError
+from llmcore.corpus.formats.base import MAX_CHARACTERS
+from llmcore.errors import BadShardError, ShardError
 
-__all__ = ["COMPRESSIONS", "opened", "opened_text", "reading"]
+__all__ = ["COMPRESSIONS", "lines_of", "opened", "opened_text", "reading"]
 
 COMPRESSIONS = ("", ".gz", ".zst")
 """What a name may end in after its format's suffix: plain, gzip, Zstandard."""
@@ -36,6 +37,18 @@ def opened_text(url: str, newline: str | None = None) -> Iterator[io.TextIOWrapp
         yield io.TextIOWrapper(file, encoding="utf-8-sig", newline=newline)
 
 
+def lines_of(url: str, file: io.TextIOWrapper) -> Iterator[str]:
+    """The lines of a text, each with its end. Raises BadShardError for one that is longer than `MAX_CHARACTERS`."""
+    number = 0
+    while line := file.readline(MAX_CHARACTERS + 1):
+        if len(line) > MAX_CHARACTERS:
+            raise BadShardError(
+                f"{url}: line {number} has more than {MAX_CHARACTERS:,} characters, which is no document"
+            )
+        yield line
+        number += 1
+
+
 class _Row:
     """How far a reader has come, for the message of what stops it."""
 
@@ -44,7 +57,10 @@ class _Row:
 
 @contextmanager
 def reading(url: str) -> Iterator[_Row]:
-    """What reading a shard may meet, as a ShardError that names the shard and the row that was next."""
+    """What reading a shard may meet, as a ShardError that names the shard and the row that was next.
+
+    It is a BadShardError unless the system says that it could not read: that may pass.
+    """
     import pyarrow as pa
 
     unreadable: tuple[type[Any], ...] = (OSError, EOFError, UnicodeDecodeError, zlib.error, pa.ArrowException)
@@ -52,4 +68,6 @@ def reading(url: str) -> Iterator[_Row]:
     try:
         yield row
     except unreadable as error:
-        raise ShardError(f"{url}: cannot be read from row {row.at} on ({error})") from error
+        passing = isinstance(error, OSError) and error.errno is not None
+        kind = ShardError if passing else BadShardError
+        raise kind(f"{url}: cannot be read from row {row.at} on ({error})") from error

@@ -2,13 +2,12 @@
 
 import csv
 import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from llmcore.corpus.formats.base import ID, check_there, in_tables
-from llmcore.corpus.formats.opened import COMPRESSIONS, opened_text, reading
-from llmcore.errors import ShardError
+from llmcore.corpus.formats.base import ID, MAX_CHARACTERS, check_there, in_tables
+from llmcore.corpus.formats.opened import COMPRESSIONS, lines_of, opened_text, reading
+from llmcore.errors import BadShardError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,18 +32,18 @@ class JSONLines:
     def columns(self, url: str) -> list[str] | None:
         """Of the first row."""
         with reading(url), opened_text(url) as file:
-            line = file.readline()
+            line = next(lines_of(url, file), None)
             return sorted(_record(url, 0, line)) if line else None
 
-    def tables(self, url: str, wanted: Sequence[str]) -> Iterator["pa.Table"]:
+    def tables(self, url: str, wanted: Sequence[str], texts: Sequence[str] = ()) -> Iterator["pa.Table"]:
         """Line by line."""
-        yield from in_tables(self._rows(url, wanted), wanted)
+        yield from in_tables(self._rows(url, wanted, texts), wanted)
 
     @staticmethod
-    def _rows(url: str, wanted: Sequence[str]) -> Iterator[tuple[Mapping[str, str | None], int]]:
+    def _rows(url: str, wanted: Sequence[str], texts: Sequence[str]) -> Iterator[tuple[Mapping[str, str | None], int]]:
         with reading(url) as row, opened_text(url) as file:
-            for line in file:
-                yield _fields(url, row.at, line, wanted), len(line)
+            for line in lines_of(url, file):
+                yield _fields(url, row.at, line, wanted, texts), len(line)
                 row.at += 1
 
 
@@ -52,20 +51,23 @@ def _record(url: str, row: int, line: str) -> dict[str, Any]:
     try:
         record = json.loads(line)
     except ValueError as error:
-        raise ShardError(f"{url}: row {row} is not JSON ({error}); one object a line is expected") from error
+        raise BadShardError(f"{url}: row {row} is not JSON ({error}); one object a line is expected") from error
     if not isinstance(record, dict):
-        raise ShardError(f"{url}: row {row} is a {type(record).__name__}; one JSON object a line is expected")
+        raise BadShardError(f"{url}: row {row} is a {type(record).__name__}; one JSON object a line is expected")
     return record
 
 
-def _fields(url: str, row: int, line: str, wanted: Sequence[str]) -> dict[str, str | None]:
+def _fields(url: str, row: int, line: str, wanted: Sequence[str], texts: Sequence[str]) -> dict[str, str | None]:
     """The wanted values of a line, as text; `id` where it has one."""
     record = _record(url, row, line)
     if missing := [name for name in wanted if name not in record]:
-        raise ShardError(f"{url}: row {row} has no {missing}, but {sorted(record)}")
+        raise BadShardError(f"{url}: row {row} has no {missing}, but {sorted(record)}")
+    for name in texts:
+        if not isinstance(record[name], str | None):
+            raise BadShardError(f"{url}: row {row} has {name}={record[name]!r:.60}, where text is expected")
     fields = {name: as_text(record.get(name)) for name in [*wanted, ID]}
     if "\\ud" in line.lower() and any("\ud800" <= c <= "\udfff" for value in fields.values() for c in value or ""):
-        raise ShardError(f"{url}: row {row} has half a surrogate pair, which is no Unicode text")
+        raise BadShardError(f"{url}: row {row} has half a surrogate pair, which is no Unicode text")
     return fields
 
 
@@ -81,7 +83,7 @@ class CSV:
         with reading(url), opened_text(url, newline="") as file:
             return next(_records(url, file), None)
 
-    def tables(self, url: str, wanted: Sequence[str]) -> Iterator["pa.Table"]:
+    def tables(self, url: str, wanted: Sequence[str], texts: Sequence[str] = ()) -> Iterator["pa.Table"]:
         """Row by row."""
         yield from in_tables(self._rows(url, wanted), wanted)
 
@@ -96,14 +98,16 @@ class CSV:
             places = {name: header.index(name) for name in {*wanted, *({ID} & set(header))}}
             for values in records:
                 if len(values) != len(header):
-                    raise ShardError(f"{url}: row {row.at} has {len(values)} values, the header {len(header)} columns")
+                    raise BadShardError(
+                        f"{url}: row {row.at} has {len(values)} values, the header {len(header)} columns"
+                    )
                 yield {name: values[place] for name, place in places.items()}, sum(map(len, values))
                 row.at += 1
 
 
 def _records(url: str, file: Any) -> Iterator[list[str]]:
-    csv.field_size_limit(sys.maxsize)  # by default a document may have 128 Ki characters
-    reader = csv.reader(file, delimiter="\t" if ".tsv" in url.rpartition("/")[2] else ",", strict=True)
+    csv.field_size_limit(MAX_CHARACTERS)  # by default a document may have 128 Ki characters
+    reader = csv.reader(lines_of(url, file), delimiter="\t" if ".tsv" in url.rpartition("/")[2] else ",", strict=True)
     number = -1  # the header is no row
     try:
         for values in reader:
@@ -111,4 +115,4 @@ def _records(url: str, file: Any) -> Iterator[list[str]]:
                 yield values
                 number += 1
     except csv.Error as error:
-        raise ShardError(f"{url}: row {number} is not CSV ({error}, line {reader.line_num})") from error
+        raise BadShardError(f"{url}: row {number} is not CSV ({error}, line {reader.line_num})") from error

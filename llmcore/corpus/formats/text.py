@@ -4,8 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from llmcore.config.prepare import TextUnit
-from llmcore.corpus.formats.base import check_there, in_tables
-from llmcore.corpus.formats.opened import COMPRESSIONS, opened_text, reading
+from llmcore.corpus.formats.base import MAX_CHARACTERS, check_there, in_tables
+from llmcore.corpus.formats.opened import COMPRESSIONS, lines_of, opened_text, reading
+from llmcore.errors import BadShardError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -30,7 +31,7 @@ class Text:
         with reading(url):
             return list(self._COLUMNS) if next(self._documents(url), None) is not None else None
 
-    def tables(self, url: str, wanted: Sequence[str]) -> Iterator["pa.Table"]:
+    def tables(self, url: str, wanted: Sequence[str], texts: Sequence[str] = ()) -> Iterator["pa.Table"]:
         """Document by document; lines and blocks without a character but white space are none."""
         check_there(url, wanted, self._COLUMNS)
         yield from in_tables(self._rows(url), wanted)
@@ -44,12 +45,14 @@ class Text:
     def _documents(self, url: str) -> Iterator[str]:
         with opened_text(url) as file:
             if self._unit == "file":
-                text = file.read()
+                text = file.read(MAX_CHARACTERS + 1)
+                if len(text) > MAX_CHARACTERS:
+                    raise BadShardError(f"{url}: has more than {MAX_CHARACTERS:,} characters, which is no document")
                 if text.strip():
                     yield text
                 return
             block: list[str] = []
-            for line in file:
+            for line in lines_of(url, file):
                 blank = not line.strip()
                 if not blank:
                     block.append(line)
