@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from jobs.runtime.documents import Buckets
     from jobs.runtime.sources import Source
     from jobs.runtime.token_rows import TokenRows, Trained, WrittenShard
+    from llmcore.tasks.evaluation_set import EvaluationSet
 
 __all__ = ["finished", "plan", "prepare", "result_line", "run"]
 
@@ -61,7 +62,7 @@ def finished(config: PrepareConfig, storage: Folder) -> dict[str, Any] | None:
     """The result of an earlier start, if all that it published is there. Raises CorpusError for a missing corpus."""
     from jobs.runtime.sources import inputs_of
 
-    result = finished_result(storage, config, kind=KIND, step_version=STEP_VERSION, inputs=inputs_of(config))
+    result = finished_result(storage, config, kind=KIND, step_version=STEP_VERSION, inputs=inputs_of(config, storage))
     if result is None:
         return None
     published = [result["tokens"], *result["labelled_sets"].values()]
@@ -81,7 +82,7 @@ def prepare(config: PrepareConfig, storage: Folder, options: RunOptions) -> dict
     result = finished(config, storage)
     if result is not None:
         return result
-    inputs = inputs_of(config)
+    inputs = inputs_of(config, storage)
     attempt = begin_attempt(
         storage,
         config,
@@ -123,21 +124,26 @@ def _make(config: PrepareConfig, storage: Folder, folder: Folder, timings: _Timi
     """Publish the labelled sets, then the token shards, whose manifest says that all is there."""
     from jobs.runtime.documents import fetch
     from jobs.runtime.labelled_sets import publish_labelled_set
-    from jobs.runtime.sources import open_sources, places_of, publish_builtin
+    from jobs.runtime.sources import open_sources, other_sets, places_of, publish_builtin
     from jobs.runtime.token_rows import pack_buckets, train_on
 
     with timings.part("corpus"):
         urls, unreadable = publish_builtin(config, storage)
         sources = open_sources(config, urls, storage)
-    buckets, passport = _documents(config, sources, timings)
+        others = other_sets(config, storage)
+    buckets, passport = _documents(config, sources, others, timings)
     dropped = passport.dropped() + Counter({"unparsable_files": len(unreadable)})
     training = train_on(buckets, config.tokenizer.vocab_size)  # meanwhile, the labelled sets
     sets = {}
+    checked = {name: labelled.hash for name, labelled in others.items()}
     with timings.part("labelled sets"):
         for settings in config.labelled_sets:
             labelled, left_out = publish_labelled_set(storage, buckets, settings, places_of(config))
             sets[settings.name] = f"artifacts/evaluation-sets/{labelled.hash}"
+            checked[settings.name] = labelled.hash
             dropped.update({f"{settings.name}: {reason}": count for reason, count in left_out.items()})
+    if passport.decontamination is not None:
+        passport.decontamination.hashes = checked
     with timings.part("tokenizer"):
         trained: Trained = fetch(training)
         if trained.slow_because is not None:
@@ -156,17 +162,24 @@ def _make(config: PrepareConfig, storage: Folder, folder: Folder, timings: _Timi
             "unparsable_files": unreadable,
             "sources": [source.name for source in config.sources],
             "encoder": trained.encoder,
+            "decontaminated": sorted(checked.values()) if passport.decontamination is not None else [],
         }
         _publish(config, folder, buckets, rows, trained.tokenizer, passport, about)
 
 
-def _documents(config: PrepareConfig, sources: "list[Source]", timings: _Timings) -> "tuple[Buckets, Passport]":
+def _documents(
+    config: PrepareConfig, sources: "list[Source]", others: "Mapping[str, EvaluationSet]", timings: _Timings
+) -> "tuple[Buckets, Passport]":
     """All documents, read, cleaned, without duplicates, and split; and what was done to them.
+
+    The train documents have no held-out row of the labelled sets to come, nor of `others`.
 
     Raises CorpusError for a source or a split without documents.
     """
+    from jobs.runtime.decontamination import decontaminate
     from jobs.runtime.documents import count_buckets, exchange, fill_buckets, read_documents, tally_of
     from jobs.runtime.near_duplicates import drop_near_duplicates
+    from jobs.runtime.sources import places_of
     from llmcore.corpus.buckets import SplitRule, num_buckets_for
     from llmcore.corpus.split import Shares
 
@@ -195,6 +208,11 @@ def _documents(config: PrepareConfig, sources: "list[Source]", timings: _Timings
     if config.near_duplicates is not None:
         with timings.part("near duplicates"):
             buckets.tables, passport.near_duplicates = drop_near_duplicates(buckets.tables, config.near_duplicates)
+    if config.decontamination is not None:
+        with timings.part("decontaminate"):
+            buckets.tables, passport.decontamination = decontaminate(
+                buckets.tables, config.decontamination, config.labelled_sets, places_of(config), others
+            )
     contents = count_buckets(buckets, config.tokenizer.sample_bytes)
     passport.kept = {source.reader.source: contents.get(number, Contents()) for number, source in enumerate(sources)}
     for split, share in {"train": 1.0, **config.splits.model_dump()}.items():

@@ -15,8 +15,10 @@ from llmcore.corpus.shards import Shard, find_shards, shards_hash
 from llmcore.corpus.stdlib import StdlibCorpus
 from llmcore.errors import BadShardError, CorpusError
 from llmcore.storage import Folder, read_manifest
+from llmcore.tasks.evaluation_set import EvaluationSet
+from llmcore.tasks.references import find_evaluation_set
 
-__all__ = ["Source", "inputs_of", "open_sources", "places_of", "publish_builtin"]
+__all__ = ["Source", "inputs_of", "open_sources", "other_sets", "places_of", "publish_builtin"]
 
 
 @dataclass(frozen=True)
@@ -29,14 +31,24 @@ class Source:
     cleaned: CleanedShards | None
 
 
-def inputs_of(config: PrepareConfig) -> dict[str, str]:
-    """By source, a hash of what is read, made without reading all of it. Raises CorpusError where it is missing."""
-    return {
+def inputs_of(config: PrepareConfig, storage: Folder) -> dict[str, str]:
+    """By source and by evaluation set, a hash of what is read, made without reading all of it.
+
+    Raises CorpusError where one is missing.
+    """
+    sets = {f"evaluation set {name}": labelled.hash for name, labelled in other_sets(config, storage).items()}
+    return sets | {
         source.name: StdlibCorpus().content_hash()
         if source.url is None
         else shards_hash(find_shards(source.name, source.url, source.format))
         for source in config.sources
     }
+
+
+def other_sets(config: PrepareConfig, storage: Folder) -> dict[str, EvaluationSet]:
+    """The evaluation sets that decontamination is to look for, besides those made here. Raises CorpusError."""
+    asked = config.decontamination.evaluation_sets if config.decontamination is not None else []
+    return {reference: find_evaluation_set(storage, reference) for reference in asked}
 
 
 def publish_builtin(config: PrepareConfig, storage: Folder) -> tuple[dict[str, str], list[str]]:

@@ -11,6 +11,7 @@ from llmcore.config.template import check_template
 
 __all__ = [
     "BadShardSettings",
+    "DecontaminationSettings",
     "LabelledSetSettings",
     "NearDuplicateSettings",
     "PackingSettings",
@@ -112,6 +113,20 @@ class BadShardSettings(Section):
     )
 
 
+class DecontaminationSettings(Section):
+    """Train documents that have held-out rows of evaluation sets in them, found by the n-grams they share."""
+
+    evaluation_sets: list[str] = identity(
+        list,
+        description="Evaluation sets besides the labelled sets made here: `<prepare run>/<name>`, or the URL of one.",
+    )
+    ngram_words: int = identity(13, ge=3, description="Words of an n-gram; a shorter row is one n-gram.")
+    min_words: int = identity(8, ge=1, description="Rows of fewer words are not looked for (counted).")
+    min_overlap: float = identity(
+        0.2, gt=0, le=1, description="Share of a row's n-grams in a document that makes it contaminated."
+    )
+
+
 class SplitSettings(Section):
     """Shares of the documents in the validation and test splits; the rest is train."""
 
@@ -143,7 +158,7 @@ class PackingSettings(Section):
         description="`best_fit` cuts no document that fits into a row; `concatenate` cuts wherever a row is full. The "
         "loss is within documents either way.",
     )
-    window: int = identity(512, ge=1, description="Pieces held open while packing best-fit.")
+    window: int = identity(1024, ge=1, description="Pieces held open while packing best-fit.")
     shard_bytes: int = identity(64_000_000, ge=1, description="Bytes of the tokens in one token shard, about.")
 
 
@@ -170,6 +185,10 @@ class PrepareSettings(Section):
     )
     near_duplicates: NearDuplicateSettings | None = identity(
         None, description="Near duplicates to drop, across all sources; null: exact ones alone."
+    )
+    decontamination: DecontaminationSettings | None = identity(
+        DecontaminationSettings,
+        description="Train documents to drop for the held-out rows in them; null: none is looked for.",
     )
     splits: SplitSettings = identity(SplitSettings, description="How documents are divided.")
     tokenizer: TokenizerSettings = identity(TokenizerSettings, description="The tokenizer.")

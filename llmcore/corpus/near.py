@@ -81,12 +81,18 @@ class Shingles:
         return [np.unique(part) for part in np.split(self.hashes, self.offsets[1:-1])] if len(self) else []
 
 
-def shingles_of(texts: "pa.Array", size: int) -> Shingles:
-    """The shingles of each text: `size` consecutive words, in lower case, whatever stands between them.
+class Words(NamedTuple):
+    """The words of several texts, one after the other: their hashes, and how many each text has."""
 
-    A text of fewer words is one shingle; one without a letter or digit is one of its own characters.
+    hashes: UInt64s
+    lengths: Int64s
+
+
+def words_of(texts: "pa.Array") -> Words:
+    """Letters and digits between anything else, in lower case.
+
+    A text without a letter or digit is one word of its own characters.
     """
-    import pyarrow as pa
     import pyarrow.compute as pc
 
     plain = pc.replace_substring_regex(pc.utf8_lower(texts), r"[^\p{L}\p{M}\p{N}]+", " ")
@@ -97,25 +103,29 @@ def shingles_of(texts: "pa.Array", size: int) -> Shingles:
     vocabulary = flat.dictionary_encode()
     known = np.array([_hash(word) for word in vocabulary.dictionary.to_pylist()], dtype=np.uint64)
     hashes = known[vocabulary.indices.to_numpy()] if len(flat) else np.zeros(0, dtype=np.uint64)
-    lengths = pc.list_value_length(words).to_numpy(zero_copy_only=False).astype(np.int64)
-    assert isinstance(texts, pa.Array)
-    return _windows(hashes, lengths, size)
+    return Words(hashes, pc.list_value_length(words).to_numpy(zero_copy_only=False).astype(np.int64))
 
 
 def _hash(word: str) -> int:
     return int.from_bytes(blake2b(word.encode(), digest_size=8).digest(), "little")
 
 
-def _windows(words: UInt64s, lengths: Int64s, size: int) -> Shingles:
-    """Hashes of `size` words at each place of each document; of fewer, where it has no more."""
+def shingles_of(texts: "pa.Array", size: int) -> Shingles:
+    """The shingles of each text: `size` consecutive words; all of them, where it has fewer."""
+    return windows_of(words_of(texts), size)
+
+
+def windows_of(words: Words, size: int) -> Shingles:
+    """Hashes of `size` words at each place of each text; of fewer, where it has no more."""
+    hashes, lengths = words
     starts = np.cumsum(lengths) - lengths
     ends = np.repeat(starts + lengths, lengths)
-    rolled = np.zeros(len(words), dtype=np.uint64)
-    padded = np.concatenate([words, np.zeros(size, dtype=np.uint64)])
-    places = np.arange(len(words))
+    rolled = np.zeros(len(hashes), dtype=np.uint64)
+    padded = np.concatenate([hashes, np.zeros(size, dtype=np.uint64)])
+    places = np.arange(len(hashes))
     for ahead in range(size):
         inside = places + ahead < ends
-        rolled = np.where(inside, rolled * GOLDEN + padded[ahead : ahead + len(words)], rolled)
+        rolled = np.where(inside, rolled * GOLDEN + padded[ahead : ahead + len(hashes)], rolled)
     whole = places + size <= ends
     whole[starts[(lengths < size) & (lengths > 0)]] = True
     counts = np.where(lengths >= size, lengths - size + 1, np.minimum(lengths, 1))

@@ -10,7 +10,7 @@ from llmcore.corpus.cleaning.tally import StepTally, Tally
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Contents", "NearDuplicates", "Passport", "contents_of"]
+__all__ = ["Contents", "Decontamination", "NearDuplicates", "Passport", "contents_of"]
 
 
 @dataclass
@@ -33,6 +33,42 @@ class NearDuplicates:
         """As plain values."""
         counts = {"candidate_pairs": self.num_candidates, "alike_pairs": self.num_pairs, "rounds": self.num_rounds}
         return counts | self.tally.to_json()
+
+
+@dataclass
+class Decontamination:
+    """Which evaluation sets were looked for in the train split, and what was found.
+
+    Attributes:
+        ngram_words, min_overlap: what counts as having a row; 0 where there was no set.
+        num_rows: by set, the held-out rows that were looked for.
+        unchecked: by set, those that are too short to be.
+        contaminated: by set, train documents that had a row of it, and were dropped.
+        hashes: by set, the `EvaluationSet.hash`.
+        tally: reason `contaminated`, with examples.
+    """
+
+    ngram_words: int = 0
+    min_overlap: float = 0.0
+    num_rows: dict[str, int] = field(default_factory=dict)
+    unchecked: Counter[str] = field(default_factory=Counter)
+    contaminated: Counter[str] = field(default_factory=Counter)
+    hashes: dict[str, str] = field(default_factory=dict)
+    tally: StepTally = field(default_factory=StepTally)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values, by set."""
+        sets = {
+            name: {
+                "hash": self.hashes.get(name),
+                "rows": number,
+                "rows_too_short": self.unchecked[name],
+                "contaminated_documents": self.contaminated[name],
+            }
+            for name, number in self.num_rows.items()
+        }
+        rule = {"ngram_words": self.ngram_words, "min_overlap": self.min_overlap}
+        return rule | {"sets": sets} | self.tally.to_json()
 
 
 @dataclass
@@ -97,7 +133,7 @@ class Passport:
         read: documents that reading and cleaning gave.
         cleaning: what cleaning did; no entry for a source that is not cleaned.
         exact_duplicates: documents dropped, by reason.
-        near_duplicates: None where they were not looked for.
+        near_duplicates, decontamination: None where they were not looked for.
         kept: what is in the splits.
         tokens: by split, the end of each document included.
     """
@@ -106,6 +142,7 @@ class Passport:
     cleaning: dict[str, Tally] = field(default_factory=dict)
     exact_duplicates: Counter[str] = field(default_factory=Counter)
     near_duplicates: NearDuplicates | None = None
+    decontamination: Decontamination | None = None
     kept: dict[str, Contents] = field(default_factory=dict)
     tokens: dict[str, Counter[str]] = field(default_factory=dict)
 
@@ -124,8 +161,9 @@ class Passport:
                 counts.update({f"{step}: {reason}": number for reason, number in done.dropped.items()})
         counts = +counts
         counts.update(self.exact_duplicates)
-        if self.near_duplicates is not None:
-            counts.update(self.near_duplicates.tally.dropped)
+        for step_done in (self.near_duplicates, self.decontamination):
+            if step_done is not None:
+                counts.update(step_done.tally.dropped)
         return counts
 
     def reason(self, source: str) -> str:
@@ -162,6 +200,7 @@ class Passport:
             "sources": sources,
             "exact_duplicates": dict(sorted(self.exact_duplicates.items())),
             "near_duplicates": self.near_duplicates.to_json() if self.near_duplicates else None,
+            "decontamination": self.decontamination.to_json() if self.decontamination else None,
         }
 
 

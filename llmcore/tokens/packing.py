@@ -2,7 +2,8 @@
 
 A document longer than a row is cut into rows, and its rest is packed like a document. Up to `window` pieces are held; a
 row is begun with the longest of them and filled with the longest that still fits, again and again (best-fit decreasing
-over a window; Ding et al., 2024, "Fewer Truncations Improve Language Modeling"). Memory is bounded by the window.
+over a window; Ding et al., 2024, "Fewer Truncations Improve Language Modeling"). Where that leaves more than a little
+of the row, the longest piece is joined by those that come closest to filling it. Memory is bounded by the window.
 """
 
 from bisect import bisect_right, insort
@@ -19,11 +20,19 @@ __all__ = ["Piece", "concatenate", "cut", "pack", "rows_of"]
 Int32s = npt.NDArray[np.int32]
 
 
+TOLERANCE = 0.005
+"""Share of a row that may stay empty without a closer look: looking always would use up the short pieces."""
+
+
 class Piece(NamedTuple):
     """Consecutive tokens of one document, or all of them: int32 [n], n >= 1, and the number of their source."""
 
     tokens: Int32s
     source: int
+
+
+Held = tuple[int, int, Piece]
+"""Length, number and piece; sorted, the later ones of one length come first: the last is the longest, oldest."""
 
 
 def cut(tokens: Int32s, source: int, sequence_length: int) -> Iterator[Piece]:
@@ -34,8 +43,7 @@ def cut(tokens: Int32s, source: int, sequence_length: int) -> Iterator[Piece]:
 
 def pack(pieces: Iterable[Piece], sequence_length: int, window: int) -> Iterator[list[Piece]]:
     """Rows of pieces, each of at most `sequence_length` tokens together: a function of the pieces' order."""
-    # Sorted by length, the later ones of one length first, so that the last element is the longest, oldest piece.
-    held: list[tuple[int, int, Piece]] = []
+    held: list[Held] = []
     for number, piece in enumerate(pieces):
         if len(piece.tokens) == sequence_length:
             yield [piece]
@@ -65,15 +73,48 @@ def concatenate(documents: Iterable[Piece], sequence_length: int) -> Iterator[li
         yield row
 
 
-def _fill(held: list[tuple[int, int, Piece]], sequence_length: int) -> list[Piece]:
-    """Take one row's pieces out of those held: the longest that fits, until none does."""
-    row: list[Piece] = []
-    room = sequence_length
-    while (found := bisect_right(held, room, key=lambda entry: entry[0])) > 0:
-        length, _, piece = held.pop(found - 1)
-        row.append(piece)
-        room -= length
-    return row
+def _fill(held: list[Held], sequence_length: int) -> list[Piece]:
+    """Take one row's pieces out of those held."""
+    places, room = _longest_first(held, sequence_length)
+    if room > TOLERANCE * sequence_length:
+        longest = len(held) - 1
+        closer = _closest(held, longest, sequence_length - held[longest][0])
+        if sum(held[place][0] for place in closer) > sequence_length - room - held[longest][0]:
+            places = [longest, *closer]
+    return [held.pop(place)[2] for place in places]
+
+
+def _longest_first(held: Sequence[Held], room: int) -> tuple[list[int], int]:
+    """Places, from the last to the first, of the longest piece that fits, again and again; and what room is left."""
+    places: list[int] = []
+    end = len(held)
+    while (found := bisect_right(held, room, 0, end, key=lambda entry: entry[0])) > 0:
+        end = found - 1
+        places.append(end)
+        room -= held[end][0]
+    return places, room
+
+
+def _closest(held: Sequence[Held], end: int, room: int) -> list[int]:
+    """Places before `end`, from the last to the first, of pieces whose lengths together come closest to `room`.
+
+    A subset sum: bit n of an integer is set where some of the pieces so far have n tokens together. Longer pieces are
+    looked at first, and taken rather than shorter ones, which fill other rows more easily.
+    """
+    fits = (2 << room) - 1
+    sums, places = [1], []
+    for place in range(bisect_right(held, room, 0, end, key=lambda entry: entry[0]) - 1, -1, -1):
+        sums.append((sums[-1] | sums[-1] << held[place][0]) & fits)
+        places.append(place)
+        if sums[-1] >> room:
+            break
+    wanted = sums[-1].bit_length() - 1
+    taken = []
+    for at in range(len(places), 0, -1):
+        if not sums[at - 1] >> wanted & 1:
+            taken.append(places[at - 1])
+            wanted -= held[places[at - 1]][0]
+    return taken[::-1]
 
 
 def rows_of(rows: Sequence[Sequence[Piece]], sequence_length: int, pad: int) -> PackedRows:

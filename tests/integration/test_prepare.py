@@ -465,3 +465,57 @@ def test_bad_shards_in_quarantine_are_listed_and_the_good_ones_are_all_there(tmp
         ShardError, match=r"2 of 5 shards cannot be read, more than bad_shards\.max_share=0\.2: .*part-0"
     ):
         _prepare(_config(tmp_path / "corpus", tmp_path / "runs", name="worse", labelled_sets=[], **changes))
+
+
+def test_held_out_rows_in_train_documents_are_found_dropped_and_counted(tmp_path: Path) -> None:
+    rng = random.Random(5)
+    words = [f"w{number}" for number in range(400)]
+
+    def text(size: int = 40) -> str:
+        return " ".join(rng.choice(words) for _ in range(size))
+
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    plain = [{"text": text(), "topic": rng.choice(["x", "y"]), "site": f"s{n % 25}"} for n in range(200)]
+    (corpus / "part-0.jsonl").write_text("".join(json.dumps(row) + "\n" for row in plain))
+    sources = [{"name": "small", "url": str(corpus), "key": "site"}]
+    changes = {"labelled_sets": [{"name": "topics", "label": "topic", "group": "site"}], "sources": sources}
+    first = _config(corpus, tmp_path / "runs", **changes, packing={"sequence_length": 256})
+    result = _prepare(first)
+    assert "contaminated" not in result["dropped"]
+    topics = EvaluationSet.open(Folder(first.storage) / result["labelled_sets"]["topics"])
+
+    # Test rows, verbatim and lightly edited, inside other texts of sites that are in train.
+    train = sorted(set(topics.rows("train")["group"].to_pylist()))
+    verbatim, edited = topics.rows("test")["text"].to_pylist()[:2]
+    words_of_it = edited.split()
+    words_of_it[17] = "changed"
+    planted = [f"{text()} {verbatim.upper()} {text()}", f"{text()} {' '.join(words_of_it)} {text()}"]
+    (corpus / "part-1.jsonl").write_text(
+        "".join(json.dumps({"text": one, "topic": None, "site": train[0]}) + "\n" for one in planted)
+    )
+    second = _config(corpus, tmp_path / "runs", name="second", **changes, packing={"sequence_length": 256})
+    result = _prepare(second)
+    assert result["dropped"]["contaminated"] == 2
+    kept = _texts(second, result)
+    assert not [one for one in kept if "changed" in one or one in planted] and len(kept) == 200
+    about = _passport(second, result)["decontamination"]
+    assert about["sets"]["topics"]["contaminated_documents"] == 2 and about["sets"]["topics"]["rows"] > 20
+    assert about["sets"]["topics"]["hash"] == topics.hash
+    manifest = read_manifest(Folder(second.storage) / result["tokens"])
+    assert manifest is not None and manifest.about["decontaminated"] == [topics.hash]
+    assert "1.00 of a row of topics: " in str(about["examples"]["contaminated"])
+
+    # Another corpus is checked against a set that is there; without decontamination nothing is looked for.
+    other = {"sources": [{"name": "other", "url": str(corpus / "part-1.jsonl")}], "labelled_sets": []}
+    other |= {"splits": {"validation": 0, "test": 0}, "tokenizer": {"vocab_size": 320}}
+    (corpus / "part-1.jsonl").write_text(
+        "".join(json.dumps({"text": one}) + "\n" for one in [*planted, text(), text()])
+    )
+    checked = _config(
+        corpus, tmp_path / "runs", name="c", **other, decontamination={"evaluation_sets": ["small/topics"]}
+    )
+    assert _prepare(checked)["dropped"] == {"contaminated": 2}
+    assert _prepare(_config(corpus, tmp_path / "runs", name="u", **other, decontamination=None))["dropped"] == {}
+    with pytest.raises(CorpusError, match="has no labelled set 'none'"):
+        _prepare(_config(corpus, tmp_path / "runs", **other, decontamination={"evaluation_sets": ["small/none"]}))

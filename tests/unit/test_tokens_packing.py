@@ -1,9 +1,13 @@
-from collections.abc import Iterator
+import random
+from collections.abc import Callable, Iterator
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmcore.config.prepare import PackingSettings
+from llmcore.tokens import packing
 from llmcore.tokens.packing import Piece, concatenate, cut, pack, rows_of
 
 PAD = -1
@@ -96,3 +100,32 @@ def test_concatenated_rows_are_the_documents_one_after_the_other(documents: Docu
     ]
     assert all(sum(len(piece.tokens) for piece in row) == length for row in rows[:-1])
     assert all(piece.tokens[0] in documents[piece.source] for row in rows for piece in row)
+
+
+@pytest.mark.parametrize(
+    ("length_of", "fill"),
+    [
+        (lambda rng: int(2 ** rng.uniform(4, 11)), 0.999),
+        (lambda rng: int(2 ** rng.uniform(6.2, 11)), 0.997),
+        (lambda rng: rng.randint(50, 900), 0.99),
+        (lambda rng: int(rng.lognormvariate(6, 1)) + 1, 0.998),
+    ],
+    ids=["all lengths", "no short ones", "uniform", "log-normal"],
+)
+def test_rows_are_full(length_of: Callable[[random.Random], int], fill: float) -> None:
+    rng = random.Random(0)
+    lengths = [length_of(rng) for _ in range(8000)]
+    pieces = (piece for length in lengths for piece in cut(np.zeros(length, np.int32), 0, 1024))
+    num_rows = sum(1 for _ in pack(pieces, 1024, PackingSettings().window))
+    assert sum(lengths) / (num_rows * 1024) > fill
+
+
+@given(lengths=st.lists(st.integers(1, 30), min_size=1, max_size=12), room=st.integers(1, 60))
+def test_what_comes_closest_is_found(lengths: list[int], room: int) -> None:
+    held = [(length, -number, Piece(np.zeros(length, np.int32), 0)) for number, length in enumerate(sorted(lengths))]
+    places = packing._closest(held, len(held), room)
+    assert places == sorted(set(places), reverse=True)
+    sums = {0}
+    for length in lengths:
+        sums |= {total + length for total in sums if total + length <= room}
+    assert sum(held[place][0] for place in places) == max(sums)
