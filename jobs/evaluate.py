@@ -14,7 +14,7 @@ from llmcore.config.common import JobSettings
 from llmcore.config.evaluate import EvaluateConfig
 from llmcore.config.finetune import FinetuneConfig
 from llmcore.config.tune import TuneConfig
-from llmcore.errors import ConfigError, InterruptedRunError, RunError
+from llmcore.errors import ConfigError, CorpusError, InterruptedRunError, RunError
 from llmcore.evaluation.baselines import MajorityClass
 from llmcore.evaluation.leaderboard import Entry, rank
 from llmcore.evaluation.outcome import Baseline, Outcome
@@ -26,7 +26,7 @@ from llmcore.evaluation.twin import twin_config
 from llmcore.records import Attempt, begin_attempt, finished_result, run_folder
 from llmcore.storage import Folder, read_manifest
 from llmcore.tasks.evaluation_set import EvaluationSet
-from llmcore.tasks.references import find_evaluation_set
+from llmcore.tasks.references import find_base, find_evaluation_set
 
 __all__ = ["Finetune", "evaluate", "plan", "result_line", "run"]
 
@@ -166,7 +166,8 @@ class _Work:
 
     def judge(self) -> Outcome:
         """Judge what the searches leave, choose, and open the test split for the chosen model and the baselines."""
-        labelled = self._evaluation_set(self._configs())
+        tuned = self._configs()
+        labelled = self._evaluation_set(tuned)
         suite = Suite(
             labelled.hash,
             tuple(self.config.metrics),
@@ -193,7 +194,8 @@ class _Work:
                 twin = twin_config(self.config, self.storage, chosen, search)
                 baselines["random_weights"] = self._random_weights(twin, chosen, evaluator)
         num_looks = len(looks(self.storage, labelled.split_hash("test")))
-        return Outcome(labelled, suite, board, board.leader, test, baselines, num_looks)
+        checked = _checked(tuned, labelled)
+        return Outcome(labelled, suite, board, board.leader, test, baselines, num_looks, checked)
 
     def _configs(self) -> dict[Search, TuneConfig]:
         """The searches' configurations, once all have begun."""
@@ -251,6 +253,18 @@ class _Work:
             "seed": chosen.seed,
         }
         return Baseline(test, about)
+
+
+def _checked(tuned: Mapping[Search, TuneConfig], labelled: EvaluationSet) -> bool | None:
+    """Whether all that the models were pre-trained on was checked for the held-out rows of the set; None: unknown."""
+    said = []
+    for search, config in tuned.items():
+        try:
+            sets = find_base(search.storage, config.base)[1].about.get("decontaminated")
+        except CorpusError:
+            sets = None  # the trials are there, what they were made from is not
+        said.append(None if sets is None else labelled.hash in sets)
+    return None if None in said else all(said)
 
 
 def _majority(evaluator: Evaluator) -> Baseline:

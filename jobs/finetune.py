@@ -8,11 +8,10 @@ from jobs.runtime.console import say
 from jobs.runtime.options import RunOptions
 from jobs.runtime.start import find_or_do
 from llmcore.config.finetune import FinetuneConfig
-from llmcore.errors import CorpusError
-from llmcore.records import Attempt, begin_attempt, finished_result, newest_result, run_folder
+from llmcore.records import Attempt, begin_attempt, finished_result
 from llmcore.storage import Folder, read_manifest
 from llmcore.tasks.evaluation_set import EvaluationSet
-from llmcore.tasks.references import find_evaluation_set
+from llmcore.tasks.references import find_base, find_evaluation_set
 from llmcore.train.kept import complete_names, publish_model
 from llmcore.train.place import Place
 
@@ -37,12 +36,7 @@ class Inputs:
 
 def find_inputs(storage: Folder, base: str, data: str) -> Inputs:
     """The base model and the labelled set that a configuration names. Raises `CorpusError` for what is not there."""
-    run = run_folder(storage, base)
-    result = newest_result(run)
-    model = run if result is None else Folder(f"{run.url.rpartition('/')[0]}/{result['model']}")
-    manifest = read_manifest(model)
-    if manifest is None:
-        raise CorpusError(f"base={base!r}: there is no complete model at {model.url}: run `pretrain` first")
+    model, manifest = find_base(storage, base)
     return Inputs(model, manifest.sha256, find_evaluation_set(storage, data))
 
 

