@@ -20,6 +20,7 @@ __all__ = ["BENCHMARKS", "machine", "run", "table"]
 
 BENCHMARKS = {
     "corpus": "jobs.benchmarks.corpus",
+    "duplicates": "jobs.benchmarks.duplicates",
     "prepare": "jobs.benchmarks.prepare",
     "train": "jobs.benchmarks.train",
 }

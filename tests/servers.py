@@ -58,7 +58,7 @@ def s3_environment(address: tuple[str, int], cache: Path) -> dict[str, str]:
 
 @dataclass
 class FaultyProxy:
-    """Between a client and an HTTP server: one request in so many is answered with 500 or 503, cut, or delayed, in turn.
+    """Between a client and an HTTP server: one request in so many is answered with 500 or 503, cut, or delayed.
 
     Each connection carries one request, so that each is looked at.
     """

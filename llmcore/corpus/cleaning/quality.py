@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from llmcore.config.base import Section
 from llmcore.corpus.cleaning.base import Draft, Step, optional
 
-__all__ = ["C4", "FineWeb", "Gopher", "GopherRepetition"]
+__all__ = ["C4", "FineWeb", "Gopher", "GopherRepetition", "word_splitter"]
 
 _WORD = re.compile(r"\w+(?:['\u2019]\w+)*|[^\w\s]+")
 _SENTENCE = re.compile(r".+?(?:[.!?…]+[\"'\u201d\u2019)\]]*(?=\s|$)|$)", re.DOTALL)
@@ -24,7 +24,7 @@ class _Filter(Step, ABC):
     def __init__(self, settings: Section) -> None:
         found = getattr(optional(f"datatrove.pipeline.filters.{self.module}", self.name), self.filter)
         self._document = optional("datatrove.data", self.name).Document
-        self._filter = found(**settings.model_dump(), language=_splitter(self.name))
+        self._filter = found(**settings.model_dump(), language=word_splitter(self.name))
 
     def __call__(self, draft: Draft, found: Counter[str]) -> str | None:
         """Reasons are datatrove's, without the filter's name."""
@@ -67,7 +67,7 @@ class FineWeb(_Filter):
     module, filter = "fineweb_quality_filter", "FineWebQualityFilter"
 
 
-def _splitter(step: str) -> Any:
+def word_splitter(step: str) -> Any:
     """Words and sentences for datatrove, which would have spaCy make them at a tenth of the speed.
 
     A word is letters and digits, with apostrophes inside; any other mark is a word of its own.
