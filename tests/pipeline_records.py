@@ -82,11 +82,50 @@ def evaluation(gain_over_random: Ends = (0.094, 0.051, 0.139)) -> dict[str, Any]
     }  # fmt: skip
 
 
+PASSPORT: dict[str, Any] = {
+    "sources": {
+        "python": {
+            "read": {"documents": 12_045},
+            "cleaning": {
+                "steps": {
+                    "language": {
+                        "dropped": {"not_wanted": 31}, "found": {"en": 12_014},
+                        "examples": {"not_wanted": [{"id": "python/x:7", "excerpt": "Wer <b>weiß</b> das schon"}]},
+                    },
+                    "personal_data": {"dropped": {}, "found": {"email": 17}, "examples": {}},
+                },
+                "quarantined": {"part-00007.parquet": "cannot be read from row 0 on"},
+            },
+            "kept": {
+                "documents": {"train": 11_000, "test": 900}, "bytes": {"train": 9_100_000}, "languages": {"en": 11_900},
+            },
+            "tokenize": {"tokens": {"train": 2_700_000}, "tokens_per_byte": 0.2967},
+        },
+        "notes": {
+            "read": {"documents": 10}, "cleaning": None,
+            "kept": {"documents": {"train": 10}, "bytes": {"train": 900}, "languages": {"unknown": 10}},
+            "tokenize": {"tokens": {"train": 300}, "tokens_per_byte": 0.3333},
+        },
+    },
+    "exact_duplicates": {"duplicate": 5},
+    "near_duplicates": {
+        "dropped": {"near_duplicate": 44},
+        "examples": {"near_duplicate": [{"id": "python/y:1", "excerpt": "0.91 like python/y:9: def main()"}]},
+    },
+    "decontamination": {
+        "sets": {"areas": {"hash": "5e" * 32, "rows": 593, "rows_too_short": 4, "contaminated_documents": 2}},
+        "dropped": {"contaminated": 2},
+        "examples": {"contaminated": [{"id": "python/z:3", "excerpt": "0.44 of a row of areas: Return the"}]},
+    },
+}  # fmt: skip
+
+
 def write_prepare(storage: Folder) -> None:
     """The records of the first stage."""
     with _begin(storage, "prepare", after_s=0) as attempt:
         _spend(attempt, start_up=7.9, compute=34.2, data_wait=2.3)
         attempt.result = {"tokens": "artifacts/tokens/" + "ab" * 32, "dropped": DROPPED, "counts": COUNTS}
+        (storage / attempt.result["tokens"]).write_json("passport.json", PASSPORT)
 
 
 def write_pretrain(storage: Folder) -> None:

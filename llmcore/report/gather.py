@@ -20,11 +20,13 @@ from llmcore.report.model import (
     StageReport,
     TrialReport,
 )
+from llmcore.report.passport import DataPassport, passport_of
 from llmcore.report.recorded import (
     BeginRecord,
     CostRecord,
     EndRecord,
     EvaluationRecord,
+    PassportRecord,
     PretrainRecord,
     Record,
     RunRecord,
@@ -102,8 +104,15 @@ class _Reader:
             suite=dict(_flat({"set": evaluation.set, "suite": evaluation.suite}, (str, int, float))),
             num_test_looks=evaluation.register_looks,
             notes=(evaluation.note,) if evaluation.note else (),
+            passport=self._passport(),
             problems=tuple(self.problems),
         )
+
+    def _passport(self) -> DataPassport:
+        tokens = self.results.get("prepare", {}).get("tokens")
+        if not isinstance(tokens, str):
+            return DataPassport()
+        return passport_of(self._read(PassportRecord, self.storage / tokens, "passport.json") or PassportRecord())
 
     def _run(self, stage: str) -> Folder:
         return self.storage / f"{self.pipeline}.{stage}"

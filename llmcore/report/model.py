@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from llmcore.evaluation.bootstrap import Interval
+from llmcore.report.passport import DataPassport
 
 __all__ = [
     "BASELINE_NAMES",
@@ -171,6 +172,7 @@ class PipelineReport:
         differences: `chosen - majority` and the like, on the test split, by metric.
         notes: What a reader must know to judge the figures.
         problems: Records that are there but cannot be read, each with its place.
+        passport: What is in the corpus.
     """
 
     pipeline: str
@@ -187,6 +189,7 @@ class PipelineReport:
     num_test_looks: int | None = None
     notes: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
+    passport: DataPassport = field(default_factory=DataPassport)
 
     @property
     def metrics(self) -> tuple[str, ...]:

@@ -13,10 +13,13 @@ __all__ = [
     "EndRecord",
     "EvaluationRecord",
     "JudgedRecord",
+    "PassportRecord",
     "PretrainRecord",
     "Record",
     "RunRecord",
     "SearchRecord",
+    "SourceRecord",
+    "StepRecord",
     "TrialRecord",
 ]
 
@@ -48,6 +51,52 @@ class EndRecord(Record):
     error: Any = None
     ended: float | None = None
     result: dict[str, Any] | None = None
+
+
+class KeptRecord(Record):
+    """What a source has in the splits."""
+
+    documents: dict[str, int] = {}
+    bytes: dict[str, int] = {}
+    languages: dict[str, int] = {}
+
+
+class StepRecord(Record):
+    """What one step did, with examples of what it dropped."""
+
+    dropped: dict[str, int] = {}
+    found: dict[str, int] = {}
+    examples: dict[str, list[dict[str, Any]]] = {}
+
+
+class CleaningRecord(Record):
+    """The steps of a source, in their order."""
+
+    steps: dict[str, StepRecord] = {}
+    quarantined: dict[str, str] = {}
+
+
+class SourceRecord(Record):
+    """A source in the passport."""
+
+    read: dict[str, int] = {}
+    cleaning: CleaningRecord | None = None
+    kept: KeptRecord = KeptRecord()
+    tokenize: dict[str, Any] = {}
+
+
+class AcrossRecord(StepRecord):
+    """What was done across sources: near duplicates, decontamination."""
+
+    sets: dict[str, dict[str, Any]] = {}
+
+
+class PassportRecord(Record):
+    """`passport.json` of the token shards."""
+
+    sources: dict[str, SourceRecord] = {}
+    near_duplicates: AcrossRecord | None = None
+    decontamination: AcrossRecord | None = None
 
 
 class CostRecord(Record):

@@ -163,3 +163,17 @@ def test_torn_records_are_on_the_page(tmp_path: Path) -> None:
     text = _Page(render(gather(storage, records.PIPELINE))).text
     assert "Records that cannot be read" in text
     assert "smoke.evaluate/evaluation/metrics.json" in text
+
+
+def test_the_data_passport_is_on_the_page(text: str) -> None:
+    for shown in (
+        "python 12,045 11,900 9.1 2,700,000 0.297 en 11,900",
+        "notes 10 10 0.0 300 0.333 not looked for",
+        "searched for the 593 held-out rows of areas : 2 documents were dropped",
+        "Changed in documents: python: personal_data, email 17.",
+        "in quarantine: python: part-00007.parquet (cannot be read from row 0 on)",
+        "python: language not wanted 31 python/x:7 Wer <b>weiß</b> das schon",
+        "near duplicates near duplicate 44 python/y:1 0.91 like python/y:9: def main()",
+        "decontamination contaminated 2 python/z:3 0.44 of a row of areas: Return the",
+    ):
+        assert shown in text, shown
