@@ -22,6 +22,7 @@ BENCHMARKS = {
     "corpus": "jobs.benchmarks.corpus",
     "duplicates": "jobs.benchmarks.duplicates",
     "prepare": "jobs.benchmarks.prepare",
+    "reader": "jobs.benchmarks.reader",
     "train": "jobs.benchmarks.train",
 }
 """The module of each, whose `measure(options)` gives its `Measured`."""

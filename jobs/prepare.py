@@ -21,7 +21,7 @@ from llmcore.storage import Folder, artifact, content_hash, publish, read_manife
 if TYPE_CHECKING:
     from jobs.runtime.documents import Buckets
     from jobs.runtime.sources import Source
-    from jobs.runtime.token_rows import TokenRows, Trained, WrittenShard
+    from jobs.runtime.token_rows import ReadyTokenizer, TokenRows, WrittenShard
     from llmcore.tasks.evaluation_set import EvaluationSet
 
 __all__ = ["finished", "plan", "prepare", "result_line", "run"]
@@ -42,9 +42,13 @@ def plan(config: PrepareConfig) -> list[str]:
     sets = "".join(f", and the labelled set {labelled.name}" for labelled in config.labelled_sets)
     return [
         f"Reads {sources}; validation {config.splits.validation:.0%}, test {config.splits.test:.0%} of the documents",
-        f"Writes token shards of {config.packing.sequence_length} tokens a row, from a vocabulary of "
-        f"{config.tokenizer.vocab_size}{sets}",
+        f"Writes token shards of {config.packing.sequence_length} tokens a row, from {_vocabulary(config)}{sets}",
     ]
+
+
+def _vocabulary(config: PrepareConfig) -> str:
+    tokenizer = config.tokenizer
+    return f"the vocabulary of {tokenizer.folder}" if tokenizer.folder else f"a vocabulary of {tokenizer.vocab_size}"
 
 
 def result_line(result: dict[str, Any], storage: Folder) -> str:
@@ -125,7 +129,7 @@ def _make(config: PrepareConfig, storage: Folder, folder: Folder, timings: _Timi
     from jobs.runtime.documents import fetch
     from jobs.runtime.labelled_sets import publish_labelled_set
     from jobs.runtime.sources import open_sources, other_sets, places_of, publish_builtin
-    from jobs.runtime.token_rows import pack_buckets, train_on
+    from jobs.runtime.token_rows import pack_buckets, ready_tokenizer
 
     with timings.part("corpus"):
         urls, unreadable = publish_builtin(config, storage)
@@ -133,7 +137,7 @@ def _make(config: PrepareConfig, storage: Folder, folder: Folder, timings: _Timi
         others = other_sets(config, storage)
     buckets, passport = _documents(config, sources, others, timings)
     dropped = passport.dropped() + Counter({"unparsable_files": len(unreadable)})
-    training = train_on(buckets, config.tokenizer.vocab_size)  # meanwhile, the labelled sets
+    making = ready_tokenizer(buckets, config.tokenizer)  # meanwhile, the labelled sets
     sets = {}
     checked = {name: labelled.hash for name, labelled in others.items()}
     with timings.part("labelled sets"):
@@ -145,11 +149,11 @@ def _make(config: PrepareConfig, storage: Folder, folder: Folder, timings: _Timi
     if passport.decontamination is not None:
         passport.decontamination.hashes = checked
     with timings.part("tokenizer"):
-        trained: Trained = fetch(training)
-        if trained.slow_because is not None:
-            say(f"prepare: encodes with {trained.encoder}, since {trained.slow_because}")
+        tokenizer: ReadyTokenizer = fetch(making)
+        if tokenizer.slow_because is not None:
+            say(f"prepare: encodes with {tokenizer.encoder}, since {tokenizer.slow_because}")
     with timings.part("tokenize and pack"):
-        rows = pack_buckets(buckets, training, config.packing, len(config.sources))
+        rows = pack_buckets(buckets, making, config.packing, len(config.sources))
         for source, of_source in zip(config.sources, rows["train"], strict=True):
             if source.max_tokens is not None and (
                 over := of_source.cut(source.max_tokens // config.packing.sequence_length)
@@ -161,10 +165,10 @@ def _make(config: PrepareConfig, storage: Folder, folder: Folder, timings: _Timi
             "dropped": dict(sorted(dropped.items())),
             "unparsable_files": unreadable,
             "sources": [source.name for source in config.sources],
-            "encoder": trained.encoder,
+            "encoder": tokenizer.encoder,
             "decontaminated": sorted(checked.values()) if passport.decontamination is not None else [],
         }
-        _publish(config, folder, buckets, rows, trained.tokenizer, passport, about)
+        _publish(config, folder, buckets, rows, tokenizer, passport, about)
 
 
 def _documents(
@@ -213,7 +217,7 @@ def _documents(
             buckets.tables, passport.decontamination = decontaminate(
                 buckets.tables, config.decontamination, config.labelled_sets, places_of(config), others
             )
-    contents = count_buckets(buckets, config.tokenizer.sample_bytes)
+    contents = count_buckets(buckets, config.tokenizer.sample_bytes, config.group_terms)
     passport.kept = {source.reader.source: contents.get(number, Contents()) for number, source in enumerate(sources)}
     for split, share in {"train": 1.0, **config.splits.model_dump()}.items():
         if share > 0 and not buckets.documents[split]:
@@ -239,7 +243,7 @@ def _publish(
     folder: Folder,
     buckets: "Buckets",
     rows: "dict[str, list[TokenRows]]",
-    tokenizer: str,
+    tokenizer: "ReadyTokenizer",
     passport: Passport,
     about: dict[str, Any],
 ) -> None:
@@ -251,14 +255,18 @@ def _publish(
     from jobs.runtime.token_rows import write_rows
     from llmcore.tokens.shards import KIND as TOKENS
     from llmcore.tokens.shards import PASSPORT, UNIGRAM_COUNTS, ShardLayout, array_bytes
-    from llmcore.tokens.tokenizer import SPECIAL_TOKENS, hugging_face_files
+    from llmcore.tokens.tokenizer import hugging_face_files
 
-    length, vocab_size = config.packing.sequence_length, config.tokenizer.vocab_size
+    length, vocab_size = config.packing.sequence_length, tokenizer.vocab_size
     layout = ShardLayout.of(length, vocab_size, config.packing.shard_bytes)
     splits: dict[str, dict[str, Any]] = {}
     with publish(folder, TOKENS, about) as publication:
-        writing = {split: write_rows(folder, split, packed, layout, vocab_size) for split, packed in rows.items()}
-        for name, data in hugging_face_files(Tokenizer.from_str(tokenizer), length).items():
+        writing = {
+            split: write_rows(folder, split, packed, layout, vocab_size, tokenizer.special.end)
+            for split, packed in rows.items()
+        }
+        files = tokenizer.files or hugging_face_files(Tokenizer.from_str(tokenizer.tokenizer), length)
+        for name, data in files.items():
             publication.write_bytes(f"tokenizer/{name}", data)
         for split, references in writing.items():
             of_sources: list[list[WrittenShard]] = [fetch(of_source) for of_source in references]
@@ -285,7 +293,7 @@ def _publish(
             "vocab_size": vocab_size,
             "rows_per_block": layout.rows_per_block,
             "splits": splits,
-            "special_tokens": {name: number for number, name in enumerate(SPECIAL_TOKENS)},
+            "special_ids": tokenizer.special._asdict(),
             **_totals(splits, length),
         }
 

@@ -17,6 +17,7 @@ from ray.data import DataContext, Dataset, ExecutionOptions
 from ray.exceptions import RayTaskError
 
 from jobs.runtime.sources import Source
+from llmcore.config.group_terms import GroupTermSettings
 from llmcore.corpus.buckets import Census, SplitRule, make_bucket, partition, sample_texts, with_digests
 from llmcore.corpus.cleaned import CleanedShards
 from llmcore.corpus.cleaning import Tally
@@ -142,10 +143,12 @@ def _make_bucket(rule: SplitRule, *parts: pa.Table) -> tuple[pa.Table, Counter[s
     return make_bucket(parts, rule)
 
 
-def count_buckets(buckets: Buckets, sample_bytes: int) -> dict[int, Contents]:
+def count_buckets(
+    buckets: Buckets, sample_bytes: int, group_terms: GroupTermSettings | None = None
+) -> dict[int, Contents]:
     """Take train texts of the buckets, `sample_bytes` in all; and give what they have of each source, by its number."""
     count = ray.remote(_count).options(num_returns=2)
-    counted = [count.remote(table, sample_bytes // len(buckets.tables)) for table in buckets.tables]
+    counted = [count.remote(table, sample_bytes // len(buckets.tables), group_terms) for table in buckets.tables]
     whole: dict[int, Contents] = {}
     for sample, contents in counted:
         buckets.samples.append(sample)
@@ -156,8 +159,10 @@ def count_buckets(buckets: Buckets, sample_bytes: int) -> dict[int, Contents]:
     return whole
 
 
-def _count(table: pa.Table, max_bytes: int) -> tuple[list[str], dict[int, Contents]]:
-    return sample_texts(table, "train", max_bytes), contents_of(table)
+def _count(
+    table: pa.Table, max_bytes: int, group_terms: GroupTermSettings | None
+) -> tuple[list[str], dict[int, Contents]]:
+    return sample_texts(table, "train", max_bytes), contents_of(table, group_terms)
 
 
 def fetch(reference: Any) -> Any:

@@ -8,6 +8,7 @@ checks every one.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -72,6 +73,12 @@ class StreamPlan:
         return positions
 
 
+@lru_cache(maxsize=2)
+def _opened(tokens: str) -> TokenShards:
+    """The shards, once a process: a manifest may be large, and blocks that were fetched are needed again."""
+    return TokenShards.open(Folder(tokens))
+
+
 class _ReadBlock:
     """Ray Data's task: a block's rows, gathered from the shards."""
 
@@ -79,7 +86,7 @@ class _ReadBlock:
         self._plan = plan
 
     def __call__(self, blocks: dict[str, np.ndarray[Any, Any]]) -> pa.Table:
-        shards = TokenShards.open(Folder(self._plan.tokens))
+        shards = _opened(self._plan.tokens)
         positions = np.concatenate([self._plan.positions(int(block)) for block in blocks["id"]])
         real = positions != _PADDING
         rows, epochs = shards.order(self._plan.seed).rows(np.where(real, positions, 0))

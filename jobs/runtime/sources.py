@@ -1,5 +1,6 @@
 """The corpora of a configuration, looked at before anything reads them: their shards, their columns, their hashes."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from llmcore.corpus.read import DocumentReader
 from llmcore.corpus.shards import Shard, find_shards, shards_hash
 from llmcore.corpus.stdlib import StdlibCorpus
 from llmcore.errors import BadShardError, CorpusError
-from llmcore.storage import Folder, read_manifest
+from llmcore.storage import Folder, content_hash, read_manifest
 from llmcore.tasks.evaluation_set import EvaluationSet
 from llmcore.tasks.references import find_evaluation_set
 
@@ -37,6 +38,11 @@ def inputs_of(config: PrepareConfig, storage: Folder) -> dict[str, str]:
     Raises CorpusError where one is missing.
     """
     sets = {f"evaluation set {name}": labelled.hash for name, labelled in other_sets(config, storage).items()}
+    if config.tokenizer.folder is not None:
+        from llmcore.tokens.tokenizer import tokenizer_files
+
+        found = tokenizer_files(config.tokenizer.folder)
+        sets["tokenizer"] = content_hash({name: hashlib.sha256(data).hexdigest() for name, data in found.items()})
     return sets | {
         source.name: StdlibCorpus().content_hash()
         if source.url is None

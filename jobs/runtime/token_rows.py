@@ -12,45 +12,58 @@ import pyarrow as pa
 import ray
 
 from jobs.runtime.documents import Buckets, fetch
-from llmcore.config.prepare import PackingSettings
+from llmcore.config.prepare import PackingSettings, TokenizerSettings
 from llmcore.corpus.split import SPLITS
 from llmcore.storage import FileEntry, Folder
 from llmcore.tokens.encode import RowCounts
 from llmcore.tokens.encoder import EncoderName
 from llmcore.tokens.shards import ShardLayout
+from llmcore.tokens.tokenizer import SpecialIds
 
-__all__ = ["TokenRows", "Trained", "WrittenShard", "pack_buckets", "train_on", "write_rows"]
+__all__ = ["ReadyTokenizer", "TokenRows", "WrittenShard", "pack_buckets", "ready_tokenizer", "write_rows"]
 
 
 _CHECKED_CHARACTERS = 1_000_000
 """Of the sample, on which the fast encoder must agree with the reference."""
 
 
-class Trained(NamedTuple):
+class ReadyTokenizer(NamedTuple):
     """A tokenizer, and what encodes with it.
 
     Attributes:
         tokenizer: its JSON.
+        vocab_size: entries, special tokens included.
+        special: ids that rows need.
+        files: its Hugging Face files, by name, where it was found rather than trained.
         encoder: the library.
         slow_because: why it is not the fastest one; None where it is.
     """
 
     tokenizer: str
+    vocab_size: int
+    special: SpecialIds
+    files: dict[str, bytes] | None
     encoder: EncoderName
     slow_because: str | None
 
 
-def train_on(buckets: Buckets, vocab_size: int) -> "ray.ObjectRef[Trained]":
-    """A tokenizer trained on the buckets' samples."""
-    return ray.remote(_train).remote(vocab_size, *buckets.samples)
+def ready_tokenizer(buckets: Buckets, settings: TokenizerSettings) -> "ray.ObjectRef[ReadyTokenizer]":
+    """The tokenizer that is asked for: found, or trained on the buckets' samples."""
+    return ray.remote(_ready).remote(settings, *buckets.samples)
 
 
-def _train(vocab_size: int, *samples: list[str]) -> Trained:
+def _ready(settings: TokenizerSettings, *samples: list[str]) -> ReadyTokenizer:
     from llmcore.tokens.encoder import choose_encoder
-    from llmcore.tokens.tokenizer import train_tokenizer
+    from llmcore.tokens.tokenizer import OWN_IDS, find_tokenizer, train_tokenizer
 
-    tokenizer = train_tokenizer((text for sample in samples for text in sample), vocab_size)
-    return Trained(tokenizer.to_str(), *choose_encoder(tokenizer, _some(samples)))
+    special, files = OWN_IDS, None
+    if settings.folder is not None:
+        tokenizer, special, files = find_tokenizer(settings.folder)
+    else:
+        texts = (text for sample in samples for text in sample)
+        tokenizer = train_tokenizer(texts, settings.vocab_size, settings.algorithm)
+    chosen = choose_encoder(tokenizer, _some(samples))
+    return ReadyTokenizer(tokenizer.to_str(), tokenizer.get_vocab_size(), special, files, *chosen)
 
 
 def _some(samples: Sequence[list[str]]) -> Iterator[str]:
@@ -93,12 +106,12 @@ class TokenRows:
 
 
 def pack_buckets(
-    buckets: Buckets, trained: "ray.ObjectRef[Trained]", packing: PackingSettings, num_sources: int
+    buckets: Buckets, ready: "ray.ObjectRef[ReadyTokenizer]", packing: PackingSettings, num_sources: int
 ) -> dict[str, list[TokenRows]]:
     """The rows of each split and source, bucket after bucket; a row is of one source."""
     pack = ray.remote(_pack).options(num_returns=len(SPLITS) * num_sources + 1)
     rows = {split: [TokenRows() for _ in range(num_sources)] for split in SPLITS}
-    packed = [pack.remote(table, trained, packing, num_sources) for table in buckets.tables]
+    packed = [pack.remote(table, ready, packing, num_sources) for table in buckets.tables]
     for *tables, counted in packed:
         sizes: list[int] = fetch(counted)
         places = ((split, source) for split in SPLITS for source in range(num_sources))
@@ -108,14 +121,14 @@ def pack_buckets(
     return rows
 
 
-def _pack(documents: pa.Table, trained: Trained, packing: PackingSettings, num_sources: int) -> tuple[Any, ...]:
+def _pack(documents: pa.Table, ready: ReadyTokenizer, packing: PackingSettings, num_sources: int) -> tuple[Any, ...]:
     import pyarrow.compute as pc
     from tokenizers import Tokenizer
 
     from llmcore.tokens.encode import pack_documents
     from llmcore.tokens.encoder import Encoder
 
-    encoder = Encoder(Tokenizer.from_str(trained.tokenizer), trained.encoder)
+    encoder = Encoder(Tokenizer.from_str(ready.tokenizer), ready.encoder, ready.special)
     tables = []
     for split in SPLITS:
         of_split = documents.filter(pc.equal(documents["split"], split))
@@ -134,7 +147,7 @@ class WrittenShard(NamedTuple):
 
 
 def write_rows(
-    folder: Folder, split: str, rows: Sequence[TokenRows], layout: ShardLayout, vocab_size: int
+    folder: Folder, split: str, rows: Sequence[TokenRows], layout: ShardLayout, vocab_size: int, end: int
 ) -> "list[list[ray.ObjectRef[WrittenShard]]]":
     """Write a split's token shards, a task each, and no source's rows beside another's; gives those of each source."""
     from llmcore.tokens.shards import shard_name
@@ -148,7 +161,7 @@ def write_rows(
             bounds, tables = source.between(first, first + layout.rows_per_shard)
             name = shard_name(split, number)
             written[-1].append(
-                write.remote(folder, name, position + first, vocab_size, len(rows), layout, bounds, *tables)
+                write.remote(folder, name, position + first, vocab_size, end, len(rows), layout, bounds, *tables)
             )
             number += 1
         position += sum(source.sizes)
@@ -160,6 +173,7 @@ def _write(
     name: str,
     first: int,
     vocab_size: int,
+    end: int,
     num_sources: int,
     layout: ShardLayout,
     bounds: list[tuple[int, int]],

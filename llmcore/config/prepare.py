@@ -7,6 +7,7 @@ from pydantic import field_validator, model_validator
 from llmcore.config.base import Section, free, identity
 from llmcore.config.cleaning import CleaningSettings
 from llmcore.config.common import JobSettings, Name
+from llmcore.config.group_terms import GroupTermSettings
 from llmcore.config.template import check_template
 
 __all__ = [
@@ -141,12 +142,27 @@ class SplitSettings(Section):
 
 
 class TokenizerSettings(Section):
-    """A byte-level BPE tokenizer, trained on the train split alone."""
+    """A tokenizer that is trained on the train split alone, or one that is there."""
 
+    folder: str | None = identity(
+        None,
+        description="URL of a Hugging Face tokenizer folder to take as it is; null: train one. Its special tokens are "
+        "its own: documents end with its end of text (or separator).",
+    )
+    algorithm: Literal["bpe", "wordpiece", "unigram"] = identity(
+        "bpe",
+        description="What is trained: byte-level BPE (GPT), WordPiece in lower case (BERT), or a unigram model (T5).",
+    )
     vocab_size: int = identity(4096, ge=320, le=1_000_000, description="Entries, reserved special tokens included.")
     sample_bytes: int = identity(
         64_000_000, ge=1, description="At most so many bytes of train text are used to train the tokenizer."
     )
+
+    @model_validator(mode="after")
+    def _trained_or_there(self) -> "TokenizerSettings":
+        if self.folder is not None and (given := self.model_fields_set & {"algorithm", "vocab_size", "sample_bytes"}):
+            raise ValueError(f"a tokenizer from `folder` is not trained: leave {', '.join(sorted(given))} out")
+        return self
 
 
 class PackingSettings(Section):
@@ -189,6 +205,9 @@ class PrepareSettings(Section):
     decontamination: DecontaminationSettings | None = identity(
         DecontaminationSettings,
         description="Train documents to drop for the held-out rows in them; null: none is looked for.",
+    )
+    group_terms: GroupTermSettings | None = identity(
+        None, description="Count how often groups of people are named, and beside what; null: not counted."
     )
     splits: SplitSettings = identity(SplitSettings, description="How documents are divided.")
     tokenizer: TokenizerSettings = identity(TokenizerSettings, description="The tokenizer.")

@@ -2,10 +2,12 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from llmcore.config.group_terms import GroupTermSettings
 from llmcore.corpus.cleaning.tally import StepTally, Tally
+from llmcore.corpus.group_terms import GroupCounts, count_groups, merge_groups
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -79,6 +81,7 @@ class Contents:
         documents, characters, bytes: by split; bytes of UTF-8.
         languages: documents by language, `unknown` where none was looked for.
         lengths: documents by the power of two that their number of characters reaches: 7 is 128 … 255.
+        groups: of people, named in the train split; empty where that is not asked for.
     """
 
     documents: Counter[str] = field(default_factory=Counter)
@@ -86,15 +89,17 @@ class Contents:
     bytes: Counter[str] = field(default_factory=Counter)
     languages: Counter[str] = field(default_factory=Counter)
     lengths: Counter[int] = field(default_factory=Counter)
+    groups: dict[str, GroupCounts] = field(default_factory=dict)
 
     def add(self, other: "Contents") -> None:
         """Count other documents of the source, too."""
-        for name in self.__dataclass_fields__:
+        for name in ("documents", "characters", "bytes", "languages", "lengths"):
             getattr(self, name).update(getattr(other, name))
+        merge_groups(self.groups, other.groups)
 
 
-def contents_of(documents: "pa.Table") -> dict[int, Contents]:
-    """What a table of documents, each with its split, has of each source."""
+def contents_of(documents: "pa.Table", group_terms: GroupTermSettings | None = None) -> dict[int, Contents]:
+    """What a table of documents, each with its split, has of each source; groups are counted in the train split."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -122,6 +127,11 @@ def contents_of(documents: "pa.Table") -> dict[int, Contents]:
         contents.bytes[group["split"]] += group["bytes_sum"]
         contents.languages[group["language"]] += group["characters_count"]
         contents.lengths[group["length"]] += group["characters_count"]
+    if group_terms is not None:
+        train = documents.filter(pc.equal(documents["split"], "train"))
+        for source, contents in found.items():
+            texts = train["text"].filter(pc.equal(train["source"], source)).combine_chunks()
+            contents.groups = count_groups(texts, group_terms)
     return found
 
 
@@ -191,6 +201,7 @@ class Passport:
                     "languages": dict(sorted(contents.languages.items())),
                     "documents_by_characters": _histogram(contents.lengths),
                 },
+                "group_terms": {group: asdict(counts) for group, counts in contents.groups.items()} or None,
                 "tokenize": {
                     "tokens": dict(tokens),
                     "tokens_per_byte": round(tokens.total() / num_bytes, 4) if num_bytes else None,

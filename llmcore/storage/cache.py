@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from llmcore.errors import StorageError
@@ -21,15 +22,19 @@ def cache_root() -> Path:
     return Path(os.environ.get("LLMCORE_CACHE") or Path.home() / ".cache" / "llmcore").absolute()
 
 
-def cached_copy(folder: Folder) -> Path:
-    """A local copy of a published folder, verified when it was made; several processes share one.
+def cached_copy(folder: Folder, below: str = "") -> Path:
+    """A local copy of a published folder, or of its files below a folder in it, verified when it was made.
+
+    Several processes share one.
 
     Raises StorageError when the folder is not published, CheckpointError when its files are not its manifest's.
     """
     manifest = read_manifest(folder)
     if manifest is None:
         raise StorageError(f"{folder.url} is not published (no good {MANIFEST}): only a published folder can be copied")
-    copy = cache_root() / manifest.sha256
+    files = {name: entry for name, entry in manifest.files.items() if name.startswith(below)}
+    manifest = replace(manifest, files=files)
+    copy = cache_root() / "-".join([manifest.sha256, *below.strip("/").split("/")]).rstrip("-")
     with storage_errors(str(copy), "made"), _locked(copy.with_suffix(".lock")):
         if not _is_whole(copy, manifest):
             shutil.rmtree(copy, ignore_errors=True)

@@ -99,14 +99,15 @@ class Folder:
         fs, path = self._resolved()
         return Path(path) if isinstance(fs, LocalFileSystem) else None
 
-    def as_local(self) -> Path:
+    def as_local(self, below: str = "") -> Path:
         """The folder as a local path; a remote one must be published, and is copied once into a local cache.
 
-        The cache is `$LLMCORE_CACHE`, or `~/.cache/llmcore`; see `llmcore.storage.cache`. Raises StorageError.
+        With `below`, the name of a folder in it and `/`, only the files there are copied. The cache is
+        `$LLMCORE_CACHE`, or `~/.cache/llmcore`; see `llmcore.storage.cache`. Raises StorageError.
         """
         from llmcore.storage.cache import cached_copy
 
-        return self.local_path() or cached_copy(self)
+        return self.local_path() or cached_copy(self, below)
 
     def exists(self, name: str = "") -> bool:
         """Whether there is a file or a folder of that name. Raises StorageError if that cannot be found out."""
@@ -232,6 +233,12 @@ class Folder:
             raise
         with storage_errors(self._url(name), doing):
             opened.__exit__(None, None, None)
+
+    def open_at_random(self, name: str) -> BinaryIO:
+        """A file for reads at any place, each of which is a request for just these bytes. Raises StorageError."""
+        with storage_errors(self._url(name), "read"):
+            found: BinaryIO = self.fs.open(self._at(name), "rb", cache_type="none")
+            return found
 
     @contextmanager
     def _open_remote(self, name: str, mode: Literal["rb", "wb"]) -> Iterator[BinaryIO]:

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from llmcore.config.prepare import PackingSettings
 from llmcore.tokens.encoder import Encoder
 from llmcore.tokens.packing import Piece, concatenate, cut, pack, rows_of
-from llmcore.tokens.tokenizer import END_OF_TEXT, PAD, SPECIAL_TOKENS
+from llmcore.tokens.tokenizer import OWN_IDS
 
 __all__ = ["RowCounts", "count_rows", "pack_documents"]
 
@@ -52,12 +52,12 @@ def pack_documents(documents: pa.Table, encoder: Encoder, packing: PackingSettin
         rows = pack(
             (piece for tokens, source in encoded for piece in cut(tokens, source, length)), length, packing.window
         )
-    return rows_of(list(rows), length, SPECIAL_TOKENS.index(PAD)).to_table(encoder.vocab_size)
+    return rows_of(list(rows), length, encoder.special.pad).to_table(encoder.vocab_size)
 
 
 def _encoded(documents: pa.Table, encoder: Encoder) -> Iterator[Piece]:
     """Each document's tokens, its end included, and its source."""
-    end = SPECIAL_TOKENS.index(END_OF_TEXT)
+    end = encoder.special.end
     for batch in documents.select(["text", "source"]).to_batches(max_chunksize=_BATCH):
         found = encoder.encode(batch["text"].to_pylist())
         # An end after each document: room for it is made at once, for all of them.
@@ -67,8 +67,8 @@ def _encoded(documents: pa.Table, encoder: Encoder) -> Iterator[Piece]:
             yield Piece(ids[start:stop], source)
 
 
-def count_rows(rows: pa.Table, vocab_size: int, num_sources: int) -> RowCounts:
-    """Count what rows of `row_schema` hold."""
+def count_rows(rows: pa.Table, vocab_size: int, num_sources: int, end: int = OWN_IDS.end) -> RowCounts:
+    """Count what rows of `row_schema` hold; `end` is the id that ends a document."""
     targets = np.zeros(vocab_size, dtype=np.int64)
     by_source = np.zeros(num_sources, dtype=np.int64)
     num_tokens = num_documents = 0
@@ -83,7 +83,7 @@ def count_rows(rows: pa.Table, vocab_size: int, num_sources: int) -> RowCounts:
         starts = ends - lengths.flatten().to_numpy() - (sizes.cumsum() - sizes)[of_row]
         real = np.arange(ids.shape[1]) < sizes[:, None]
         num_tokens += int(sizes.sum())
-        num_documents += int((ids[real] == SPECIAL_TOKENS.index(END_OF_TEXT)).sum())
+        num_documents += int((ids[real] == end).sum())
         real[of_row, starts] = False
         targets += np.bincount(ids[real], minlength=vocab_size)
         pieces, sources = lengths.flatten().to_numpy(), batch["source"].flatten().to_numpy()

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
-from llmcore.tokens.tokenizer import SPECIAL_TOKENS, encode_documents
+from llmcore.tokens.tokenizer import OWN_IDS, SPECIAL_TOKENS, SpecialIds, encode_documents
 
 __all__ = ["Encoded", "Encoder", "EncoderName", "choose_encoder"]
 
@@ -43,8 +43,9 @@ class Encoded(NamedTuple):
 class Encoder:
     """Encodes texts with a tokenizer, by the library that is named; a special token written out stays text."""
 
-    def __init__(self, tokenizer: Tokenizer, name: EncoderName) -> None:
+    def __init__(self, tokenizer: Tokenizer, name: EncoderName, special: SpecialIds = OWN_IDS) -> None:
         self.name = name
+        self.special = special
         self._tokenizer = tokenizer
         if name == "gigatoken":
             self._fast = _gigatoken(tokenizer)

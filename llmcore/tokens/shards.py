@@ -5,10 +5,9 @@ passport.json, manifest.json
 """
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ import pyarrow as pa
 
 from llmcore.errors import ShardError
 from llmcore.storage import FileEntry, Folder, Manifest, read_manifest, write_file
+from llmcore.tokens.blocks import Blocks
 from llmcore.tokens.mixture import MixtureOrder, SourceRows
 from llmcore.tokens.order import RowOrder
 from llmcore.tokens.schema import row_schema, token_type
@@ -70,12 +70,13 @@ def array_bytes(array: npt.NDArray[Any]) -> bytes:
 
 
 class TokenShards:
-    """Published token shards, read by row number. Cheap to make and to pickle: files are mapped when read."""
+    """Published token shards, read by row number. Cheap to make and to pickle: what is read is mapped, or fetched."""
 
     def __init__(self, folder: Folder, manifest: Manifest) -> None:
         self.folder = folder
         self.manifest = manifest
-        self._mapped: dict[str, pa.RecordBatchFileReader] = {}
+        self._blocks = Blocks(folder)
+        self._seen: set[str] = set()
 
     @classmethod
     def open(cls, folder: Folder) -> "TokenShards":
@@ -182,6 +183,7 @@ class TokenShards:
         shards = np.searchsorted(starts, indices, side="right") - 1
         by_shard = np.argsort(shards, kind="stable")
         numbers, firsts = np.unique(shards[by_shard], return_index=True)
+        self._blocks.fetch(self._wanted(split, shards, indices - starts[shards]))
         parts = [
             self._take(split, int(number), starts[number], indices[where])
             for number, where in zip(numbers, np.split(by_shard, firsts[1:]), strict=True)
@@ -205,47 +207,50 @@ class TokenShards:
         }
         return {split: np.cumsum(size) - size for split, size in sizes.items()}
 
-    @cached_property
-    def _local(self) -> Path:
-        return self.folder.as_local()
-
     @property
     def _schema(self) -> pa.Schema:
         return row_schema(self.sequence_length, self.vocab_size)
 
-    def _shard(self, split: str, number: int) -> pa.RecordBatchFileReader:
+    def _wanted(
+        self, split: str, shards: npt.NDArray[np.int64], places: npt.NDArray[np.int64]
+    ) -> Iterator[tuple[str, int]]:
+        """The blocks that have rows, given by shard and place in it; each once."""
+        for shard, block in np.unique(np.stack([shards, places // self.rows_per_block]), axis=1).T.tolist():
+            yield str(self._split(split)["shards"][shard]["name"]), block
+
+    def _checked(self, split: str, number: int) -> str:
+        """The name of a shard that is what the manifest says of it."""
         about = self._split(split)["shards"][number]
-        name, num_rows = about["name"], int(about["num_rows"])
-        if name not in self._mapped:
-            reader = _map(self._local / name, f"{self.folder.url}/{name}")
-            expected = -(-num_rows // self.rows_per_block)
+        name = str(about["name"])
+        if name not in self._seen:
+            reader = self._blocks.shard(name)
+            expected = -(-int(about["num_rows"]) // self.rows_per_block)
             if reader.num_record_batches != expected or not reader.schema.equals(self._schema):
                 found = f"{reader.num_record_batches} blocks of {reader.schema.names}"
                 rule = f"{expected} of {self._schema.names} with {self.sequence_length} tokens"
                 raise ShardError(f"{self.folder.url}/{name} has {found}, its manifest says {rule}: prepare again")
-            self._mapped[name] = reader
-        return self._mapped[name]
+            self._seen.add(name)
+        return name
 
     def _take(self, split: str, number: int, start: int, wanted: npt.NDArray[np.int64]) -> pa.Table:
         """Rows of one shard, checked: the right ones, with lengths and ids that can be."""
-        reader = self._shard(split, number)
-        name = f"{self.folder.url}/{self._split(split)['shards'][number]['name']}"
+        name = self._checked(split, number)
         blocks, places = np.divmod(wanted - start, self.rows_per_block)
         by_block = np.argsort(blocks, kind="stable")
         numbers, firsts = np.unique(blocks[by_block], return_index=True)
         parts = []
         for block, where in zip(numbers, np.split(by_block, firsts[1:]), strict=True):
+            batch = self._blocks.get(name, int(block))
             try:
-                batch = reader.get_batch(int(block))
                 part = pa.Table.from_batches([batch.take(pa.array(places[where]))])
             except (pa.ArrowException, IndexError) as error:
                 first, last = (wanted[where] - start)[[0, -1]]
-                raise ShardError(f"{name}: rows {first} … {last} cannot be read ({error})") from error
+                raise ShardError(f"{self.folder.url}/{name}: rows {first} … {last} cannot be read ({error})") from error
             wrong = _first_wrong(part, wanted[where], self.vocab_size)
             if wrong is not None:
                 row, reason = wrong
-                position = wanted[where][row]
-                raise ShardError(f"{name}: row {position - start} ({split} position {position}) is altered: {reason}")
+                at = f"row {wanted[where][row] - start} ({split} position {wanted[where][row]})"
+                raise ShardError(f"{self.folder.url}/{name}: {at} is altered: {reason}")
             parts.append(part)
         return _in_order(parts, by_block)
 
@@ -257,14 +262,6 @@ def _in_order(parts: list[pa.Table], came: npt.NDArray[np.int64]) -> pa.Table:
     back = np.empty_like(came)
     back[came] = np.arange(len(came))
     return pa.concat_tables(parts).combine_chunks().take(pa.array(back)).combine_chunks()
-
-
-def _map(path: Path, name: str) -> pa.RecordBatchFileReader:
-    """A shard, mapped."""
-    try:
-        return pa.ipc.open_file(pa.memory_map(str(path)))
-    except (OSError, pa.ArrowException) as error:
-        raise ShardError(f"{name}: cannot be read from row 0 on ({error}): run `prepare` again") from error
 
 
 def _first_wrong(rows: pa.Table, expected: npt.NDArray[np.int64], vocab_size: int) -> tuple[int, str] | None:

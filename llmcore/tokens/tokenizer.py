@@ -1,56 +1,76 @@
-"""A byte-level BPE tokenizer: trained here, kept as Hugging Face files, loaded by anyone's `AutoTokenizer`."""
+"""Tokenizers: trained here or found, kept as Hugging Face files, loaded by anyone's `AutoTokenizer`."""
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from llmcore.errors import ConfigError
 from llmcore.storage import Folder
 
 __all__ = [
     "END_OF_TEXT",
+    "OWN_IDS",
     "PAD",
     "SPECIAL_TOKENS",
+    "Algorithm",
+    "FoundTokenizer",
+    "SpecialIds",
     "encode_documents",
+    "find_tokenizer",
     "hugging_face_files",
     "load_tokenizer",
+    "tokenizer_files",
     "train_tokenizer",
 ]
 
+Algorithm = Literal["bpe", "wordpiece", "unigram"]
+
 END_OF_TEXT = "<|endoftext|>"
 PAD = "<|pad|>"
-_NAMED = [END_OF_TEXT, PAD, "<|unk|>", "<|mask|>", "<|cls|>", "<|sep|>"]
+UNKNOWN = "<|unk|>"
+_NAMED = [END_OF_TEXT, PAD, UNKNOWN, "<|mask|>", "<|cls|>", "<|sep|>"]
 _INFILLING = ["<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>"]
 _CHAT = ["<|im_start|>", "<|im_end|>"]
 _SENTINELS = [f"<|extra_id_{number}|>" for number in range(32)]
 _NUM_SPECIAL = 64
 _WITH_USE = [*_NAMED, *_INFILLING, *_CHAT, *_SENTINELS]
 
+_TOKENIZER_FILES = (".json", ".txt", ".model", ".jinja")
+
 SPECIAL_TOKENS = [*_WITH_USE, *(f"<|reserved_{number}|>" for number in range(_NUM_SPECIAL - len(_WITH_USE)))]
 """The ids 0 … 63, whatever the vocabulary: end of text, padding, masks, infilling, chat, sentinels, and spare ones."""
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
-    """Byte-level BPE (Sennrich et al., 2016; Radford et al., 2019) of `vocab_size` entries, special tokens included.
+class SpecialIds(NamedTuple):
+    """Ids that every row needs: what ends a document, and what fills the rest of a row."""
 
-    The same texts, in whatever order, give the same tokenizer. A pair seen once is not merged.
+    end: int
+    pad: int
+
+
+OWN_IDS = SpecialIds(SPECIAL_TOKENS.index(END_OF_TEXT), SPECIAL_TOKENS.index(PAD))
+"""Of tokenizers that are trained here."""
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int, algorithm: Algorithm = "bpe") -> Tokenizer:
+    """A tokenizer of `vocab_size` entries, special tokens included.
+
+    The same texts, in whatever order, give the same BPE (a pair seen once is not merged).
+
+    Args:
+        texts: to learn from.
+        vocab_size: entries.
+        algorithm: `bpe` on bytes (Sennrich et al., 2016; Radford et al., 2019), `wordpiece` on text in lower case
+            without accents (Schuster and Nakajima, 2012; Devlin et al., 2019), `unigram` on pieces with their blanks
+            (Kudo, 2018).
 
     Raises:
         ConfigError: the texts do not have so many entries to learn; the message has both numbers.
     """
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        min_frequency=2,
-        special_tokens=SPECIAL_TOKENS,
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
+    tokenizer, trainer = _UNTRAINED[algorithm](vocab_size)
     tokenizer.train_from_iterator(texts, trainer)
     reached = tokenizer.get_vocab_size()
     if reached != vocab_size:
@@ -59,6 +79,86 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
             f"special tokens included; set it to {reached} or less, or give more text"
         )
     return tokenizer
+
+
+def _untrained_bpe(vocab_size: int) -> tuple[Tokenizer, trainers.Trainer]:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    return tokenizer, trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        min_frequency=2,
+        special_tokens=SPECIAL_TOKENS,
+        initial_alphabet=alphabet,
+        show_progress=False,
+    )
+
+
+def _untrained_wordpiece(vocab_size: int) -> tuple[Tokenizer, trainers.Trainer]:
+    tokenizer = Tokenizer(models.WordPiece(unk_token=UNKNOWN))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    return tokenizer, trainers.WordPieceTrainer(
+        vocab_size=vocab_size, special_tokens=SPECIAL_TOKENS, show_progress=False
+    )
+
+
+def _untrained_unigram(vocab_size: int) -> tuple[Tokenizer, trainers.Trainer]:
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.normalizer = normalizers.NFKC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    return tokenizer, trainers.UnigramTrainer(
+        vocab_size=vocab_size, special_tokens=SPECIAL_TOKENS, unk_token=UNKNOWN, show_progress=False
+    )
+
+
+_UNTRAINED: dict[Algorithm, Callable[[int], tuple[Tokenizer, trainers.Trainer]]] = {
+    "bpe": _untrained_bpe,
+    "wordpiece": _untrained_wordpiece,
+    "unigram": _untrained_unigram,
+}
+
+
+class FoundTokenizer(NamedTuple):
+    """A tokenizer that was not trained here: itself, its special ids, and its files by name."""
+
+    tokenizer: Tokenizer
+    special: SpecialIds
+    files: dict[str, bytes]
+
+
+def tokenizer_files(url: str) -> dict[str, bytes]:
+    """Files of a Hugging Face folder that may be its tokenizer's, by name. Raises ConfigError where there is none."""
+    folder = Folder(url if "://" in url else str(Path(url).expanduser().absolute()))
+    names = [name for name in folder.names() if name.endswith(_TOKENIZER_FILES) and not name.endswith(".index.json")]
+    if not names:
+        raise ConfigError(f"tokenizer.folder={url!r} holds no tokenizer: give a Hugging Face folder")
+    return {name: folder.read_bytes(name) for name in names}
+
+
+def find_tokenizer(url: str) -> FoundTokenizer:
+    """The tokenizer of a Hugging Face folder.
+
+    Raises:
+        ConfigError: there is none, or it has nothing that ends a text; the message has the URL.
+    """
+    files = tokenizer_files(url)
+    try:
+        loaded = _loaded(files)
+        backend = loaded.backend_tokenizer
+    except Exception as error:  # transformers has an error of every kind for what is no tokenizer
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ConfigError(
+            f"tokenizer.folder={url!r} holds no tokenizer ({reason}): give a Hugging Face folder"
+        ) from error
+    end = loaded.eos_token_id if loaded.eos_token_id is not None else loaded.sep_token_id
+    if end is None:
+        raise ConfigError(f"tokenizer.folder={url!r} has neither an end of text nor a separator: documents need one")
+    pad = loaded.pad_token_id if loaded.pad_token_id is not None else end
+    return FoundTokenizer(backend, SpecialIds(end, pad), files)
 
 
 def encode_documents(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
@@ -76,7 +176,7 @@ def hugging_face_files(tokenizer: Tokenizer, sequence_length: int) -> dict[str, 
         bos_token=END_OF_TEXT,
         eos_token=END_OF_TEXT,
         pad_token=PAD,
-        unk_token="<|unk|>",
+        unk_token=UNKNOWN,
         mask_token="<|mask|>",
         cls_token="<|cls|>",
         sep_token="<|sep|>",
@@ -90,9 +190,13 @@ def hugging_face_files(tokenizer: Tokenizer, sequence_length: int) -> dict[str, 
 
 def load_tokenizer(folder: Folder) -> Any:
     """The tokenizer of a folder as a transformers tokenizer. Raises StorageError."""
+    return _loaded({name: folder.read_bytes(name) for name in folder.names()})
+
+
+def _loaded(files: dict[str, bytes]) -> Any:
     from transformers import AutoTokenizer
 
     with tempfile.TemporaryDirectory() as local:
-        for name in folder.names():
-            Path(local, name).write_bytes(folder.read_bytes(name))
+        for name, data in files.items():
+            Path(local, name).write_bytes(data)
         return AutoTokenizer.from_pretrained(local)

@@ -38,18 +38,18 @@ class Pretraining:
         self.shards = shards
         self.objective = CausalLM()
         self.num_steps = num_steps(config.train, shards.num_rows("train"))
-        self.tokenizer: Path = shards.folder.as_local() / "tokenizer"
+        self.tokenizer: Path = shards.folder.as_local("tokenizer/") / "tokenizer"
         self.step_batches = stream
 
     def build_model(self) -> nn.Module:
         """Random weights, the same on every rank."""
-        special: dict[str, int] = self.shards.about["special_tokens"]
+        special: dict[str, int] = self.shards.about["special_ids"]
         config = model_config(
             self.config.model,
             vocab_size=self.shards.vocab_size,
             sequence_length=self.shards.sequence_length,
-            eos_id=special["<|endoftext|>"],
-            pad_id=special["<|pad|>"],
+            eos_id=special["end"],
+            pad_id=special["pad"],
         )
         return build_causal_lm(config, seed=self.settings.seed)
 

@@ -1,4 +1,6 @@
+import gzip
 import json
+import os
 import random
 from collections import Counter
 from pathlib import Path
@@ -519,3 +521,55 @@ def test_held_out_rows_in_train_documents_are_found_dropped_and_counted(tmp_path
     assert _prepare(_config(corpus, tmp_path / "runs", name="u", **other, decontamination=None))["dropped"] == {}
     with pytest.raises(CorpusError, match="has no labelled set 'none'"):
         _prepare(_config(corpus, tmp_path / "runs", **other, decontamination={"evaluation_sets": ["small/none"]}))
+
+
+def test_a_tokenizer_that_is_there_is_taken_as_it_is(tmp_path: Path) -> None:
+    rows = _corpus(tmp_path / "corpus")
+    first = _config(tmp_path / "corpus", tmp_path / "runs", labelled_sets=[], packing={"sequence_length": 256})
+    made = Folder(first.storage) / _prepare(first)["tokens"]
+    changes = {
+        "labelled_sets": [],
+        "packing": {"sequence_length": 256},
+        "tokenizer": {"folder": f"{made.url}/tokenizer"},
+    }
+    config = _config(tmp_path / "corpus", tmp_path / "runs", name="again", **changes)
+    result = _prepare(config)
+    again = read_manifest(Folder(config.storage) / result["tokens"])
+    before = read_manifest(made)
+    assert again is not None and before is not None
+    assert again.files == before.files, "the same tokens, and the tokenizer's own files"
+    assert again.about["special_ids"] == before.about["special_ids"] and again.about["vocab_size"] == 340
+    assert _texts(config, result) == sorted({row["text"] for row in rows if row["text"]})
+    with pytest.raises(ValueError, match="is not trained: leave vocab_size out"):
+        _config(tmp_path, tmp_path, tokenizer={"folder": "/t", "vocab_size": 500})
+
+
+@pytest.mark.skipif("LLMCORE_DATA" not in os.environ, reason="needs the shared data: set LLMCORE_DATA")
+@pytest.mark.parametrize("name", ["gpt2", "bert"])
+def test_real_speeches_with_well_known_tokenizers(tmp_path: Path, name: str) -> None:
+    shared = os.environ["LLMCORE_DATA"]
+    config = _config(
+        tmp_path,
+        tmp_path / "runs",
+        sources=[{"name": "speeches", "url": f"{shared}/us_speeches/speeches.jsonl.gz", "max_documents": 12}],
+        labelled_sets=[],
+        splits={"validation": 0, "test": 0},
+        tokenizer={"folder": f"{shared}/{name}_tokenizer"},
+        packing={"sequence_length": 512},
+    )
+    result = _prepare(config)
+    shards = TokenShards.open(Folder(config.storage) / result["tokens"])
+    loaded = load_tokenizer(shards.tokenizer_folder())
+    with gzip.open(f"{shared}/us_speeches/speeches.jsonl.gz", "rt") as lines:
+        texts = [json.loads(line)["text"] for line, _ in zip(lines, range(12), strict=False)]
+    ids = [loaded(text, add_special_tokens=False, verbose=False)["input_ids"] for text in texts]
+    assert result["counts"]["num_tokens"] == sum(map(len, ids)) + 12
+    end = loaded.eos_token_id if name == "gpt2" else loaded.sep_token_id
+    found = np.concatenate(
+        [
+            row["tokens"][: sum(row["document_lengths"])]
+            for row in shards.rows("train", np.arange(shards.num_rows("train"))).to_pylist()
+        ]
+    )
+    assert np.bincount(found).tolist() == np.bincount([token for one in ids for token in [*one, end]]).tolist()
+    assert shards.about["encoder"] == ("gigatoken" if name == "gpt2" else "tokenizers")

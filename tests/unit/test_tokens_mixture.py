@@ -15,7 +15,7 @@ from llmcore.tokens.mixture import PERIOD, BlockOrder, MixtureOrder, SourceRows,
     blocks_per_window=st.integers(1, 9),
     seed=st.integers(0, 2**40),
 )
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 def test_each_epoch_has_each_row_once(num_rows: int, rows_per_block: int, blocks_per_window: int, seed: int) -> None:
     order = BlockOrder(num_rows, rows_per_block, seed, blocks_per_window)
     rows, epochs = order.rows(np.arange(3 * num_rows))
@@ -66,9 +66,9 @@ def test_two_sources_are_within_one_row_in_any_stretch() -> None:
     weights=st.lists(st.floats(0.05, 20), min_size=4, max_size=4),
     rows_per_block=st.integers(1, 30),
     seed=st.integers(0, 1000),
-    start=st.integers(0, 30_000),
+    start=st.integers(0, 12_000),
 )
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=25)
 def test_each_source_has_each_row_once_in_each_of_its_epochs(
     sizes: list[int], weights: list[float], rows_per_block: int, seed: int, start: int
 ) -> None:

@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,12 @@ from tokenizers import Tokenizer
 from llmcore.errors import ConfigError
 from llmcore.storage import Folder
 from llmcore.tokens.tokenizer import (
+    OWN_IDS,
     SPECIAL_TOKENS,
+    Algorithm,
+    SpecialIds,
     encode_documents,
+    find_tokenizer,
     hugging_face_files,
     load_tokenizer,
     train_tokenizer,
@@ -72,3 +77,46 @@ def test_anyone_loads_it_and_encodes_alike(tokenizer: Tokenizer, tmp_path: Path)
     assert ids == encode_documents(tokenizer, texts)
     assert loaded("<|im_start|>x", add_special_tokens=False)["input_ids"][0] == SPECIAL_TOKENS.index("<|im_start|>")
     assert json.loads(files["tokenizer_config.json"])["clean_up_tokenization_spaces"] is False
+
+
+@pytest.mark.parametrize(("algorithm", "vocab_size"), [("wordpiece", 110), ("unigram", 94)])
+def test_other_algorithms_keep_the_special_ids_and_the_words(
+    tmp_path: Path, algorithm: Algorithm, vocab_size: int
+) -> None:
+    trained = train_tokenizer(TEXTS, vocab_size, algorithm)
+    assert [trained.token_to_id(token) for token in SPECIAL_TOKENS] == list(range(64))
+    (ids,) = encode_documents(trained, ["return the file"])
+    assert trained.decode(ids) == "return the file" and min(ids) >= 64
+    for name, data in hugging_face_files(trained, 32).items():
+        (tmp_path / name).write_bytes(data)
+    loaded = load_tokenizer(Folder(str(tmp_path)))
+    assert loaded("return the file", add_special_tokens=False)["input_ids"] == ids
+    assert loaded.mask_token_id == SPECIAL_TOKENS.index("<|mask|>")
+
+
+def test_a_tokenizer_is_found_in_its_folder(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    for name, data in hugging_face_files(tokenizer, 32).items():
+        (tmp_path / name).write_bytes(data)
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    found = find_tokenizer(str(tmp_path))
+    assert found.special == OWN_IDS and "model.safetensors" not in found.files
+    assert encode_documents(found.tokenizer, TEXTS) == encode_documents(tokenizer, TEXTS)
+
+
+@pytest.mark.skipif("LLMCORE_DATA" not in os.environ, reason="needs the shared data: set LLMCORE_DATA")
+@pytest.mark.parametrize(
+    ("name", "special", "hello"),
+    [("gpt2", SpecialIds(50256, 50256), [15496, 995]), ("bert", SpecialIds(102, 0), [7592, 2088])],
+)
+def test_well_known_tokenizers_are_found(name: str, special: SpecialIds, hello: list[int]) -> None:
+    found = find_tokenizer(f"{os.environ['LLMCORE_DATA']}/{name}_tokenizer")
+    assert found.special == special
+    assert encode_documents(found.tokenizer, ["Hello world"]) == [hello]
+
+
+@pytest.mark.parametrize("files", [{}, {"tokenizer_config.json": "{}"}, {"tokenizer.json": "{"}])
+def test_a_folder_without_a_tokenizer_is_named(tmp_path: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(ConfigError, match=f"tokenizer.folder='{tmp_path}' holds no tokenizer"):
+        find_tokenizer(str(tmp_path))

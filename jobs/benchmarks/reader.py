@@ -1,0 +1,165 @@
+"""`reader`: token shards through Ray Data into two consumers, from a disk and from an S3 server.
+
+Rows of 1,024 tokens, read in a run's order as Ray Train's workers do it, from the start of the stream to the last row.
+The peer reads the same rows in the same order in one process, without Ray: the floor of ours.
+"""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from jobs.benchmarks.rows import Measured, Row
+from jobs.runtime.console import say
+from jobs.runtime.options import RunOptions
+from llmcore.config.common import ClusterSettings
+from llmcore.storage import Folder, publish
+
+__all__ = ["measure"]
+
+SEQUENCE_LENGTH = 1024
+VOCAB_SIZE = 50_000
+NUM_ROWS = 500_000
+NUM_REMOTE_ROWS = 100_000
+GLOBAL_BATCH = 512
+WORLD_SIZE = 2
+NUM_CPUS = 2
+PEER = "one process, no Ray"
+
+
+def measure(options: RunOptions) -> Measured:
+    """Tokens a second after the first batch, seconds to it, and the memory of a consumer."""
+    from cluster.connect import connect
+
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        (root / "bucket").mkdir()
+        tokens = _write(Folder(str(root / "bucket" / "tokens")), NUM_ROWS)
+        few = _write(Folder(str(root / "bucket" / "few")), NUM_REMOTE_ROWS)
+        with _s3(root) as served, connect(ClusterSettings(num_cpus=NUM_CPUS), verbose=options.verbose):
+            floor = _plain(tokens, NUM_ROWS)
+            rows += _rows("from a disk", _stream(tokens, NUM_ROWS), floor)
+            if served:
+                rows += _rows(
+                    "from S3", _stream(Folder("s3://bucket/few"), NUM_REMOTE_ROWS), _plain(few, NUM_REMOTE_ROWS)
+                )
+            else:
+                say("reader: no S3 server: rclone is not installed beside Python")
+    settings = {"sequence_length": SEQUENCE_LENGTH, "rows": NUM_ROWS, "rows_from_s3": NUM_REMOTE_ROWS}
+    return Measured(rows, settings | {"global_batch": GLOBAL_BATCH, "consumers": WORLD_SIZE, "num_cpus": NUM_CPUS})
+
+
+def _write(folder: Folder, num_rows: int) -> Folder:
+    """Shards of random tokens, one document a row."""
+    import numpy as np
+
+    from llmcore.tokens.schema import PackedRows
+    from llmcore.tokens.shards import KIND, ShardLayout, shard_name, write_shard
+
+    layout = ShardLayout.of(SEQUENCE_LENGTH, VOCAB_SIZE, 64_000_000)
+    rng = np.random.default_rng(0)
+    shards = []
+    with publish(folder, KIND, {"sequence_length": SEQUENCE_LENGTH, "vocab_size": VOCAB_SIZE}) as publication:
+        for number, first in enumerate(range(0, num_rows, layout.rows_per_shard)):
+            size = min(layout.rows_per_shard, num_rows - first)
+            ids = rng.integers(0, VOCAB_SIZE, (size, SEQUENCE_LENGTH), dtype=np.int32)
+            rows = PackedRows(ids, [[SEQUENCE_LENGTH]] * size, [[0]] * size).to_table(VOCAB_SIZE, first)
+            name = shard_name("train", number)
+            publication.add(write_shard(folder, name, rows, layout.rows_per_block))
+            shards.append({"name": name, "num_rows": size})
+        source = {"name": "random", "first_row": 0, "num_rows": num_rows, "weight": None, "max_epochs": None}
+        splits = {"train": {"num_rows": num_rows, "shards": shards}}
+        publication.about |= {"rows_per_block": layout.rows_per_block, "mixture": [source], "splits": splits}
+    return folder
+
+
+def _plan(tokens: Folder, num_rows: int) -> Any:
+    from jobs.runtime.reader import StreamPlan
+
+    return StreamPlan(tokens.url, 0, GLOBAL_BATCH, WORLD_SIZE, 0, num_rows // GLOBAL_BATCH)
+
+
+def _plain(tokens: Folder, num_rows: int) -> float:
+    """Tokens a second of reading a step's rows, one after the other."""
+    import numpy as np
+
+    from llmcore.tokens.shards import TokenShards
+
+    shards = TokenShards.open(tokens)
+    order = shards.order(0)
+    started = time.perf_counter()
+    for step in range(num_rows // GLOBAL_BATCH):
+        shards.rows("train", order.rows(np.arange(step * GLOBAL_BATCH, (step + 1) * GLOBAL_BATCH))[0])
+    return num_rows * SEQUENCE_LENGTH / (time.perf_counter() - started)
+
+
+def _stream(tokens: Folder, num_rows: int) -> dict[str, float]:
+    import ray
+    from ray.data import DataIterator
+
+    from jobs.runtime.reader import data_config, share_tables, token_stream
+
+    plan = _plan(tokens, num_rows)
+
+    def consume(rows: DataIterator, rank: int, began: float) -> dict[str, float]:
+        import psutil
+
+        number, first, early, peak = 0, 0.0, 0, 0
+        for table in share_tables(rows, plan, rank):
+            number += table.num_rows
+            first = first or time.time()
+            early = early or number
+            peak = max(peak, psutil.Process().memory_full_info().uss)
+        return {"rows": number - early, "first": first - began, "seconds": time.time() - first, "peak": peak}
+
+    began = time.time()
+    start = ray.remote(num_cpus=0)(consume)
+    shards = data_config().configure({"train": token_stream(plan)}, WORLD_SIZE, None, None)
+    found = ray.get([start.remote(shard["train"], rank, began) for rank, shard in enumerate(shards)])
+    return {
+        "speed": sum(one["rows"] for one in found) * SEQUENCE_LENGTH / max(one["seconds"] for one in found),
+        "first": max(one["first"] for one in found),
+        "peak": max(one["peak"] for one in found),
+    }
+
+
+def _rows(what: str, found: dict[str, float], floor: float) -> list[Row]:
+    return [
+        Row(f"{what}, after the first batch", found["speed"] / 1e6, "M tokens/s", PEER, floor / 1e6),
+        Row(f"{what}, the first batch after", found["first"], "s"),
+        Row(f"{what}, a consumer's private memory", found["peak"] / 1e6, "MB"),
+    ]
+
+
+@contextmanager
+def _s3(root: Path) -> Iterator[bool]:
+    """An S3 server on the folder, which the environment leads to; False where there is none to start."""
+    rclone = Path(sys.executable).parent / "rclone"
+    found = str(rclone) if rclone.exists() else shutil.which("rclone")
+    if found is None:
+        yield False
+        return
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        host, port = free.getsockname()
+    options = ["--auth-key", "someone,secret", "--vfs-cache-mode", "off", "--config", "/dev/null"]
+    command = [found, "serve", "s3", "--addr", f"{host}:{port}", *options, str(root)]
+    server = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    os.environ |= {"AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_DEFAULT_REGION": "us-east-1"}
+    os.environ |= {"AWS_ACCESS_KEY_ID": "someone", "AWS_SECRET_ACCESS_KEY": "secret"}
+    try:
+        deadline = time.monotonic() + 20
+        while socket.socket().connect_ex((host, port)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        yield True
+    finally:
+        server.terminate()
+        server.wait()
