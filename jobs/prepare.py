@@ -11,7 +11,7 @@ from jobs.runtime.console import say
 from jobs.runtime.options import RunOptions
 from jobs.runtime.start import find_or_do
 from llmcore.config import identity_of
-from llmcore.config.prepare import PrepareConfig
+from llmcore.config.prepare import PrepareConfig, SourceSettings
 from llmcore.corpus.cleaning import Tally
 from llmcore.corpus.passport import Contents, Passport
 from llmcore.errors import CorpusError, ShardError
@@ -38,12 +38,16 @@ def run(config: PrepareConfig, options: RunOptions) -> None:
 
 def plan(config: PrepareConfig) -> list[str]:
     """What `--dry-run` says."""
-    sources = ", ".join(f"{source.name} ({source.builtin or source.url})" for source in config.sources)
+    sources = ", ".join(f"{source.name} ({_origin(source)})" for source in config.sources)
     sets = "".join(f", and the labelled set {labelled.name}" for labelled in config.labelled_sets)
     return [
         f"Reads {sources}; validation {config.splits.validation:.0%}, test {config.splits.test:.0%} of the documents",
         f"Writes token shards of {config.packing.sequence_length} tokens a row, from {_vocabulary(config)}{sets}",
     ]
+
+
+def _origin(source: SourceSettings) -> str:
+    return source.dataset.path if source.dataset is not None else str(source.builtin or source.url)
 
 
 def _vocabulary(config: PrepareConfig) -> str:
@@ -128,11 +132,11 @@ def _make(config: PrepareConfig, storage: Folder, folder: Folder, timings: _Timi
     """Publish the labelled sets, then the token shards, whose manifest says that all is there."""
     from jobs.runtime.documents import fetch
     from jobs.runtime.labelled_sets import publish_labelled_set
-    from jobs.runtime.sources import open_sources, other_sets, places_of, publish_builtin
+    from jobs.runtime.sources import open_sources, other_sets, places_of, publish_sources
     from jobs.runtime.token_rows import pack_buckets, ready_tokenizer
 
     with timings.part("corpus"):
-        urls, unreadable = publish_builtin(config, storage)
+        urls, unreadable = publish_sources(config, storage)
         sources = open_sources(config, urls, storage)
         others = other_sets(config, storage)
     buckets, passport = _documents(config, sources, others, timings)

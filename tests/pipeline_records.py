@@ -105,6 +105,7 @@ PASSPORT: dict[str, Any] = {
             "read": {"documents": 10}, "cleaning": None,
             "kept": {"documents": {"train": 10}, "bytes": {"train": 900}, "languages": {"unknown": 10}},
             "tokenize": {"tokens": {"train": 300}, "tokens_per_byte": 0.3333},
+            "group_terms": {"female": {"terms": 71, "documents": 9, "beside_positive": 5, "beside_negative": 2}},
         },
     },
     "exact_duplicates": {"duplicate": 5},

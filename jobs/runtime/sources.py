@@ -10,6 +10,7 @@ from llmcore.corpus.builtin import publish_stdlib
 from llmcore.corpus.cleaned import CleanedShards
 from llmcore.corpus.cleaning import Cleaner
 from llmcore.corpus.formats import format_of
+from llmcore.corpus.hub import dataset_hash, publish_dataset
 from llmcore.corpus.labelled import columns_wanted
 from llmcore.corpus.read import DocumentReader
 from llmcore.corpus.shards import Shard, find_shards, shards_hash
@@ -19,7 +20,7 @@ from llmcore.storage import Folder, content_hash, read_manifest
 from llmcore.tasks.evaluation_set import EvaluationSet
 from llmcore.tasks.references import find_evaluation_set
 
-__all__ = ["Source", "inputs_of", "open_sources", "other_sets", "places_of", "publish_builtin"]
+__all__ = ["Source", "inputs_of", "open_sources", "other_sets", "places_of", "publish_sources"]
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,15 @@ def inputs_of(config: PrepareConfig, storage: Folder) -> dict[str, str]:
 
         found = tokenizer_files(config.tokenizer.folder)
         sets["tokenizer"] = content_hash({name: hashlib.sha256(data).hexdigest() for name, data in found.items()})
-    return sets | {
-        source.name: StdlibCorpus().content_hash()
-        if source.url is None
-        else shards_hash(find_shards(source.name, source.url, source.format))
-        for source in config.sources
-    }
+    return sets | {source.name: _input(source) for source in config.sources}
+
+
+def _input(source: SourceSettings) -> str:
+    if source.dataset is not None:
+        return dataset_hash(source.name, source.dataset)
+    if source.url is not None:
+        return shards_hash(find_shards(source.name, source.url, source.format))
+    return StdlibCorpus().content_hash()
 
 
 def other_sets(config: PrepareConfig, storage: Folder) -> dict[str, EvaluationSet]:
@@ -57,14 +61,17 @@ def other_sets(config: PrepareConfig, storage: Folder) -> dict[str, EvaluationSe
     return {reference: find_evaluation_set(storage, reference) for reference in asked}
 
 
-def publish_builtin(config: PrepareConfig, storage: Folder) -> tuple[dict[str, str], list[str]]:
-    """Write the built-in corpora that are used, unless they are there.
+def publish_sources(config: PrepareConfig, storage: Folder) -> tuple[dict[str, str], list[str]]:
+    """Write the corpora that are made or fetched, built-in ones and datasets, unless they are there.
 
-    Returns the URL of each by its source's name, and the files that they leave out because they cannot be parsed.
+    Returns the URL of each by its source's name, and the files that built-in ones leave out because they cannot be
+    parsed. Raises CorpusError.
     """
     urls: dict[str, str] = {}
     unreadable: list[str] = []
     for source in config.sources:
+        if source.dataset is not None:
+            urls[source.name] = publish_dataset(storage, source.name, source.dataset).url
         if source.builtin is not None:
             folder = publish_stdlib(storage)
             manifest = read_manifest(folder)

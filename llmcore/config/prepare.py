@@ -12,6 +12,7 @@ from llmcore.config.template import check_template
 
 __all__ = [
     "BadShardSettings",
+    "DatasetSettings",
     "DecontaminationSettings",
     "LabelledSetSettings",
     "NearDuplicateSettings",
@@ -26,8 +27,18 @@ ShardFormat = Literal["parquet", "arrow", "json_lines", "csv", "text"]
 TextUnit = Literal["file", "line", "block"]
 
 
+class DatasetSettings(Section):
+    """What `datasets.load_dataset` gives; it is copied to the storage as shards, once, and read from there."""
+
+    path: str = identity(description="Name on the hub, or a builder with `data_files`: `json`, `parquet`, `text`.")
+    name: str | None = identity(None, description="Configuration of the dataset.")
+    split: str = identity("train", description="Split, or a slice of one: `train[:10%]`.")
+    data_files: str | list[str] | None = identity(None, description="Files, where the builder needs some.")
+    revision: str | None = identity(None, description="Branch, tag or commit on the hub.")
+
+
 class SourceSettings(Section):
-    """One corpus: a built-in one, or shards at a URL."""
+    """One corpus: a built-in one, shards at a URL, or a dataset."""
 
     name: Name = identity(description="Name of the source, kept with every document.")
     builtin: Literal["python_stdlib"] | None = identity(
@@ -36,6 +47,7 @@ class SourceSettings(Section):
         "interpreter's standard library. It is written to the storage as shards and read from there.",
     )
     url: str | None = identity(None, description="URL of a folder, a file or a glob of shards.")
+    dataset: DatasetSettings | None = identity(None, description="A dataset of Hugging Face.")
     format: ShardFormat | None = identity(
         None,
         description="Format of all shards. Null: the end of each name tells it: `.parquet`, `.arrow`, `.feather`, "
@@ -78,10 +90,10 @@ class SourceSettings(Section):
 
     @model_validator(mode="after")
     def _one_place(self) -> "SourceSettings":
-        if (self.builtin is None) == (self.url is None):
-            raise ValueError("give exactly one of `builtin` and `url`")
-        if self.builtin is not None and self.format is not None:
-            raise ValueError("a built-in corpus has a format of its own: leave `format` out")
+        if sum(given is not None for given in (self.builtin, self.url, self.dataset)) != 1:
+            raise ValueError("give exactly one of `builtin`, `url` and `dataset`")
+        if self.url is None and self.format is not None:
+            raise ValueError("a built-in corpus or a dataset has a format of its own: leave `format` out")
         if self.unit != "file" and self.format != "text":
             raise ValueError(f"unit={self.unit} is for plain text: give `format: text`, or leave `unit` out")
         return self

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from llmcore.report.recorded import PassportRecord, SourceRecord, StepRecord
 
-__all__ = ["DataPassport", "DroppedDocument", "SourceData", "passport_of"]
+__all__ = ["DataPassport", "DroppedDocument", "NamedGroup", "SourceData", "passport_of"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,18 @@ class DroppedDocument:
 
 
 @dataclass(frozen=True)
+class NamedGroup:
+    """How often a group of people is named in the train split of a source, and beside what."""
+
+    source: str
+    group: str
+    terms: int
+    documents: int
+    beside_positive: int
+    beside_negative: int
+
+
+@dataclass(frozen=True)
 class DataPassport:
     """What is in the corpus, and what was done to it.
 
@@ -54,6 +66,7 @@ class DataPassport:
     examples: tuple[DroppedDocument, ...] = ()
     checked: tuple[tuple[str, int, int], ...] = ()
     quarantined: Mapping[str, str] = field(default_factory=dict)
+    groups: tuple[NamedGroup, ...] = ()
 
 
 def passport_of(record: PassportRecord) -> DataPassport:
@@ -78,6 +91,11 @@ def passport_of(record: PassportRecord) -> DataPassport:
         examples=tuple(examples),
         checked=tuple((name, int(one["rows"]), int(one["contaminated_documents"])) for name, one in sets.items()),
         quarantined=quarantined,
+        groups=tuple(
+            NamedGroup(name, group, **counts)
+            for name, source in record.sources.items()
+            for group, counts in (source.group_terms or {}).items()
+        ),
     )
 
 

@@ -83,6 +83,7 @@ class SourceRecord(Record):
     cleaning: CleaningRecord | None = None
     kept: KeptRecord = KeptRecord()
     tokenize: dict[str, Any] = {}
+    group_terms: dict[str, dict[str, int]] | None = None
 
 
 class AcrossRecord(StepRecord):

@@ -149,6 +149,8 @@ def find_tokenizer(url: str) -> FoundTokenizer:
     try:
         loaded = _loaded(files)
         backend = loaded.backend_tokenizer
+        backend.no_padding()
+        backend.no_truncation()
     except Exception as error:  # transformers has an error of every kind for what is no tokenizer
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ConfigError(

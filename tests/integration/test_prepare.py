@@ -318,6 +318,7 @@ def test_documents_are_cleaned_counted_and_shown(tmp_path: Path) -> None:
         tmp_path / "runs",
         sources=[{"name": "notes", "url": str(corpus)}, plain],
         cleaning=cleaning,
+        group_terms={"groups": {"rivers": ["river"]}, "positive": ["rose"], "negative": ["sank"]},
         labelled_sets=[],
         packing={"sequence_length": 256},
     )
@@ -341,6 +342,10 @@ def test_documents_are_cleaned_counted_and_shown(tmp_path: Path) -> None:
         == result["counts"]["num_tokens"]
     )
     assert 0.2 < notes["tokenize"]["tokens_per_byte"] < 1
+    num_train = notes["kept"]["documents"]["train"]
+    assert notes["group_terms"]["rivers"] == {
+        "terms": num_train, "documents": num_train, "beside_positive": num_train, "beside_negative": 0,
+    }  # fmt: skip
 
     # A source with a new file cleans that one alone; what was there is taken as it is.
     made = sorted((tmp_path / "runs" / "artifacts" / "cleaned").rglob("manifest.json"))
@@ -573,3 +578,29 @@ def test_real_speeches_with_well_known_tokenizers(tmp_path: Path, name: str) -> 
     )
     assert np.bincount(found).tolist() == np.bincount([token for one in ids for token in [*one, end]]).tolist()
     assert shards.about["encoder"] == ("gigatoken" if name == "gpt2" else "tokenizers")
+
+
+def test_datasets_are_sources_loaded_or_from_their_folder(tmp_path: Path) -> None:
+    import datasets
+
+    rows = _corpus(tmp_path / "corpus")
+    shards = [str(tmp_path / "corpus" / f"part-{shard}.jsonl") for shard in range(NUM_SHARDS)]
+    columns = {"key": "module", "stratum": "area"}
+    loaded = {"name": "small", "dataset": {"path": "json", "data_files": shards}, **columns}
+    datasets.Dataset.from_list(rows).save_to_disk(str(tmp_path / "disk"))
+    saved = {"name": "small", "url": str(tmp_path / "disk"), **columns}
+    made = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+        for name, source in {"lines": None, "loaded": loaded, "saved": saved}.items():
+            changes = {"sources": [source]} if source else {}
+            config = _config(tmp_path / "corpus", tmp_path / "runs", name=name, **changes)
+            result = _prepare(config)
+            made.append(_texts(config, result))
+            assert finished(config, Folder(config.storage)) == result
+    assert made[0] == made[1] == made[2] != []
+    copies = list((tmp_path / "runs" / "artifacts" / "corpora").glob("*/part-*.parquet"))
+    assert sum(pq.read_metadata(path).num_rows for path in copies) == len(rows)
+    missing = {"name": "small", "dataset": {"path": "parquet", "data_files": str(tmp_path / "none.parquet")}}
+    with pytest.raises(CorpusError, match=r"source small: dataset 'parquet' cannot be loaded \("):
+        _prepare(_config(tmp_path / "corpus", tmp_path / "runs", name="none", sources=[missing]))

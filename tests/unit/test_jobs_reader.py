@@ -3,19 +3,20 @@
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.runtime import reader
 from jobs.runtime.reader import StreamPlan, share_tables
 from llmcore.errors import RunError
+from llmcore.tokens.mixture import MixtureOrder, SourceRows
 
 plans = st.builds(
     StreamPlan,
     tokens=st.just("/none"),
     seed=st.just(0),
     global_batch=st.integers(1, 40),
-    world_size=st.integers(1, 5),
+    world_size=st.integers(1, 8),
     first_step=st.integers(0, 20),
     num_steps=st.integers(21, 90),
 )
@@ -43,6 +44,43 @@ def test_every_position_is_read_once_and_in_its_step(plan: StreamPlan, rows_per_
             assert together.tolist() == list(range(step * plan.global_batch, (step + 1) * plan.global_batch))
             seen.append(together)
         assert len(np.concatenate(seen)) == plan.global_batch * (plan.num_steps - plan.first_step)
+
+
+@st.composite
+def mixtures(draw: st.DrawFn) -> MixtureOrder:
+    sizes = draw(st.lists(st.integers(1, 60), min_size=1, max_size=4))
+    firsts = np.cumsum([0, *sizes])
+    weights = [draw(st.floats(0.05, 10)) for _ in sizes]
+    sources = tuple(
+        SourceRows(int(first), size, weight) for first, size, weight in zip(firsts, sizes, weights, strict=False)
+    )
+    return MixtureOrder(sources, rows_per_block=draw(st.integers(1, 20)), seed=draw(st.integers(0, 2**40)))
+
+
+@given(
+    order=mixtures(),
+    global_batch=st.integers(1, 24),
+    worlds=st.lists(st.integers(1, 8), min_size=1, max_size=4),
+    steps=st.lists(st.integers(1, 12), min_size=4, max_size=4),
+)
+@settings(deadline=None)
+def test_kills_and_other_world_sizes_change_no_row(
+    order: MixtureOrder, global_batch: int, worlds: list[int], steps: list[int]
+) -> None:
+    """Each start goes on from a checkpoint at another world size; what all have read, in steps, is one order."""
+    last = sum(steps[: len(worlds)])
+    read = []
+    first_step = 0
+    for world_size, lasted in zip(worlds, steps, strict=False):
+        plan = StreamPlan("/none", 0, global_batch, world_size, first_step, last)  # it would go on to the end
+        of_rank = {rank: np.concatenate(blocks).reshape(-1, plan.share_size) for rank, blocks in dealt(plan).items()}
+        for number in range(lasted):  # and is killed here
+            positions = np.concatenate([of_rank[rank][number] for rank in range(world_size)])
+            read.append(order.rows(positions[positions >= 0]))
+        first_step += lasted
+    rows, epochs = order.rows(np.arange(last * global_batch))
+    assert np.concatenate([found for found, _ in read]).tolist() == rows.tolist()
+    assert np.concatenate([passes for _, passes in read]).tolist() == epochs.tolist()
 
 
 @given(plans)

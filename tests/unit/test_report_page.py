@@ -171,6 +171,7 @@ def test_the_data_passport_is_on_the_page(text: str) -> None:
         "notes 10 10 0.0 300 0.333 not looked for",
         "searched for the 593 held-out rows of areas : 2 documents were dropped",
         "Changed in documents: python: personal_data, email 17.",
+        "female notes 71 9 5 2",
         "in quarantine: python: part-00007.parquet (cannot be read from row 0 on)",
         "python: language not wanted 31 python/x:7 Wer <b>weiß</b> das schon",
         "near duplicates near duplicate 44 python/y:1 0.91 like python/y:9: def main()",
