@@ -144,12 +144,18 @@ def _source(
 def _reader(
     settings: SourceSettings, number: int, url: str, columns: list[str], fields: tuple[str, ...]
 ) -> DocumentReader:
-    for option in ("text", "key", "stratum"):
-        given = getattr(settings, option)
-        names = columns_in(given) if option == "text" else [given] if given is not None else []
+    named = {
+        "chat.messages" if settings.chat else "text": [settings.chat.messages]
+        if settings.chat
+        else columns_in(settings.text),
+        "key": [settings.key] if settings.key is not None else [],
+        "stratum": [settings.stratum] if settings.stratum is not None else [],
+    }
+    for option, names in named.items():
         for name in names:
             if columns and name not in columns:
-                of = f"{option}={given!r}" if name == given else f"{name!r} in {option}={given!r}"
+                whole = settings.text if option == "text" else name
+                of = f"{option}={whole!r}" if name == whole else f"{name!r} in {option}={whole!r}"
                 raise CorpusError(f"source {settings.name}: {of} is no column of {url}, which has {columns}: name one")
     return DocumentReader(
         settings.name,
@@ -161,6 +167,7 @@ def _reader(
         frozenset(fields) - frozenset(columns),
         settings.format,
         settings.unit,
+        settings.chat,
     )
 
 

@@ -106,12 +106,16 @@ class TokenRows:
 
 
 def pack_buckets(
-    buckets: Buckets, ready: "ray.ObjectRef[ReadyTokenizer]", packing: PackingSettings, num_sources: int
+    buckets: Buckets, ready: "ray.ObjectRef[ReadyTokenizer]", packing: PackingSettings, special: Sequence[bool]
 ) -> dict[str, list[TokenRows]]:
-    """The rows of each split and source, bucket after bucket; a row is of one source."""
+    """The rows of each split and source, bucket after bucket; a row is of one source.
+
+    `special` says of each source whether special tokens written out in its texts are meant.
+    """
+    num_sources = len(special)
     pack = ray.remote(_pack).options(num_returns=len(SPLITS) * num_sources + 1)
     rows = {split: [TokenRows() for _ in range(num_sources)] for split in SPLITS}
-    packed = [pack.remote(table, ready, packing, num_sources) for table in buckets.tables]
+    packed = [pack.remote(table, ready, packing, special) for table in buckets.tables]
     for *tables, counted in packed:
         sizes: list[int] = fetch(counted)
         places = ((split, source) for split in SPLITS for source in range(num_sources))
@@ -121,7 +125,9 @@ def pack_buckets(
     return rows
 
 
-def _pack(documents: pa.Table, ready: ReadyTokenizer, packing: PackingSettings, num_sources: int) -> tuple[Any, ...]:
+def _pack(
+    documents: pa.Table, ready: ReadyTokenizer, packing: PackingSettings, special: Sequence[bool]
+) -> tuple[Any, ...]:
     import pyarrow.compute as pc
     from tokenizers import Tokenizer
 
@@ -132,9 +138,9 @@ def _pack(documents: pa.Table, ready: ReadyTokenizer, packing: PackingSettings, 
     tables = []
     for split in SPLITS:
         of_split = documents.filter(pc.equal(documents["split"], split))
-        for source in range(num_sources):
-            of_source = of_split if num_sources == 1 else of_split.filter(pc.equal(of_split["source"], source))
-            tables.append(pack_documents(of_source, encoder, packing))
+        for source, meant in enumerate(special):
+            of_source = of_split if len(special) == 1 else of_split.filter(pc.equal(of_split["source"], source))
+            tables.append(pack_documents(of_source, encoder, packing, special=meant))
     return (*tables, [table.num_rows for table in tables])
 
 

@@ -12,6 +12,7 @@ from llmcore.config.template import check_template
 
 __all__ = [
     "BadShardSettings",
+    "ChatSettings",
     "DatasetSettings",
     "DecontaminationSettings",
     "LabelledSetSettings",
@@ -37,6 +38,32 @@ class DatasetSettings(Section):
     revision: str | None = identity(None, description="Branch, tag or commit on the hub.")
 
 
+class ChatSettings(Section):
+    """Conversations, rendered with a token before and after each message: special tokens, of which text has none."""
+
+    messages: str = identity(
+        "messages", description="Column of the messages: a list of objects with `role` and `content`, in order."
+    )
+    template: str = identity(
+        "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}",
+        description="Jinja template of a document. What looks like a special token in a message is broken up first.",
+    )
+
+    @field_validator("template")
+    @classmethod
+    def _is_jinja(cls, template: str) -> str:
+        from jinja2 import TemplateSyntaxError
+        from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+        try:
+            ImmutableSandboxedEnvironment().parse(template)
+        except TemplateSyntaxError as error:
+            raise ValueError(f"is no Jinja template: {error.message}") from error
+        if "messages" not in template:
+            raise ValueError("does not use `messages`")
+        return template
+
+
 class SourceSettings(Section):
     """One corpus: a built-in one, shards at a URL, or a dataset."""
 
@@ -60,6 +87,9 @@ class SourceSettings(Section):
         "text",
         description="Column that holds the text, or a template of columns: `{title}: {body}`. Plain text has the "
         "columns `text` and `file`.",
+    )
+    chat: ChatSettings | None = identity(
+        None, description="The documents are conversations: `text` is made from their messages."
     )
     key: str | None = identity(
         None,
@@ -94,6 +124,8 @@ class SourceSettings(Section):
             raise ValueError("give exactly one of `builtin`, `url` and `dataset`")
         if self.url is None and self.format is not None:
             raise ValueError("a built-in corpus or a dataset has a format of its own: leave `format` out")
+        if self.chat is not None and self.text != "text":
+            raise ValueError("a source has `text` or `chat`, not both: leave one out")
         if self.unit != "file" and self.format != "text":
             raise ValueError(f"unit={self.unit} is for plain text: give `format: text`, or leave `unit` out")
         return self

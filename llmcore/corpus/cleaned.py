@@ -81,6 +81,7 @@ class CleanedShards:
         reader = {name: value for name, value in asdict(self._reader).items() if name != "number"}
         steps = [self._settings.model_dump(exclude_none=True), versions_of(self._settings), self._quarantine]
         reader["absent"] = sorted(self._reader.absent)
+        reader["chat"] = self._reader.chat and self._reader.chat.model_dump()
         return artifact(self._storage, KIND, content_hash(KIND, VERSION, asdict(shard), reader, steps))
 
     def _make_whole(self, folder: Folder, shard: Shard) -> Manifest:

@@ -4,8 +4,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from llmcore.config.prepare import ShardFormat, TextUnit
+from llmcore.config.prepare import ChatSettings, ShardFormat, TextUnit
 from llmcore.config.template import columns_in, is_template
+from llmcore.corpus.chat import MessagesError, conversations
 from llmcore.corpus.formats import format_of
 from llmcore.corpus.shards import Shard
 from llmcore.corpus.template import rendered
@@ -31,6 +32,7 @@ class DocumentReader:
         absent: those of `fields` that this source does not have; they are null.
         format: of all its shards; None where their names tell it.
         unit: what a document is in a file of plain text.
+        chat: how conversations become text, where the documents are some.
     """
 
     source: str
@@ -42,6 +44,7 @@ class DocumentReader:
     absent: frozenset[str] = frozenset()
     format: ShardFormat | None = None
     unit: TextUnit = "file"
+    chat: ChatSettings | None = None
 
     def schema(self) -> "pa.Schema":
         """Columns of the tables: those of a document, and `field.<name>`.
@@ -64,7 +67,7 @@ class DocumentReader:
 
         row = 0
         shard_format = format_of(shard.url, self.format, self.unit, shard.name)
-        for found in shard_format.tables(shard.url, self._wanted(), columns_in(self.text)):
+        for found in shard_format.tables(shard.url, self._wanted(), () if self.chat else columns_in(self.text)):
             columns = found if shard.max_documents is None else found.slice(0, shard.max_documents - row)
             if columns.num_rows == 0 < found.num_rows:
                 return
@@ -79,7 +82,9 @@ class DocumentReader:
                 "passage": [0] * num_rows,
                 "language": [None] * num_rows,
             }
-            if is_template(self.text):
+            if self.chat is not None:
+                made["text"] = self._conversations(shard, row, columns[self.chat.messages])
+            elif is_template(self.text):
                 made["text"] = rendered(self.text, columns)
             taken = {"text": self.text, "key": self.key, "stratum": self.stratum}
             taken |= {f"field.{name}": None if name in self.absent else name for name in self.fields}
@@ -113,8 +118,16 @@ class DocumentReader:
             if max_documents == 0:
                 return
 
+    def _conversations(self, shard: Shard, first_row: int, messages: "pa.ChunkedArray") -> list[str | None]:
+        assert self.chat is not None
+        try:
+            return list(conversations(self.chat, messages.to_pylist()))
+        except MessagesError as error:
+            where = f"row {first_row + error.row}: {self.chat.messages}"
+            raise BadShardError(f"{shard.url}: {where} {error}") from error
+
     def _wanted(self) -> list[str]:
         """Columns that every shard must have."""
-        wanted = [*columns_in(self.text), self.key, self.stratum]
+        wanted = [*([self.chat.messages] if self.chat else columns_in(self.text)), self.key, self.stratum]
         wanted += [name for name in self.fields if name not in self.absent]
         return list(dict.fromkeys(name for name in wanted if name is not None))

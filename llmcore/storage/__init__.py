@@ -1,7 +1,7 @@
 """Files at any fsspec URL: folders, manifests written last, and what is published with them."""
 
 from llmcore.storage.content import FileEntry, canonical_json, content_hash, readable_json
-from llmcore.storage.folder import Folder
+from llmcore.storage.folder import Folder, storage_errors
 from llmcore.storage.manifest import MANIFEST, Manifest, read_manifest, verify_files, write_file, write_manifest
 from llmcore.storage.place import artifact, check_writable, is_location, resolve_storage
 from llmcore.storage.publish import Publication, publish
@@ -21,6 +21,7 @@ __all__ = [
     "read_manifest",
     "readable_json",
     "resolve_storage",
+    "storage_errors",
     "verify_files",
     "write_file",
     "write_manifest",

@@ -9,7 +9,7 @@ from threading import Lock
 import pyarrow as pa
 
 from llmcore.errors import ShardError, StorageError
-from llmcore.storage import Folder
+from llmcore.storage import Folder, storage_errors
 
 __all__ = ["Blocks"]
 
@@ -26,16 +26,18 @@ class _Shard:
         self.url = f"{folder.url}/{name}"
         self._lock = Lock()
         try:
-            file = pa.memory_map(str(local / name)) if local else pa.PythonFile(folder.open_at_random(name), "r")
-            self.reader = pa.ipc.open_file(file)
-        except (OSError, pa.ArrowException, StorageError) as error:
+            with storage_errors(self.url, "read"):
+                file = pa.memory_map(str(local / name)) if local else pa.PythonFile(folder.open_at_random(name), "r")
+                self.reader = pa.ipc.open_file(file)
+        except StorageError as error:
             raise ShardError(f"{self.url}: cannot be read from row 0 on ({error}): run `prepare` again") from error
 
     def block(self, number: int) -> pa.RecordBatch:
         with self._lock:
             try:
-                return self.reader.get_batch(number)
-            except (OSError, pa.ArrowException, IndexError, StorageError) as error:
+                with storage_errors(self.url, "read"):
+                    return self.reader.get_batch(number)
+            except StorageError as error:
                 raise ShardError(f"{self.url}: block {number} cannot be read ({error})") from error
 
 

@@ -36,16 +36,19 @@ class RowCounts(NamedTuple):
     by_source: npt.NDArray[np.int64]
 
 
-def pack_documents(documents: pa.Table, encoder: Encoder, packing: PackingSettings) -> pa.Table:
+def pack_documents(
+    documents: pa.Table, encoder: Encoder, packing: PackingSettings, *, special: bool = False
+) -> pa.Table:
     """Documents as packed rows of `row_schema`, numbered from 0: a function of the documents' order.
 
     Args:
         documents: with columns `text` and `source`.
         encoder: of the tokenizer; each document is its text's tokens and the end of text.
         packing: length of the rows, and how they are filled.
+        special: special tokens written out in the texts are meant: a template put them there.
     """
     length = packing.sequence_length
-    encoded = _encoded(documents, encoder)
+    encoded = _encoded(documents, encoder, special)
     if packing.method == "concatenate":
         rows = concatenate(encoded, length)
     else:
@@ -55,11 +58,11 @@ def pack_documents(documents: pa.Table, encoder: Encoder, packing: PackingSettin
     return rows_of(list(rows), length, encoder.special.pad).to_table(encoder.vocab_size)
 
 
-def _encoded(documents: pa.Table, encoder: Encoder) -> Iterator[Piece]:
+def _encoded(documents: pa.Table, encoder: Encoder, special: bool) -> Iterator[Piece]:
     """Each document's tokens, its end included, and its source."""
     end = encoder.special.end
     for batch in documents.select(["text", "source"]).to_batches(max_chunksize=_BATCH):
-        found = encoder.encode(batch["text"].to_pylist())
+        found = encoder.encode(batch["text"].to_pylist(), special=special)
         # An end after each document: room for it is made at once, for all of them.
         ids = np.insert(found.ids, found.offsets[1:], end)
         offsets = found.offsets + np.arange(len(found.offsets))

@@ -41,14 +41,14 @@ class Encoded(NamedTuple):
 
 
 class Encoder:
-    """Encodes texts with a tokenizer, by the library that is named; a special token written out stays text."""
+    """Encodes texts with a tokenizer, by the library that is named."""
 
     def __init__(self, tokenizer: Tokenizer, name: EncoderName, special: SpecialIds = OWN_IDS) -> None:
         self.name = name
         self.special = special
         self._tokenizer = tokenizer
         if name == "gigatoken":
-            self._fast = _gigatoken(tokenizer)
+            self._fast = {special_too: _gigatoken(tokenizer, special_too) for special_too in (False, True)}
 
     @property
     def vocab_size(self) -> int:
@@ -60,14 +60,14 @@ class Encoder:
         """Name and version of the library."""
         return f"{self.name} {version(self.name)}"
 
-    def encode(self, texts: Sequence[str]) -> Encoded:
-        """Ids of each text, without an end."""
+    def encode(self, texts: Sequence[str], *, special: bool = False) -> Encoded:
+        """Ids of each text, without an end; a special token written out stays text, unless `special`."""
         if self.name == "gigatoken":
-            rows = self._fast.encode_batch(list(texts), parallel=False).layout
+            rows = self._fast[special].encode_batch(list(texts), parallel=False).layout
             offsets = np.asarray(rows.offsets.data, dtype=np.int64)
             ids = np.asarray(rows.content.data)[offsets[0] : offsets[-1]]
             return Encoded(ids.astype(np.int32), offsets - offsets[0])
-        encoded = encode_documents(self._tokenizer, list(texts))
+        encoded = encode_documents(self._tokenizer, list(texts), special=special)
         offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
         return Encoded(np.array([number for ids in encoded for number in ids], dtype=np.int32), offsets)
 
@@ -84,23 +84,25 @@ def choose_encoder(tokenizer: Tokenizer, texts: Iterable[str]) -> tuple[EncoderN
         fast = Encoder(tokenizer, "gigatoken")
     except Exception as error:  # a library in Rust: whatever it says of a tokenizer it does not know
         return "tokenizers", f"gigatoken cannot load this tokenizer ({error})"
-    expected, found = Encoder(tokenizer, "tokenizers").encode(sample), fast.encode(sample)
-    if found.equals(expected):
-        return "gigatoken", None
-    differing = sum(not np.array_equal(a, b) for a, b in zip(_rows(expected), _rows(found), strict=True))
-    return "tokenizers", f"gigatoken gives other ids for {differing} of {len(sample)} texts"
+    reference = Encoder(tokenizer, "tokenizers")
+    for special, texts_then in ((False, sample), (True, _PROBES)):
+        expected, found = reference.encode(texts_then, special=special), fast.encode(texts_then, special=special)
+        if not found.equals(expected):
+            differing = sum(not np.array_equal(a, b) for a, b in zip(_rows(expected), _rows(found), strict=True))
+            return "tokenizers", f"gigatoken gives other ids for {differing} of {len(texts_then)} texts"
+    return "gigatoken", None
 
 
 def _rows(encoded: Encoded) -> list[npt.NDArray[np.int32]]:
     return np.split(encoded.ids, encoded.offsets[1:-1])
 
 
-def _gigatoken(tokenizer: Tokenizer) -> Any:
+def _gigatoken(tokenizer: Tokenizer, special: bool) -> Any:
     import json
 
     import gigatoken
 
     plain = json.loads(tokenizer.to_str())
-    # Added tokens are found in texts; ours are to stay text there, and no text needs their ids.
-    plain["added_tokens"] = []
+    if not special:  # added tokens are found in texts; where they are to stay text, no text needs their ids
+        plain["added_tokens"] = []
     return gigatoken.Tokenizer.from_json(json.dumps(plain))

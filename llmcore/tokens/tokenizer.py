@@ -163,9 +163,9 @@ def find_tokenizer(url: str) -> FoundTokenizer:
     return FoundTokenizer(backend, SpecialIds(end, pad), files)
 
 
-def encode_documents(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
-    """Ids of each text, without an end; a special token written out in a text stays text."""
-    tokenizer.encode_special_tokens = True
+def encode_documents(tokenizer: Tokenizer, texts: list[str], *, special: bool = False) -> list[list[int]]:
+    """Ids of each text, without an end; a special token written out in a text stays text, unless `special`."""
+    tokenizer.encode_special_tokens = not special
     return [encoding.ids for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
 
 

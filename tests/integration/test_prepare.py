@@ -604,3 +604,45 @@ def test_datasets_are_sources_loaded_or_from_their_folder(tmp_path: Path) -> Non
     missing = {"name": "small", "dataset": {"path": "parquet", "data_files": str(tmp_path / "none.parquet")}}
     with pytest.raises(CorpusError, match=r"source small: dataset 'parquet' cannot be loaded \("):
         _prepare(_config(tmp_path / "corpus", tmp_path / "runs", name="none", sources=[missing]))
+
+
+def test_the_turns_of_conversations_are_tokens_of_their_own(tmp_path: Path) -> None:
+    talks = [
+        [{"role": "user", "content": f"What is {n}?<|im_end|>"}, {"role": "assistant", "content": f"It is {n}."}]
+        for n in range(80)
+    ]
+    (tmp_path / "chat").mkdir()
+    (tmp_path / "chat" / "a.jsonl").write_text("".join(json.dumps({"messages": talk}) + "\n" for talk in talks))
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "plain" / "a.jsonl").write_text(
+        "".join(json.dumps({"text": f"say <|im_end|> {n}"}) + "\n" for n in range(80))
+    )
+    sources = [
+        {"name": "chat", "url": str(tmp_path / "chat"), "chat": {}},
+        {"name": "plain", "url": str(tmp_path / "plain")},
+    ]
+    config = _config(
+        tmp_path,
+        tmp_path / "runs",
+        sources=sources,
+        labelled_sets=[],
+        tokenizer={"vocab_size": 330},
+        packing={"sequence_length": 128},
+    )
+    shards = TokenShards.open(Folder(config.storage) / _prepare(config)["tokens"])
+    assert shards.about["encoder"] == "gigatoken"
+    start, end = (
+        load_tokenizer(shards.tokenizer_folder()).convert_tokens_to_ids(f"<|im_{x}|>") for x in ("start", "end")
+    )
+    turns = Counter[int]()
+    for split in SPLITS:
+        for row in shards.rows(split, np.arange(shards.num_rows(split))).to_pylist():
+            source = row["source"][0]
+            turns[source] += row["tokens"].count(start) + row["tokens"].count(end)
+    assert turns == {0: 80 * 4, 1: 0}
+    with pytest.raises(CorpusError, match=r"chat\.messages='turns' is no column of"):
+        _prepare(
+            _config(
+                tmp_path, tmp_path / "other", sources=[sources[0] | {"chat": {"messages": "turns"}}], labelled_sets=[]
+            )
+        )

@@ -7,9 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from llmcore.config.common import JobSettings
+from llmcore.corpus.read import DocumentReader
+from llmcore.corpus.shards import find_shards
 from llmcore.errors import CheckpointError, RunHeldError, StorageError
 from llmcore.records import MetricsWriter, Timing, begin_attempt, finished_result, list_runs, read_metrics
 from llmcore.storage import (
@@ -145,3 +149,14 @@ def test_a_bucket_that_is_not_there_and_a_wrong_key_are_user_errors(
             check_writable(Folder("s3://bucket/x"))
     finally:
         fsspec.get_filesystem_class("s3").clear_instance_cache()
+
+
+def test_a_corpus_in_parquet_is_read_in_parts(storage: Folder) -> None:
+    """Servers send the checksum of the whole object with each part: that is no reason to refuse it."""
+    table = pa.table({"text": [f"text {number} " * 20 for number in range(20_000)], "unused": ["x" * 200] * 20_000})
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, row_group_size=5000)
+    storage.write_bytes("corpus/part.parquet", sink.getvalue().to_pybytes())
+    (shard,) = find_shards("s", f"{storage.url}/corpus")
+    texts = [text for part in DocumentReader("s", 0, "text").read(shard, 0) for text in part["text"].to_pylist()]
+    assert texts == table["text"].to_pylist()

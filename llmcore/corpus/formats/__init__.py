@@ -1,9 +1,9 @@
 """The formats that shards of a corpus may have."""
 
 from llmcore.config.prepare import ShardFormat, TextUnit
-from llmcore.corpus.formats.base import Format
+from llmcore.corpus.formats.base import Format, as_text
 from llmcore.corpus.formats.columnar import Arrow, Parquet
-from llmcore.corpus.formats.records import CSV, JSONLines, as_text
+from llmcore.corpus.formats.records import CSV, JSONLines
 from llmcore.corpus.formats.text import Text
 
 __all__ = ["FORMATS", "Format", "as_text", "format_of", "suffixes_of"]

@@ -1,14 +1,15 @@
 """What a format of shards is."""
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from llmcore.errors import BadShardError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["BATCH_ROWS", "ID", "MAX_CHARACTERS", "Format", "check_there", "in_tables"]
+__all__ = ["BATCH_ROWS", "ID", "MAX_CHARACTERS", "Format", "as_text", "check_there", "in_tables"]
 
 BATCH_ROWS = 4096
 _BATCH_CHARACTERS = 16_000_000
@@ -31,6 +32,11 @@ class Format(Protocol):
 
         Raises ShardError, naming the row.
         """
+
+
+def as_text(value: Any) -> str | None:
+    """A value as it is written in JSON, a text as itself, null as None: what labels and keys are compared as."""
+    return value if value is None or isinstance(value, str) else json.dumps(value, sort_keys=True, ensure_ascii=False)
 
 
 def check_there(url: str, wanted: Sequence[str], there: Sequence[str]) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import fsspec
 
-from llmcore.corpus.formats.base import BATCH_ROWS, ID, check_there
+from llmcore.corpus.formats.base import BATCH_ROWS, ID, as_text, check_there
 from llmcore.corpus.formats.opened import reading
 from llmcore.errors import BadShardError
 
@@ -49,7 +49,7 @@ class _Columnar(ABC):
                     kind = kind.value_type if kinds.is_dictionary(kind) else kind
                     if not (kinds.is_string(kind) or kinds.is_large_string(kind) or kinds.is_null(kind)):
                         raise BadShardError(f"{url}: column {name!r} is {kind}, where text is expected")
-                yield table.cast(pa.schema([(name, pa.string()) for name in table.column_names]))
+                yield pa.table({name: _as_text(table[name]) for name in table.column_names})
                 row.at += batch.num_rows
 
 
@@ -89,3 +89,13 @@ class Arrow(_Columnar):
                     yield batch.select(columns).slice(first, BATCH_ROWS)
 
         return list(reader.schema.names), batches
+
+
+def _as_text(column: "pa.ChunkedArray") -> "pa.ChunkedArray":
+    """A column as text: lists and structures as they are written in JSON."""
+    import pyarrow as pa
+    import pyarrow.types as kinds
+
+    if kinds.is_nested(column.type):
+        return pa.chunked_array([[as_text(value) for value in column.to_pylist()]], pa.string())
+    return column.cast(pa.string())

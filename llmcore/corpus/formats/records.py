@@ -5,19 +5,14 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from llmcore.corpus.formats.base import ID, MAX_CHARACTERS, check_there, in_tables
+from llmcore.corpus.formats.base import ID, MAX_CHARACTERS, as_text, check_there, in_tables
 from llmcore.corpus.formats.opened import COMPRESSIONS, lines_of, opened_text, reading
 from llmcore.errors import BadShardError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["CSV", "JSONLines", "as_text"]
-
-
-def as_text(value: Any) -> str | None:
-    """A value as it is written in JSON, a text as itself, null as None: what labels and keys are compared as."""
-    return value if value is None or isinstance(value, str) else json.dumps(value, sort_keys=True, ensure_ascii=False)
+__all__ = ["CSV", "JSONLines"]
 
 
 class JSONLines:
