@@ -7,15 +7,14 @@ whatever its size, and Ray Data's hash shuffle took ten seconds more on two core
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pyarrow as pa
 import ray
 from ray.data import DataContext, Dataset, ExecutionOptions
-from ray.exceptions import RayTaskError
 
+from jobs.runtime.errors import our_errors
 from jobs.runtime.sources import Source
 from llmcore.config.group_terms import GroupTermSettings
 from llmcore.corpus.buckets import Census, SplitRule, make_bucket, partition, sample_texts, with_digests
@@ -24,7 +23,6 @@ from llmcore.corpus.cleaning import Tally
 from llmcore.corpus.passport import Contents, contents_of
 from llmcore.corpus.read import DocumentReader
 from llmcore.corpus.shards import Shard
-from llmcore.errors import LLMCoreError
 
 __all__ = ["Buckets", "Parts", "count_buckets", "exchange", "fetch", "fill_buckets", "read_documents", "tally_of"]
 
@@ -115,7 +113,7 @@ def exchange(sources: Iterable[Dataset], num_buckets: int) -> tuple[Parts, Censu
     """Take all documents apart by bucket; and count what must be known of all of them."""
     split_up = ray.remote(_partition).options(num_returns=num_buckets + 1)
     census = Census()
-    with _our_errors():
+    with our_errors():
         blocks = [block for source in sources for block in source.to_arrow_refs()]
     returned = [split_up.remote(block, num_buckets) for block in blocks]
     for *_, counted in returned:
@@ -167,16 +165,5 @@ def _count(
 
 def fetch(reference: Any) -> Any:
     """What a task returned; an error of ours that it raised, as itself and not as Ray's account of it."""
-    with _our_errors():
+    with our_errors():
         return ray.get(reference)
-
-
-@contextmanager
-def _our_errors() -> Iterator[None]:
-    try:
-        yield
-    except RayTaskError as error:
-        cause: BaseException | None = error.cause
-        if isinstance(cause, LLMCoreError):
-            raise cause from error
-        raise

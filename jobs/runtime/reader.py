@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import ray
-from ray.data import DataIterator, ExecutionOptions
+from ray.data import DataContext, DataIterator, ExecutionOptions
 from ray.train import DataConfig
 
+from jobs.runtime.errors import our_errors
 from llmcore.errors import RunError
 from llmcore.storage import Folder
 from llmcore.tokens.order import padded_share_size, share
@@ -95,6 +96,7 @@ class _ReadBlock:
 
 def token_stream(plan: StreamPlan) -> ray.data.Dataset:
     """The rows of a run from its first step on, for `streaming_split` over the plan's ranks."""
+    DataContext.get_current().raise_original_map_exception = True  # ours, which names the shard, and not Ray's about it
     blocks = ray.data.range(plan.num_blocks, override_num_blocks=plan.num_blocks)
     return blocks.map_batches(_ReadBlock(plan).__call__, batch_size=None, num_cpus=TASK_CPUS)
 
@@ -108,17 +110,18 @@ def data_config() -> DataConfig:
 def share_tables(rows: DataIterator, plan: StreamPlan, rank: int) -> Iterator[pa.Table]:
     """A rank's rows, one table a step, padding rows left out.
 
-    Raises `RunError` where the stream is not exactly the plan's: a row missed, repeated, or of another rank.
+    Raises `RunError` where the stream is not exactly the plan's: a row missed, repeated, or of another rank; and
+    `ShardError`, which names shard and row, where one cannot be read.
     """
     step = plan.first_step
-    for table in rows.iter_batches(batch_size=plan.share_size, batch_format="pyarrow", prefetch_batches=2):
-        expected = plan.share_positions(step, rank)
-        found = table["position"].to_numpy()
-        if not np.array_equal(found, expected):
-            raise RunError(
-                f"rank {rank}, step {step + 1}: the stream gave positions {found[:4]}… where {expected[:4]}… were due"
-            )
-        step += 1
-        yield table.slice(0, int((expected != _PADDING).sum()))
+    with our_errors():
+        for table in rows.iter_batches(batch_size=plan.share_size, batch_format="pyarrow", prefetch_batches=2):
+            expected = plan.share_positions(step, rank)
+            found = table["position"].to_numpy()
+            if not np.array_equal(found, expected):
+                gave, due = found[:4], expected[:4]
+                raise RunError(f"rank {rank}, step {step + 1}: the stream gave positions {gave}… where {due}… were due")
+            step += 1
+            yield table.slice(0, int((expected != _PADDING).sum()))
     if step != plan.num_steps:
         raise RunError(f"rank {rank}: the stream ended after step {step} of {plan.num_steps}")

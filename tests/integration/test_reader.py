@@ -10,6 +10,7 @@ from ray.data import DataIterator
 
 from cluster.connect import Session
 from jobs.runtime.reader import StreamPlan, data_config, share_tables, token_stream
+from llmcore.errors import ShardError
 from llmcore.storage import Folder
 from llmcore.tokens.order import share
 from llmcore.tokens.shards import TokenShards
@@ -45,3 +46,20 @@ def test_each_rank_gets_its_rows_in_order_from_the_middle_on(
         first_tokens = np.array([tokens[0] for tokens in table["tokens"].to_pylist()])
         assert first_tokens.tolist() == rows.tolist(), "the right numbers on the wrong rows"
         assert [passes for [passes] in table["source_epoch"].to_pylist()] == epochs.tolist()
+
+
+def test_a_shard_that_cannot_be_read_is_named_to_the_worker(ray_session: Session, tmp_path: Path) -> None:
+    tokens = write_tokens(Folder(str(tmp_path)), NUM_ROWS)
+    path = Path(tokens.url, "train", "part-00001.arrow")
+    path.write_bytes(path.read_bytes()[:300])
+    plan = StreamPlan(tokens.url, SEED, GLOBAL_BATCH, 1, 0, 20)
+
+    @ray.remote(num_cpus=0)
+    def consume(rows: DataIterator) -> str:
+        with pytest.raises(ShardError) as caught:
+            list(share_tables(rows, plan, 0))
+        return str(caught.value)
+
+    (shard,) = data_config().configure({"train": token_stream(plan)}, 1, None, None)
+    message = ray.get(consume.remote(shard["train"]))
+    assert "train/part-00001.arrow" in message and "run `prepare` again" in message

@@ -1,0 +1,24 @@
+"""Errors of ours that come through Ray, as themselves."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ray.exceptions import RayTaskError
+
+from llmcore.errors import LLMCoreError
+
+__all__ = ["our_errors"]
+
+
+@contextmanager
+def our_errors() -> Iterator[None]:
+    """An error of ours that a task raised is raised as itself, and not as Ray's account of it, however deep it lies."""
+    try:
+        yield
+    except RayTaskError as error:
+        cause: BaseException | None = error.cause
+        while isinstance(cause, RayTaskError):
+            cause = cause.cause
+        if isinstance(cause, LLMCoreError):
+            raise cause from error
+        raise
