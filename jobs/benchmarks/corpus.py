@@ -132,13 +132,13 @@ def _whole(result: dict[str, Any], passport: dict[str, Any], megabytes: float, s
     rows += [
         Row("read and clean", megabytes / result["seconds"]["read"], "MB/s"),
         Row("near duplicates", kept / result["seconds"]["near duplicates"], "MB/s"),
-        Row("dropped by cleaning", sum(step["documents"] for step in _dropped(source)), "documents"),
+        Row(
+            "dropped by cleaning",
+            sum(sum(step["dropped"].values()) for step in source["cleaning"]["steps"].values()),
+            "documents",
+        ),
         Row("exact duplicates", sum(passport["exact_duplicates"].values()), "documents"),
         Row("near duplicates found", sum(passport["near_duplicates"]["dropped"].values()), "documents"),
         Row("fill of the rows", result["fill_fraction"], "of 1"),
     ]
     return rows
-
-
-def _dropped(source: dict[str, Any]) -> list[dict[str, int]]:
-    return [{"documents": sum(step["dropped"].values())} for step in source["cleaning"]["steps"].values()]

@@ -5,10 +5,6 @@ The peer reads the same rows in the same order in one process, without Ray: the 
 """
 
 import os
-import shutil
-import socket
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -17,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.benchmarks.rows import Measured, Row
+from jobs.benchmarks.s3_server import rclone, s3_environment, s3_server
 from jobs.runtime.console import say
 from jobs.runtime.options import RunOptions
 from llmcore.config.common import ClusterSettings
@@ -142,24 +139,10 @@ def _rows(what: str, found: dict[str, float], floor: float) -> list[Row]:
 @contextmanager
 def _s3(root: Path) -> Iterator[bool]:
     """An S3 server on the folder, which the environment leads to; False where there is none to start."""
-    rclone = Path(sys.executable).parent / "rclone"
-    found = str(rclone) if rclone.exists() else shutil.which("rclone")
-    if found is None:
+    program = rclone()
+    if program is None:
         yield False
         return
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        host, port = free.getsockname()
-    options = ["--auth-key", "someone,secret", "--vfs-cache-mode", "off", "--config", "/dev/null"]
-    command = [found, "serve", "s3", "--addr", f"{host}:{port}", *options, str(root)]
-    server = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    os.environ |= {"AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_DEFAULT_REGION": "us-east-1"}
-    os.environ |= {"AWS_ACCESS_KEY_ID": "someone", "AWS_SECRET_ACCESS_KEY": "secret"}
-    try:
-        deadline = time.monotonic() + 20
-        while socket.socket().connect_ex((host, port)) and time.monotonic() < deadline:
-            time.sleep(0.05)
+    with s3_server(program, root) as address:
+        os.environ |= s3_environment(address)
         yield True
-    finally:
-        server.terminate()
-        server.wait()

@@ -12,10 +12,9 @@ import numpy as np
 import pyarrow as pa
 import ray
 
-from jobs.runtime.documents import fetch
+from jobs.runtime.documents import Tables, example_of, fetch
 from llmcore.config.prepare import DecontaminationSettings, LabelledSetSettings
-from llmcore.corpus.cleaning import Example, StepTally
-from llmcore.corpus.cleaning.personal import excerpt
+from llmcore.corpus.cleaning import StepTally
 from llmcore.corpus.decontaminate import Protected
 from llmcore.corpus.labelled import labelled_rows
 from llmcore.corpus.passport import Decontamination
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
     from llmcore.tasks.evaluation_set import EvaluationSet
 
 __all__ = ["decontaminate"]
-
-Tables = list["ray.ObjectRef[pa.Table]"]
 
 
 def decontaminate(
@@ -103,9 +100,8 @@ def _drop(documents: pa.Table, protected: Protected, min_overlap: float) -> tupl
         name = protected.names[found.set]
         by_set[name] += 1
         kept[train[found.document]] = False
-        document = of_train.select(["id", "text", "shard", "row"]).slice(found.document, 1).to_pylist()[0]
-        text = f"{found.share:.2f} of a row of {name}: {excerpt(document['text'])}"
-        tally.drop("contaminated", Example.of(document["id"], str(document["shard"]), document["row"], text))
+        why = f"{found.share:.2f} of a row of {name}"
+        tally.drop("contaminated", example_of(of_train, found.document, why))
     rest = documents.filter(pa.array(kept)).combine_chunks()
     tally.characters_kept = pc.sum(pc.utf8_length(rest.filter(pc.equal(rest["split"], "train"))["text"])).as_py() or 0
     return rest, (tally, by_set)

@@ -19,13 +19,27 @@ from jobs.runtime.sources import Source
 from llmcore.config.group_terms import GroupTermSettings
 from llmcore.corpus.buckets import Census, SplitRule, make_bucket, partition, sample_texts, with_digests
 from llmcore.corpus.cleaned import CleanedShards
-from llmcore.corpus.cleaning import Tally
+from llmcore.corpus.cleaning import Example, Tally
+from llmcore.corpus.cleaning.personal import excerpt
 from llmcore.corpus.passport import Contents, contents_of
 from llmcore.corpus.read import DocumentReader
 from llmcore.corpus.shards import Shard
 
-__all__ = ["Buckets", "Parts", "count_buckets", "exchange", "fetch", "fill_buckets", "read_documents", "tally_of"]
+__all__ = [
+    "Buckets",
+    "Parts",
+    "Tables",
+    "count_buckets",
+    "example_of",
+    "exchange",
+    "fetch",
+    "fill_buckets",
+    "read_documents",
+    "tally_of",
+]
 
+Tables = list["ray.ObjectRef[pa.Table]"]
+"""References to a table of documents for each bucket."""
 Parts = list[list["ray.ObjectRef[pa.Table]"]]
 """For each bucket, references to its parts."""
 
@@ -56,7 +70,7 @@ class Buckets:
         documents, characters: by split.
     """
 
-    tables: "list[ray.ObjectRef[pa.Table]]"
+    tables: Tables
     num_keys: Counter[str]
     dropped: Counter[str] = field(default_factory=Counter)
     samples: "list[ray.ObjectRef[list[str]]]" = field(default_factory=list)
@@ -161,6 +175,13 @@ def _count(
     table: pa.Table, max_bytes: int, group_terms: GroupTermSettings | None
 ) -> tuple[list[str], dict[int, Contents]]:
     return sample_texts(table, "train", max_bytes), contents_of(table, group_terms)
+
+
+def example_of(documents: pa.Table, row: int, why: str) -> Example:
+    """A document that is dropped, for people: why, and its beginning."""
+    document = documents.select(["id", "text", "shard", "row"]).slice(row, 1).to_pylist()[0]
+    shown = f"{why}: {excerpt(document['text'])}"
+    return Example.of(document["id"], str(document["shard"]), document["row"], shown)
 
 
 def fetch(reference: Any) -> Any:

@@ -17,10 +17,9 @@ import numpy as np
 import pyarrow as pa
 import ray
 
-from jobs.runtime.documents import fetch
+from jobs.runtime.documents import Tables, example_of, fetch
 from llmcore.config.prepare import NearDuplicateSettings
-from llmcore.corpus.cleaning import Example, StepTally
-from llmcore.corpus.cleaning.personal import excerpt
+from llmcore.corpus.cleaning import StepTally
 from llmcore.corpus.dedup import priorities_of
 from llmcore.corpus.near import (
     Banding,
@@ -34,7 +33,6 @@ from llmcore.corpus.near import (
     sketch,
 )
 from llmcore.corpus.passport import NearDuplicates
-from llmcore.corpus.split import SPLITS
 from llmcore.corpus.verdicts import News, Verdicts
 
 __all__ = ["drop_near_duplicates"]
@@ -42,8 +40,6 @@ __all__ = ["drop_near_duplicates"]
 _MANY = 32
 """Partitions of bands, and of verdicts, at most: enough for one to fit into a process, few enough to exchange."""
 _SHIFT = 32
-
-Tables = list["ray.ObjectRef[pa.Table]"]
 
 
 class _Bands(NamedTuple):
@@ -256,13 +252,10 @@ def _drop(bucket: int, documents: pa.Table, edges: _Edges, *verdicts: tuple[Int6
     for number, first in sorted(found.items()):
         row, edge = number & ((1 << _SHIFT) - 1), at[first, number]
         kept[row] = False
-        document = documents.select(["id", "text", "split", "shard", "row"]).slice(row, 1).to_pylist()[0]
-        beside_held_out = edges.splits[edge] != document["split"]
-        assert edges.splits[edge] in SPLITS
-        text = f"{edges.similarity[edge]:.2f} like {edges.ids[edge]}: {excerpt(document['text'])}"
+        held_out = edges.splits[edge] != documents["split"][row].as_py()
         tally.drop(
-            "near_duplicate_of_held_out" if beside_held_out else "near_duplicate",
-            Example.of(document["id"], str(document["shard"]), document["row"], text),
+            "near_duplicate_of_held_out" if held_out else "near_duplicate",
+            example_of(documents, row, f"{edges.similarity[edge]:.2f} like {edges.ids[edge]}"),
         )
     rest = documents.filter(pa.array(kept)).combine_chunks()
     tally.characters_kept = pc.sum(pc.utf8_length(rest["text"])).as_py() or 0

@@ -1,0 +1,47 @@
+"""A real S3 server on a folder, rclone's: for benchmarks, and for the tests."""
+
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ["rclone", "s3_environment", "s3_server"]
+
+
+def rclone() -> str | None:
+    """The program, beside Python or on the path; None where it is not installed."""
+    beside = Path(sys.executable).parent / "rclone"
+    return str(beside) if beside.exists() else shutil.which("rclone")
+
+
+@contextmanager
+def s3_server(program: str, root: Path) -> Iterator[tuple[str, int]]:
+    """Host and port of an S3 server whose buckets are the folders in `root`."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        host, port = free.getsockname()
+    options = ["--auth-key", "someone,secret", "--vfs-cache-mode", "off", "--config", "/dev/null"]
+    command = [program, "serve", "s3", "--addr", f"{host}:{port}", *options, str(root)]
+    server = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 20
+        while socket.socket().connect_ex((host, port)):
+            assert server.poll() is None and time.monotonic() < deadline, "rclone does not serve"
+        yield host, port
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def s3_environment(address: tuple[str, int]) -> dict[str, str]:
+    """What leads `s3://` to a server."""
+    return {
+        "AWS_ENDPOINT_URL": f"http://{address[0]}:{address[1]}",
+        "AWS_ACCESS_KEY_ID": "someone",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
