@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.runtime.console import say
 from jobs.runtime.options import RunOptions
+from jobs.runtime.retries import counted_retries
 from jobs.runtime.start import find_or_do
 from jobs.runtime.timings import Timings
 from llmcore.config import identity_of
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["finished", "plan", "prepare", "result_line", "run"]
 
 KIND = "prepare"
-STEP_VERSION = 2
+STEP_VERSION = 3
 
 
 def run(config: PrepareConfig, options: RunOptions) -> None:
@@ -95,7 +96,8 @@ def prepare(config: PrepareConfig, storage: Folder, options: RunOptions) -> dict
         allow_changes=options.allow_changes,
         say=say,
     )
-    with attempt, attempt.ledger.measure("compute"):
+    urls = [storage.url, *(source.url for source in config.sources if source.url)]
+    with attempt, attempt.ledger.measure("compute"), counted_retries(KIND, urls, attempt.result):
         name = content_hash(KIND, STEP_VERSION, inputs, identity_of(config))
         folder = artifact(storage, "tokens", name)
         timings = Timings(KIND)
@@ -111,7 +113,7 @@ def prepare(config: PrepareConfig, storage: Folder, options: RunOptions) -> dict
 
 def _make(config: PrepareConfig, storage: Folder, folder: Folder, timings: Timings) -> None:
     """Publish the labelled sets, then the token shards, whose manifest says that all is there."""
-    from jobs.runtime.documents import fetch
+    from jobs.runtime.errors import fetch
     from jobs.runtime.labelled_sets import publish_labelled_set
     from jobs.runtime.prepared import prepared_documents
     from jobs.runtime.publish_tokens import publish_tokens
@@ -140,8 +142,8 @@ def _make(config: PrepareConfig, storage: Folder, folder: Folder, timings: Timin
         if tokenizer.slow_because is not None:
             say(f"prepare: encodes with {tokenizer.encoder}, since {tokenizer.slow_because}")
     with timings.part("tokenize and pack"):
-        rows = pack_buckets(buckets, making, config.packing, [source.chat is not None for source in config.sources])
-        for source, of_source in zip(config.sources, rows["train"], strict=True):
+        packed = pack_buckets(buckets, making, config.packing, [source.chat is not None for source in config.sources])
+        for source, of_source in zip(config.sources, packed.rows["train"], strict=True):
             if source.max_tokens is not None and (
                 over := of_source.cut(source.max_tokens // config.packing.sequence_length)
             ):
@@ -155,4 +157,4 @@ def _make(config: PrepareConfig, storage: Folder, folder: Folder, timings: Timin
             "encoder": tokenizer.encoder,
             "decontaminated": sorted(checked.values()) if passport.decontamination is not None else [],
         }
-        publish_tokens(config, folder, buckets, rows, tokenizer, passport, about)
+        publish_tokens(config, folder, buckets, packed, tokenizer, passport, about)

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.runtime.console import say
 from jobs.runtime.options import RunOptions
+from jobs.runtime.retries import counted_retries
 from jobs.runtime.start import find_or_do
 from llmcore.config.pretrain import PretrainConfig
 from llmcore.errors import ConfigError, CorpusError
-from llmcore.records import Attempt, begin_attempt, finished_result, newest_result, run_folder
+from llmcore.records import Attempt, begin_attempt, finished_result, newest_result, recorded_inputs, run_folder
 from llmcore.storage import Folder, read_manifest
 from llmcore.train.kept import complete_names, newest_checkpoint, publish_model
 from llmcore.train.place import Place
@@ -55,8 +56,15 @@ def plan(config: PretrainConfig) -> list[str]:
     length = f"{train.num_steps} steps" if train.num_steps else f"{train.num_epochs:g} epochs"
     return [
         f"Trains a {config.model.family} for {length} of {train.global_batch_size} rows on {workers.num_workers} "
-        f"workers, ZeRO-{train.zero_stage}, precision {train.precision}, from the tokens of {config.tokens}"
+        f"workers, ZeRO-{train.zero_stage}, precision {train.precision}, from {_origin(config)}"
     ]
+
+
+def _origin(config: PretrainConfig) -> str:
+    if config.stream is None:
+        return f"the tokens of {config.tokens}"
+    names = ", ".join(source.name for source in config.stream.sources)
+    return f"the shards of {names} as they are listed at the start; exact duplicates among them stay"
 
 
 def result_line(result: dict[str, Any], storage: Folder) -> str:
@@ -68,26 +76,44 @@ def result_line(result: dict[str, Any], storage: Folder) -> str:
     )
 
 
-def _tokens(config: PretrainConfig, storage: Folder) -> Folder:
+def _found(config: PretrainConfig, storage: Folder) -> tuple[Folder, dict[str, str]] | None:
+    """The token shards, and the run's inputs; or the stream that this run froze when it began, None before that."""
+    if config.stream is not None:
+        from jobs.runtime.freeze import frozen_folder
+
+        inputs = recorded_inputs(storage, config.name)
+        return (frozen_folder(storage, inputs["stream"]), inputs) if inputs and "stream" in inputs else None
+    assert config.tokens is not None
     run = run_folder(storage, config.tokens)
     result = newest_result(run)
     if result is None or "tokens" not in result:
         raise CorpusError(f"tokens={config.tokens!r}: no finished `prepare` run at {run.url}: run `prepare` first")
-    return Folder(f"{run.url.rpartition('/')[0]}/{result['tokens']}")
-
-
-def _inputs(tokens: Folder) -> dict[str, str]:
+    tokens = Folder(f"{run.url.rpartition('/')[0]}/{result['tokens']}")
     manifest = read_manifest(tokens)
     if manifest is None:
         raise CorpusError(f"the token shards at {tokens.url} are not complete (no good manifest): run `prepare` again")
-    return {"tokens": manifest.sha256}
+    return tokens, {"tokens": manifest.sha256}
 
 
 def finished(config: PretrainConfig, storage: Folder) -> dict[str, Any] | None:
     """The result of an earlier start, if there is nothing left to do."""
-    inputs = _inputs(_tokens(config, storage))
-    result = finished_result(storage, config, kind=KIND, step_version=STEP_VERSION, inputs=inputs)
+    found = _found(config, storage)
+    if found is None:
+        return None
+    result = finished_result(storage, config, kind=KIND, step_version=STEP_VERSION, inputs=found[1])
     return result if result and read_manifest(storage / result["model"]) is not None else None
+
+
+def _inputs(config: PretrainConfig, storage: Folder) -> tuple[Folder, dict[str, str]]:
+    """The token shards, or the frozen stream: frozen now, where this run has not begun. Raises CorpusError."""
+    found = _found(config, storage)
+    if found is not None:
+        return found
+    from jobs.runtime.freeze import freeze, frozen_folder
+
+    assert config.stream is not None
+    name = freeze(config.stream, storage)
+    return frozen_folder(storage, name), {"stream": name}
 
 
 def pretrain(config: PretrainConfig, storage: Folder, options: RunOptions, *, connect_s: float = 0.0) -> dict[str, Any]:
@@ -95,28 +121,38 @@ def pretrain(config: PretrainConfig, storage: Folder, options: RunOptions, *, co
 
     Raises `ConfigError` for what the cluster cannot hold, `RunError` with ranks and reasons.
     """
-    tokens = _tokens(config, storage)
     result = finished(config, storage)
     if result is not None:
         return result
     _check(config)
+    tokens, inputs = _inputs(config, storage)
     attempt = begin_attempt(
         storage,
         config,
         kind=KIND,
         step_version=STEP_VERSION,
-        inputs=_inputs(tokens),
-        parents=[config.tokens],
+        inputs=inputs,
+        parents=[config.tokens] if config.tokens is not None else [],
         accept=lambda run: complete_names(run / "checkpoints"),
         allow_changes=options.allow_changes,
         say=say,
     )
-    with attempt:
+    with attempt, counted_retries(KIND, _urls(config, storage, tokens), attempt.result):
         if connect_s:
             attempt.ledger.add("start_up", connect_s, "connect")
-        outcome = _train(config, tokens, attempt, options)
+        outcome = _train(config, storage, tokens, attempt, options)
         attempt.result.update(_publish(attempt, outcome))
+        if config.stream is not None:
+            from jobs.runtime.streaming import streamed_until
+
+            attempt.result["streamed"] = streamed_until(attempt.run, config.stream, outcome["rows_consumed"])
     return attempt.result
+
+
+def _urls(config: PretrainConfig, storage: Folder, tokens: Folder) -> list[str]:
+    """Where this run reads and writes."""
+    sources = config.stream.sources if config.stream is not None else []
+    return [storage.url, tokens.url, *(source.url for source in sources if source.url)]
 
 
 def _check(config: PretrainConfig) -> None:
@@ -125,21 +161,29 @@ def _check(config: PretrainConfig) -> None:
     from jobs.runtime.reader import TASK_CPUS
     from jobs.runtime.training import worker_need
 
-    check_fits([worker_need("pretrain", config.workers), Need("reading the tokens", TASK_CPUS)])
+    needs = [worker_need("pretrain", config.workers), Need("reading the tokens", TASK_CPUS)]
+    if config.stream is not None:
+        needs.append(Need("reading raw shards", config.stream.cpus_per_lane, count=config.stream.num_tasks))
+    check_fits(needs)
 
 
-def _stream(tokens: str, stream: dict[str, Any], place: Place, world_size: int) -> Any:
+def _stream(config: dict[str, Any] | None, storage: str, stream: dict[str, Any], place: Place, world_size: int) -> Any:
     """The dataset from the newest good checkpoint on; called by Ray Train for each start of the workers."""
     from jobs.runtime.reader import StreamPlan, token_stream
+    from jobs.runtime.streaming import serve_rows
 
     newest = newest_checkpoint(place.run / "checkpoints", place.accepted, place.attempt)
     first_step = newest[1].about["progress"]["step"] if newest else 0
-    return token_stream(StreamPlan(**stream, world_size=world_size, first_step=first_step))
+    plan = StreamPlan(**stream, world_size=world_size, first_step=first_step)
+    server = None
+    if config is not None and first_step < plan.num_steps:
+        server = serve_rows(config, plan.tokens, storage, place, plan.seed, first_step * plan.global_batch)
+    return token_stream(plan, server)
 
 
 def _check_epochs(shards: "TokenShards", num_steps: int, global_batch: int) -> None:
     """Raises ConfigError where a source would be read more often than it may be."""
-    passes = shards.epochs_after(num_steps * global_batch)
+    passes = shards.epochs_after(num_steps * global_batch) if shards.mixture else {}
     for source in shards.mixture:
         name, limit = source["name"], source["max_epochs"]
         if limit is not None and passes[name] > limit:
@@ -149,7 +193,9 @@ def _check_epochs(shards: "TokenShards", num_steps: int, global_batch: int) -> N
             )
 
 
-def _train(config: PretrainConfig, tokens: Folder, attempt: Attempt, options: RunOptions) -> dict[str, Any]:
+def _train(
+    config: PretrainConfig, storage: Folder, tokens: Folder, attempt: Attempt, options: RunOptions
+) -> dict[str, Any]:
     from jobs.runtime.training import charge, run_workers, watched
     from llmcore.tokens.shards import TokenShards
     from llmcore.train.lengths import last_step
@@ -174,7 +220,8 @@ def _train(config: PretrainConfig, tokens: Folder, attempt: Attempt, options: Ru
     }
     started = time.perf_counter()
     with watched(attempt.folder, "pretrain", steps):
-        dataset = partial(_stream, tokens.url, stream, place, config.workers.num_workers)
+        streamed = None if config.stream is None else config.stream.model_dump(mode="json")
+        dataset = partial(_stream, streamed, storage.url, stream, place, config.workers.num_workers)
         outcome = run_workers(spec, config.workers, dataset=dataset)
     charge(attempt.ledger, outcome, time.perf_counter() - started)
     return outcome

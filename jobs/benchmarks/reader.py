@@ -1,7 +1,8 @@
 """`reader`: token shards through Ray Data into two consumers, from a disk and from an S3 server.
 
 Rows of 1,024 tokens, read in a run's order as Ray Train's workers do it, from the start of the stream to the last row.
-The peer reads the same rows in the same order in one process, without Ray: the floor of ours.
+The peer reads the same rows in the same order in one process, without Ray: the floor of ours. And each consumer trains
+a GPT of 10 M parameters, and takes steps on rows of the stream and on rows in memory by turns.
 """
 
 import os
@@ -42,6 +43,7 @@ def measure(options: RunOptions) -> Measured:
         tokens = _write(Folder(str(root / "bucket" / "tokens")), NUM_ROWS)
         few = _write(Folder(str(root / "bucket" / "few")), NUM_REMOTE_ROWS)
         with _s3(root) as served, connect(ClusterSettings(num_cpus=NUM_CPUS), verbose=options.verbose):
+            rows.append(_step_row(tokens))
             floor = _plain(tokens, NUM_ROWS)
             rows += _rows("from a disk", _stream(tokens, NUM_ROWS), floor)
             if served:
@@ -98,29 +100,47 @@ def _plain(tokens: Folder, num_rows: int) -> float:
     return num_rows * SEQUENCE_LENGTH / (time.perf_counter() - started)
 
 
-def _stream(tokens: Folder, num_rows: int) -> dict[str, float]:
+def _consumed(plan: Any, consume: Any) -> list[Any]:
+    """What `consume(rows, rank)` returns for each rank, all at the same time."""
     import ray
-    from ray.data import DataIterator
 
-    from jobs.runtime.reader import data_config, share_tables, token_stream
+    from jobs.runtime.reader import data_config, token_stream
+
+    start = ray.remote(num_cpus=0)(consume)
+    shards = data_config().configure({"train": token_stream(plan)}, plan.world_size, None, None)
+    found: list[Any] = ray.get([start.remote(shard["train"], rank) for rank, shard in enumerate(shards)])
+    return found
+
+
+def _step_row(tokens: Folder) -> Row:
+    """Seconds of a step on tensors in memory, as a share of those of one on rows of the stream."""
+    from jobs.benchmarks.reader_step import SHARE, step_seconds
+    from jobs.runtime.reader import StreamPlan
+
+    plan = StreamPlan(tokens.url, 0, SHARE * WORLD_SIZE, WORLD_SIZE, 0, NUM_ROWS // SHARE // WORLD_SIZE)
+    found = _consumed(plan, lambda rows, rank: step_seconds(rows, plan, rank))
+    streamed, in_memory = (max(one[name] for one in found) for name in ("streamed", "in memory"))
+    return Row("a step of a 10 M GPT while reading", 1 / streamed, "steps/s", "tensors in memory", 1 / in_memory)
+
+
+def _stream(tokens: Folder, num_rows: int) -> dict[str, float]:
+    from jobs.runtime.reader import batches_of, share_tables
 
     plan = _plan(tokens, num_rows)
+    began = time.time()
 
-    def consume(rows: DataIterator, rank: int, began: float) -> dict[str, float]:
+    def consume(rows: Any, rank: int) -> dict[str, float]:
         import psutil
 
         number, first, early, peak = 0, 0.0, 0, 0
-        for table in share_tables(rows, plan, rank):
+        for table in share_tables(batches_of(rows, plan.share_size), plan, rank):
             number += table.num_rows
             first = first or time.time()
             early = early or number
             peak = max(peak, psutil.Process().memory_full_info().uss)
         return {"rows": number - early, "first": first - began, "seconds": time.time() - first, "peak": peak}
 
-    began = time.time()
-    start = ray.remote(num_cpus=0)(consume)
-    shards = data_config().configure({"train": token_stream(plan)}, WORLD_SIZE, None, None)
-    found = ray.get([start.remote(shard["train"], rank, began) for rank, shard in enumerate(shards)])
+    found = _consumed(plan, consume)
     return {
         "speed": sum(one["rows"] for one in found) * SEQUENCE_LENGTH / max(one["seconds"] for one in found),
         "first": max(one["first"] for one in found),

@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 import ray
 
-from jobs.runtime.documents import Tables, example_of, fetch
+from jobs.runtime.documents import Tables, example_of
+from jobs.runtime.errors import fetch
 from llmcore.config.prepare import DecontaminationSettings, LabelledSetSettings
 from llmcore.corpus.cleaning import StepTally
 from llmcore.corpus.decontaminate import Protected
@@ -23,7 +24,7 @@ from llmcore.corpus.split import HELD_OUT
 if TYPE_CHECKING:
     from llmcore.tasks.evaluation_set import EvaluationSet
 
-__all__ = ["decontaminate"]
+__all__ = ["decontaminate", "protected_of"]
 
 
 def decontaminate(
@@ -57,6 +58,11 @@ def decontaminate(
         whole.tally.add(tally)
         whole.contaminated.update(by_set)
     return [table for table, _ in made], whole
+
+
+def protected_of(others: "Mapping[str, EvaluationSet]", settings: DecontaminationSettings) -> Protected:
+    """The held-out rows of sets that are there, by what the configuration calls them."""
+    return Protected.join([_protect_set(name, found, settings) for name, found in others.items()])
 
 
 def _protect_own(

@@ -14,7 +14,8 @@ import pyarrow as pa
 import ray
 from ray.data import DataContext, Dataset, ExecutionOptions
 
-from jobs.runtime.errors import our_errors
+from jobs.runtime.errors import fetch, our_errors
+from jobs.runtime.retries import tell_of_retries
 from jobs.runtime.sources import Source
 from llmcore.config.group_terms import GroupTermSettings
 from llmcore.corpus.buckets import Census, SplitRule, make_bucket, partition, sample_texts, with_digests
@@ -32,7 +33,6 @@ __all__ = [
     "count_buckets",
     "example_of",
     "exchange",
-    "fetch",
     "fill_buckets",
     "read_documents",
     "tally_of",
@@ -45,6 +45,7 @@ Parts = list[list["ray.ObjectRef[pa.Table]"]]
 
 _SHARDS_A_TASK = 64
 
+tell_of_retries()  # each process that has a task of `prepare` imports this module
 
 _LISTED = pa.schema(
     [
@@ -182,9 +183,3 @@ def example_of(documents: pa.Table, row: int, why: str) -> Example:
     document = documents.select(["id", "text", "shard", "row"]).slice(row, 1).to_pylist()[0]
     shown = f"{why}: {excerpt(document['text'])}"
     return Example.of(document["id"], str(document["shard"]), document["row"], shown)
-
-
-def fetch(reference: Any) -> Any:
-    """What a task returned; an error of ours that it raised, as itself and not as Ray's account of it."""
-    with our_errors():
-        return ray.get(reference)

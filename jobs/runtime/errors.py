@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
+import ray
 from ray.exceptions import RayTaskError
 
 from llmcore.errors import LLMCoreError
 
-__all__ = ["our_errors"]
+__all__ = ["fetch", "our_errors"]
 
 
 @contextmanager
@@ -22,3 +24,9 @@ def our_errors() -> Iterator[None]:
         if isinstance(cause, LLMCoreError):
             raise cause from error
         raise
+
+
+def fetch(reference: Any) -> Any:
+    """What a task returned; an error of ours that it raised, as itself and not as Ray's account of it."""
+    with our_errors():
+        return ray.get(reference)

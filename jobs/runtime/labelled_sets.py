@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 import pyarrow as pa
 import ray
 
-from jobs.runtime.documents import Buckets, fetch
+from jobs.runtime.documents import Buckets
+from jobs.runtime.errors import fetch
 from llmcore.config.prepare import LabelledSetSettings
 from llmcore.corpus.labelled import labelled_rows
 from llmcore.errors import CorpusError

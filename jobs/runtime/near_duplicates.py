@@ -17,7 +17,8 @@ import numpy as np
 import pyarrow as pa
 import ray
 
-from jobs.runtime.documents import Tables, example_of, fetch
+from jobs.runtime.documents import Tables, example_of
+from jobs.runtime.errors import fetch
 from llmcore.config.prepare import NearDuplicateSettings
 from llmcore.corpus.cleaning import StepTally
 from llmcore.corpus.dedup import priorities_of

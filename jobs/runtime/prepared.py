@@ -1,10 +1,15 @@
-"""From sources to documents: cleaned, without duplicates, in splits, free of held-out rows; and their passport."""
+"""From sources to documents: cleaned, without duplicates, in splits, free of held-out rows; and their passport.
+
+The train split is balanced by the groups it names, and has its counterfactual copies. These are made after near
+duplicates are dropped, which they are themselves, and before held-out rows are looked for, which a copy may have, too.
+"""
 
 from collections import Counter
 from collections.abc import Mapping
 
 from jobs.runtime.decontamination import decontaminate
 from jobs.runtime.documents import Buckets, count_buckets, exchange, fill_buckets, read_documents, tally_of
+from jobs.runtime.groups import add_counterfactuals, balance
 from jobs.runtime.near_duplicates import drop_near_duplicates
 from jobs.runtime.sources import Source, places_of
 from jobs.runtime.timings import Timings
@@ -53,6 +58,17 @@ def prepared_documents(
     if config.near_duplicates is not None:
         with timings.part("near duplicates"):
             buckets.tables, passport.near_duplicates = drop_near_duplicates(buckets.tables, config.near_duplicates)
+    names = list(passport.read)
+    if config.balance is not None:
+        with timings.part("balance"):
+            buckets.tables, passport.balanced = balance(
+                buckets.tables, config.balanced_groups(), config.balance.tolerance, names
+            )
+    if config.counterfactuals is not None:
+        with timings.part("counterfactuals"):
+            buckets.tables, passport.counterfactuals = add_counterfactuals(
+                buckets.tables, config.counterfactuals, config.seed, names
+            )
     if config.decontamination is not None:
         with timings.part("decontaminate"):
             buckets.tables, passport.decontamination = decontaminate(

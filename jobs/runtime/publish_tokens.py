@@ -3,14 +3,17 @@
 from typing import Any
 
 import numpy as np
+import ray
 from tokenizers import Tokenizer
 
-from jobs.runtime.documents import Buckets, fetch
-from jobs.runtime.token_rows import ReadyTokenizer, TokenRows, WrittenShard, write_rows
+from jobs.runtime.documents import Buckets
+from jobs.runtime.errors import fetch
+from jobs.runtime.token_rows import PackedBuckets, ReadyTokenizer, WrittenShard, write_rows
 from llmcore.config.prepare import PrepareConfig
+from llmcore.corpus.document_lists import write_document_lists
 from llmcore.corpus.passport import Passport
 from llmcore.errors import CorpusError
-from llmcore.storage import Folder, publish, readable_json
+from llmcore.storage import FileEntry, Folder, publish, readable_json
 from llmcore.tokens.shards import KIND as TOKENS
 from llmcore.tokens.shards import PASSPORT, UNIGRAM_COUNTS, ShardLayout, array_bytes
 from llmcore.tokens.tokenizer import hugging_face_files
@@ -22,20 +25,24 @@ def publish_tokens(
     config: PrepareConfig,
     folder: Folder,
     buckets: Buckets,
-    rows: dict[str, list[TokenRows]],
+    packed: PackedBuckets,
     tokenizer: ReadyTokenizer,
     passport: Passport,
     about: dict[str, Any],
 ) -> None:
-    """Write the token shards, the tokenizer, the counts of train targets and the passport; the manifest last."""
+    """Write the token shards, the tokenizer, the counts of train targets and the passport; the manifest last.
+
+    Where a source has metadata, also what is told of each document.
+    """
     length, vocab_size = config.packing.sequence_length, tokenizer.vocab_size
     layout = ShardLayout.of(length, vocab_size, config.packing.shard_bytes)
     splits: dict[str, dict[str, Any]] = {}
     with publish(folder, TOKENS, about) as publication:
         writing = {
-            split: write_rows(folder, split, packed, layout, vocab_size, tokenizer.special.end)
-            for split, packed in rows.items()
+            split: write_rows(folder, split, rows, layout, vocab_size, tokenizer.special.end)
+            for split, rows in packed.rows.items()
         }
+        listed = _write_lists(config, folder, buckets, packed)
         files = tokenizer.files or hugging_face_files(Tokenizer.from_str(tokenizer.tokenizer), length)
         for name, data in files.items():
             publication.write_bytes(f"tokenizer/{name}", data)
@@ -58,6 +65,12 @@ def publish_tokens(
                     UNIGRAM_COUNTS, array_bytes(np.sum([shard.counts.targets for shard in written], axis=0))
                 )
                 publication.about["mixture"] = _mixture(config, of_sources)
+        for entries in listed:
+            for entry in fetch(entries):
+                publication.add(entry)
+        passport.languages = {
+            source.name: found for source, found in zip(config.sources, packed.languages, strict=True)
+        }
         publication.write_bytes(PASSPORT, readable_json(passport.to_json()))
         publication.about |= {
             "sequence_length": length,
@@ -67,6 +80,20 @@ def publish_tokens(
             "special_ids": tokenizer.special._asdict(),
             **_totals(splits, length),
         }
+
+
+def _write_lists(
+    config: PrepareConfig, folder: Folder, buckets: Buckets, packed: PackedBuckets
+) -> "list[ray.ObjectRef[list[FileEntry]]]":
+    """Write what is told of each document, a task a bucket; nothing where no source has metadata."""
+    if not any(source.metadata for source in config.sources):
+        return []
+    write = ray.remote(write_document_lists)
+    names = [source.name for source in config.sources]
+    return [
+        write.remote(folder, number, table, num_tokens, names)
+        for number, (table, num_tokens) in enumerate(zip(buckets.tables, packed.num_tokens, strict=True))
+    ]
 
 
 def _mixture(config: PrepareConfig, shards: list[list[WrittenShard]]) -> list[dict[str, Any]]:

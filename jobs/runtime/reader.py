@@ -6,28 +6,34 @@ of rows, dealt round-robin by `streaming_split` with `preserve_order`. Each row 
 checks every one.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import ray
-from ray.data import DataContext, DataIterator, ExecutionOptions
+from ray.data import DataContext, DataIterator, Datasource, ExecutionOptions, ReadTask
+from ray.data.block import BlockMetadata
 from ray.train import DataConfig
 
-from jobs.runtime.errors import our_errors
+from jobs.runtime.errors import fetch, our_errors
+from jobs.runtime.retries import tell_of_retries
 from llmcore.errors import RunError
 from llmcore.storage import Folder
 from llmcore.tokens.order import padded_share_size, share
 from llmcore.tokens.schema import in_run
 from llmcore.tokens.shards import TokenShards
 
-__all__ = ["StreamPlan", "data_config", "share_tables", "token_stream"]
+__all__ = ["StreamPlan", "batches_of", "data_config", "share_tables", "token_stream"]
 
 _ROWS_PER_BLOCK = 1024
+_MAX_BLOCKS = 50_000
+"""Ray Data notes each before the first is read: those of a run of a month would take minutes and gigabytes."""
 _PADDING = -1
+tell_of_retries()  # each process that reads imports this module
+
 TASK_CPUS = 0.5
 """CPUs of one reading task; Train's workers must leave as many free, or the stream never starts."""
 
@@ -51,7 +57,8 @@ class StreamPlan:
     @property
     def steps_per_block(self) -> int:
         """Steps in one block; the last ones may have fewer."""
-        return max(1, _ROWS_PER_BLOCK // self.share_size)
+        num_steps = self.num_steps - self.first_step
+        return max(1, _ROWS_PER_BLOCK // self.share_size, -(-num_steps * self.world_size // _MAX_BLOCKS))
 
     @property
     def num_blocks(self) -> int:
@@ -61,10 +68,13 @@ class StreamPlan:
 
     def positions(self, block: int) -> np.ndarray[Any, Any]:
         """Positions in a block, int64 [steps × share size]; padding where a rank's share is smaller."""
-        window, rank = divmod(block, self.world_size)
-        first = self.first_step + window * self.steps_per_block
-        last = min(first + self.steps_per_block, self.num_steps)
-        return np.concatenate([self.share_positions(step, rank) for step in range(first, last)])
+        rank = block % self.world_size
+        return np.concatenate([self.share_positions(step, rank) for step in self.steps(block)])
+
+    def steps(self, block: int) -> range:
+        """The steps that a block has rows of."""
+        first = self.first_step + block // self.world_size * self.steps_per_block
+        return range(first, min(first + self.steps_per_block, self.num_steps))
 
     def share_positions(self, step: int, rank: int) -> np.ndarray[Any, Any]:
         """Positions of one rank in one step, int64 [share size], padding last."""
@@ -80,25 +90,66 @@ def _opened(tokens: str) -> TokenShards:
     return TokenShards.open(Folder(tokens))
 
 
-class _ReadBlock:
-    """Ray Data's task: a block's rows, gathered from the shards."""
+class _Blocks(Datasource):  # type: ignore[misc]  # Ray has no types here
+    """Ray Data's source: a task for each block, in their order."""
 
-    def __init__(self, plan: StreamPlan) -> None:
+    def __init__(self, plan: StreamPlan, server: Any) -> None:
+        super().__init__()
         self._plan = plan
+        self._server = server
 
-    def __call__(self, blocks: dict[str, np.ndarray[Any, Any]]) -> pa.Table:
-        shards = _opened(self._plan.tokens)
-        positions = np.concatenate([self._plan.positions(int(block)) for block in blocks["id"]])
-        real = positions != _PADDING
-        rows, epochs = shards.order(self._plan.seed).rows(np.where(real, positions, 0))
-        return in_run(shards.rows("train", rows), positions, epochs)
+    def get_name(self) -> str:
+        """What the stream is called in Ray's accounts of it."""
+        return "TokenRows"
+
+    def estimate_inmemory_data_size(self) -> int | None:
+        """Unknown before the shards are opened; nothing depends on it."""
+        return None
+
+    def get_read_tasks(self, parallelism: int, *_: Any, **__: Any) -> list[ReadTask]:
+        """One for each block, whatever Ray would prefer: ranks are dealt whole ones."""
+        nothing = {"size_bytes": None, "input_files": None, "exec_stats": None}
+        return [
+            ReadTask(
+                partial(_read_block, self._plan, self._server, block),
+                BlockMetadata(num_rows=len(self._plan.steps(block)) * self._plan.share_size, **nothing),
+            )
+            for block in range(self._plan.num_blocks)
+        ]
 
 
-def token_stream(plan: StreamPlan) -> ray.data.Dataset:
-    """The rows of a run from its first step on, for `streaming_split` over the plan's ranks."""
-    DataContext.get_current().raise_original_map_exception = True  # ours, which names the shard, and not Ray's about it
-    blocks = ray.data.range(plan.num_blocks, override_num_blocks=plan.num_blocks)
-    return blocks.map_batches(_ReadBlock(plan).__call__, batch_size=None, num_cpus=TASK_CPUS)
+def _read_block(plan: StreamPlan, server: Any, block: int) -> list[pa.Table]:
+    """A block's rows, gathered from the shards, or got from the actor that makes them."""
+    positions = plan.positions(block)
+    real = positions != _PADDING
+    rows = _rows(plan, server, positions[real])
+    if not real.all():
+        rows = rows.take(pa.array(np.maximum(np.cumsum(real) - 1, 0)))
+        where = rows.schema.get_field_index("position")
+        rows = rows.set_column(where, rows.schema.field(where), pa.array(positions))
+    return [rows]
+
+
+def _rows(plan: StreamPlan, server: Any, positions: np.ndarray[Any, Any]) -> pa.Table:
+    if server is not None:
+        made: pa.Table = fetch(server.rows.remote(positions))
+        return made
+    shards = _opened(plan.tokens)
+    rows, epochs = shards.order(plan.seed).rows(positions)
+    return in_run(shards.rows("train", rows), positions, epochs)
+
+
+def token_stream(plan: StreamPlan, server: Any = None) -> ray.data.Dataset:
+    """The rows of a run from its first step on, for `streaming_split` over the plan's ranks.
+
+    They are read from the token shards; or come from `server`, an actor whose method `rows` gives those of positions.
+    """
+    context = DataContext.get_current()
+    context.raise_original_map_exception = True  # ours, which names the shard, and not Ray's about it
+    context.target_max_block_size = None  # a block is dealt whole
+    return ray.data.read_datasource(
+        _Blocks(plan, server), num_cpus=TASK_CPUS, override_num_blocks=max(1, plan.num_blocks)
+    )
 
 
 def data_config() -> DataConfig:
@@ -107,21 +158,28 @@ def data_config() -> DataConfig:
     return DataConfig(execution_options=options, enable_shard_locality=False)
 
 
-def share_tables(rows: DataIterator, plan: StreamPlan, rank: int) -> Iterator[pa.Table]:
+def batches_of(rows: DataIterator, share_size: int) -> Iterator[pa.Table]:
+    """A rank's rows as they come, `share_size` of each step. The first may take seconds: ask for it early.
+
+    Raises `ShardError`, which names shard and row, where one cannot be read.
+    """
+    with our_errors():
+        yield from rows.iter_batches(batch_size=share_size, batch_format="pyarrow", prefetch_batches=2)
+
+
+def share_tables(batches: Iterable[pa.Table], plan: StreamPlan, rank: int) -> Iterator[pa.Table]:
     """A rank's rows, one table a step, padding rows left out.
 
-    Raises `RunError` where the stream is not exactly the plan's: a row missed, repeated, or of another rank; and
-    `ShardError`, which names shard and row, where one cannot be read.
+    Raises `RunError` where the stream is not exactly the plan's: a row missed, repeated, or of another rank.
     """
     step = plan.first_step
-    with our_errors():
-        for table in rows.iter_batches(batch_size=plan.share_size, batch_format="pyarrow", prefetch_batches=2):
-            expected = plan.share_positions(step, rank)
-            found = table["position"].to_numpy()
-            if not np.array_equal(found, expected):
-                gave, due = found[:4], expected[:4]
-                raise RunError(f"rank {rank}, step {step + 1}: the stream gave positions {gave}… where {due}… were due")
-            step += 1
-            yield table.slice(0, int((expected != _PADDING).sum()))
+    for table in batches:
+        expected = plan.share_positions(step, rank)
+        found = table["position"].to_numpy()
+        if not np.array_equal(found, expected):
+            gave, due = found[:4], expected[:4]
+            raise RunError(f"rank {rank}, step {step + 1}: the stream gave positions {gave}… where {due}… were due")
+        step += 1
+        yield table.slice(0, int((expected != _PADDING).sum()))
     if step != plan.num_steps:
         raise RunError(f"rank {rank}: the stream ended after step {step} of {plan.num_steps}")

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from llmcore.config.prepare import PrepareConfig, SourceSettings
+from llmcore.config.prepare import PrepareSettings, SourceSettings
 from llmcore.config.template import columns_in
 from llmcore.corpus.builtin import publish_stdlib
 from llmcore.corpus.cleaned import CleanedShards
@@ -20,7 +20,7 @@ from llmcore.storage import Folder, content_hash, read_manifest
 from llmcore.tasks.evaluation_set import EvaluationSet
 from llmcore.tasks.references import find_evaluation_set
 
-__all__ = ["Source", "inputs_of", "open_sources", "other_sets", "places_of", "publish_sources"]
+__all__ = ["Source", "inputs_of", "open_sources", "other_sets", "places_of", "publish_sources", "reader_of"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Source:
     cleaned: CleanedShards | None
 
 
-def inputs_of(config: PrepareConfig, storage: Folder) -> dict[str, str]:
+def inputs_of(config: PrepareSettings, storage: Folder) -> dict[str, str]:
     """By source and by evaluation set, a hash of what is read, made without reading all of it.
 
     Raises CorpusError where one is missing.
@@ -55,13 +55,13 @@ def _input(source: SourceSettings) -> str:
     return StdlibCorpus().content_hash()
 
 
-def other_sets(config: PrepareConfig, storage: Folder) -> dict[str, EvaluationSet]:
+def other_sets(config: PrepareSettings, storage: Folder) -> dict[str, EvaluationSet]:
     """The evaluation sets that decontamination is to look for, besides those made here. Raises CorpusError."""
     asked = config.decontamination.evaluation_sets if config.decontamination is not None else []
     return {reference: find_evaluation_set(storage, reference) for reference in asked}
 
 
-def publish_sources(config: PrepareConfig, storage: Folder) -> tuple[dict[str, str], list[str]]:
+def publish_sources(config: PrepareSettings, storage: Folder) -> tuple[dict[str, str], list[str]]:
     """Write the corpora that are made or fetched, built-in ones and datasets, unless they are there.
 
     Returns the URL of each by its source's name, and the files that built-in ones leave out because they cannot be
@@ -81,7 +81,7 @@ def publish_sources(config: PrepareConfig, storage: Folder) -> tuple[dict[str, s
     return urls, unreadable
 
 
-def open_sources(config: PrepareConfig, urls: Mapping[str, str], storage: Folder) -> list[Source]:
+def open_sources(config: PrepareSettings, urls: Mapping[str, str], storage: Folder) -> list[Source]:
     """The sources, those of `urls` there and the others where the configuration says.
 
     What is cleaned is kept on the storage.
@@ -108,7 +108,7 @@ def open_sources(config: PrepareConfig, urls: Mapping[str, str], storage: Folder
             has = "; ".join(f"{settings.name} has {columns}" for settings, _, _, columns in found)
             raise CorpusError(f"labelled set {labelled.name!r} needs the columns {columns_wanted(labelled)}: {has}")
     return [
-        _source(settings, url, shards, _reader(settings, number, url, columns, fields), config, storage)
+        _source(settings, url, shards, reader_of(settings, number, url, columns, fields), config, storage)
         for number, (settings, url, shards, columns) in enumerate(found)
     ]
 
@@ -128,7 +128,7 @@ def _source(
     url: str,
     shards: list[Shard],
     reader: DocumentReader,
-    config: PrepareConfig,
+    config: PrepareSettings,
     storage: Folder,
 ) -> Source:
     quarantine = config.bad_shards.policy == "quarantine"
@@ -141,15 +141,20 @@ def _source(
     return Source(url, shards, reader, CleanedShards(storage, reader, steps, quarantine=quarantine))
 
 
-def _reader(
+def reader_of(
     settings: SourceSettings, number: int, url: str, columns: list[str], fields: tuple[str, ...]
 ) -> DocumentReader:
+    """How a source is read, held against the columns that it has; these may be unknown, and are then not looked at.
+
+    Raises CorpusError for a column that is not there.
+    """
     named = {
         "chat.messages" if settings.chat else "text": [settings.chat.messages]
         if settings.chat
         else columns_in(settings.text),
         "key": [settings.key] if settings.key is not None else [],
         "stratum": [settings.stratum] if settings.stratum is not None else [],
+        "metadata": settings.metadata,
     }
     for option, names in named.items():
         for name in names:
@@ -168,10 +173,11 @@ def _reader(
         settings.format,
         settings.unit,
         settings.chat,
+        tuple(settings.metadata),
     )
 
 
-def places_of(config: PrepareConfig) -> dict[str, str]:
+def places_of(config: PrepareSettings) -> dict[str, str]:
     """For each column that labelled sets need, the column of the documents that has it: a text is not carried twice."""
     places = {}
     for name in dict.fromkeys(name for labelled in config.labelled_sets for name in columns_wanted(labelled)):

@@ -3,6 +3,7 @@
 The driver holds references and counts; tokens are in tasks, in the object store, and in the shards.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, zip_longest
@@ -11,16 +12,25 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import ray
 
-from jobs.runtime.documents import Buckets, fetch
+from jobs.runtime.documents import Buckets
+from jobs.runtime.errors import fetch
 from llmcore.config.prepare import PackingSettings, TokenizerSettings
 from llmcore.corpus.split import SPLITS
 from llmcore.storage import FileEntry, Folder
 from llmcore.tokens.encode import RowCounts
-from llmcore.tokens.encoder import EncoderName
+from llmcore.tokens.encoder import Encoder, EncoderName
 from llmcore.tokens.shards import ShardLayout
 from llmcore.tokens.tokenizer import SpecialIds
 
-__all__ = ["ReadyTokenizer", "TokenRows", "WrittenShard", "pack_buckets", "ready_tokenizer", "write_rows"]
+__all__ = [
+    "PackedBuckets",
+    "ReadyTokenizer",
+    "TokenRows",
+    "WrittenShard",
+    "pack_buckets",
+    "ready_tokenizer",
+    "write_rows",
+]
 
 
 _CHECKED_CHARACTERS = 1_000_000
@@ -46,13 +56,20 @@ class ReadyTokenizer(NamedTuple):
     encoder: EncoderName
     slow_because: str | None
 
+    def load(self) -> Encoder:
+        """What encodes with it, in this process."""
+        from tokenizers import Tokenizer
+
+        return Encoder(Tokenizer.from_str(self.tokenizer), self.encoder, self.special)
+
 
 def ready_tokenizer(buckets: Buckets, settings: TokenizerSettings) -> "ray.ObjectRef[ReadyTokenizer]":
     """The tokenizer that is asked for: found, or trained on the buckets' samples."""
-    return ray.remote(_ready).remote(settings, *buckets.samples)
+    return ray.remote(make_tokenizer).remote(settings, *buckets.samples)
 
 
-def _ready(settings: TokenizerSettings, *samples: list[str]) -> ReadyTokenizer:
+def make_tokenizer(settings: TokenizerSettings, *samples: list[str]) -> ReadyTokenizer:
+    """The tokenizer that is asked for, found, or trained on the samples; and what encodes with it."""
     from llmcore.tokens.encoder import choose_encoder
     from llmcore.tokens.tokenizer import OWN_IDS, find_tokenizer, train_tokenizer
 
@@ -105,43 +122,63 @@ class TokenRows:
         return over
 
 
+class PackedBuckets(NamedTuple):
+    """What the buckets' documents became.
+
+    Attributes:
+        rows: of each split and source, bucket after bucket; a row is of one source.
+        num_tokens: for each bucket, a reference to the tokens of each of its documents, its end included.
+        languages: by source, tokens by language.
+    """
+
+    rows: dict[str, list[TokenRows]]
+    num_tokens: "list[ray.ObjectRef[pa.Array]]"
+    languages: list[Counter[str]]
+
+
 def pack_buckets(
     buckets: Buckets, ready: "ray.ObjectRef[ReadyTokenizer]", packing: PackingSettings, special: Sequence[bool]
-) -> dict[str, list[TokenRows]]:
-    """The rows of each split and source, bucket after bucket; a row is of one source.
+) -> PackedBuckets:
+    """Encode and pack all documents.
 
     `special` says of each source whether special tokens written out in its texts are meant.
     """
     num_sources = len(special)
-    pack = ray.remote(_pack).options(num_returns=len(SPLITS) * num_sources + 1)
-    rows = {split: [TokenRows() for _ in range(num_sources)] for split in SPLITS}
-    packed = [pack.remote(table, ready, packing, special) for table in buckets.tables]
-    for *tables, counted in packed:
-        sizes: list[int] = fetch(counted)
+    pack = ray.remote(_pack).options(num_returns=len(SPLITS) * num_sources + 2)
+    whole = PackedBuckets(
+        {split: [TokenRows() for _ in range(num_sources)] for split in SPLITS}, [], [Counter() for _ in special]
+    )
+    for *tables, num_tokens, counted in [pack.remote(table, ready, packing, special) for table in buckets.tables]:
+        sizes, languages = fetch(counted)
+        whole.num_tokens.append(num_tokens)
+        for source, of_source in languages.items():
+            whole.languages[source].update(of_source)
         places = ((split, source) for split in SPLITS for source in range(num_sources))
         for (split, source), table, size in zip(places, tables, sizes, strict=True):
-            rows[split][source].tables.append(table)
-            rows[split][source].sizes.append(size)
-    return rows
+            whole.rows[split][source].tables.append(table)
+            whole.rows[split][source].sizes.append(size)
+    return whole
 
 
 def _pack(
     documents: pa.Table, ready: ReadyTokenizer, packing: PackingSettings, special: Sequence[bool]
 ) -> tuple[Any, ...]:
-    import pyarrow.compute as pc
-    from tokenizers import Tokenizer
+    import numpy as np
 
-    from llmcore.tokens.encode import pack_documents
-    from llmcore.tokens.encoder import Encoder
+    from llmcore.tokens.encode import count_languages, encoded_pieces, pack_pieces
 
-    encoder = Encoder(Tokenizer.from_str(ready.tokenizer), ready.encoder, ready.special)
+    encoder = ready.load()
+    splits, sources = (documents[name].to_numpy() for name in ("split", "source"))
+    num_tokens = np.zeros(documents.num_rows, np.int64)
     tables = []
     for split in SPLITS:
-        of_split = documents.filter(pc.equal(documents["split"], split))
         for source, meant in enumerate(special):
-            of_source = of_split if len(special) == 1 else of_split.filter(pc.equal(of_split["source"], source))
-            tables.append(pack_documents(of_source, encoder, packing, special=meant))
-    return (*tables, [table.num_rows for table in tables])
+            chosen = (splits == split) & (sources == source)
+            pieces = list(encoded_pieces(documents.filter(pa.array(chosen)), encoder, special=meant))
+            num_tokens[chosen] = [len(piece.tokens) for piece in pieces]
+            tables.append(pack_pieces(pieces, encoder, packing))
+    lengths = pa.array(num_tokens)
+    return (*tables, lengths, ([table.num_rows for table in tables], count_languages(documents, lengths)))
 
 
 class WrittenShard(NamedTuple):

@@ -3,7 +3,7 @@
 import importlib
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 __all__ = ["train_worker"]
@@ -41,6 +41,7 @@ def train_worker(spec: dict[str, Any]) -> dict[str, Any]:
     import ray.train
 
     started = time.perf_counter()
+    early = _start_reading(spec)
     from llmcore.config.common import WorkerSettings
 
     workers = WorkerSettings.model_validate(spec["config"]["workers"])
@@ -58,7 +59,7 @@ def train_worker(spec: dict[str, Any]) -> dict[str, Any]:
     ledger.add("start_up", time.perf_counter() - started, "imports")
     place = Place.from_json(spec["place"])
     with ledger.measure("start_up", "data"):
-        recipe = _RECIPES[spec["kind"]][1](spec)
+        recipe = _RECIPES[spec["kind"]][1](spec, early)
 
     try:
         outcome = fit(recipe, place, device=device, report=ray.train.report, ledger=ledger)
@@ -81,7 +82,21 @@ def _device_name(device: Any) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
-def _pretraining(spec: dict[str, Any]) -> Any:
+def _start_reading(spec: dict[str, Any]) -> Any:
+    """This rank's rows, if it has some: asked for before torch is imported, so that the first are there by then."""
+    if "stream" not in spec:
+        return None
+    import ray.train
+
+    from jobs.runtime.reader import batches_of
+    from llmcore.tokens.order import padded_share_size
+    from llmcore.train.prefetch import prefetched
+
+    share_size = padded_share_size(spec["stream"]["global_batch"], ray.train.get_context().get_world_size())
+    return prefetched(batches_of(ray.train.get_dataset_shard("train"), share_size))
+
+
+def _pretraining(spec: dict[str, Any], early: Any) -> Any:
     import ray.train
 
     from jobs.runtime.reader import StreamPlan, share_tables
@@ -99,14 +114,13 @@ def _pretraining(spec: dict[str, Any]) -> Any:
 
     def stream(first_step: int) -> Iterator[Sequence[PackedBatch]]:
         plan = StreamPlan(**spec["stream"], world_size=context.get_world_size(), first_step=first_step)
-        shard = ray.train.get_dataset_shard("train")
-        for table in share_tables(shard, plan, context.get_world_rank()):
+        for table in share_tables(early, plan, context.get_world_rank()):
             yield packed_micro_batches(table, num_parts, config.train.micro_batch_size)
 
     return Pretraining(config, TokenShards.open(Folder(spec["tokens"])), stream)
 
 
-def _finetuning(spec: dict[str, Any]) -> Any:
+def _finetuning(spec: dict[str, Any], _: Any) -> Any:
     from llmcore.config.finetune import FinetuneConfig
     from llmcore.storage import Folder
     from llmcore.tasks.evaluation_set import EvaluationSet
@@ -117,7 +131,7 @@ def _finetuning(spec: dict[str, Any]) -> Any:
     return Finetuning(config, Folder(spec["base"]).as_local(), data, spec["base_sha256"])
 
 
-_RECIPES = {
+_RECIPES: dict[str, tuple[str, Callable[[dict[str, Any], Any], Any]]] = {
     "pretrain": ("llmcore.train.pretraining", _pretraining),
     "finetune": ("llmcore.train.finetuning", _finetuning),
 }

@@ -7,11 +7,13 @@ from pydantic import field_validator, model_validator
 from llmcore.config.base import Section, free, identity
 from llmcore.config.cleaning import CleaningSettings
 from llmcore.config.common import JobSettings, Name
+from llmcore.config.counterfactual import CounterfactualSettings
 from llmcore.config.group_terms import GroupTermSettings
-from llmcore.config.template import check_template
+from llmcore.config.template import check_template, columns_in
 
 __all__ = [
     "BadShardSettings",
+    "BalanceSettings",
     "ChatSettings",
     "DatasetSettings",
     "DecontaminationSettings",
@@ -98,6 +100,9 @@ class SourceSettings(Section):
     stratum: str | None = identity(
         None, description="Column within whose values the splits are balanced. Null: no balancing."
     )
+    metadata: list[str] = identity(
+        list, description="Columns kept beside the tokens, for each document: where it is from, its licence, its date."
+    )
     max_documents: int | None = identity(
         None, ge=1, description="Read the first so many documents only, in shard order: for trying."
     )
@@ -128,6 +133,9 @@ class SourceSettings(Section):
             raise ValueError("a source has `text` or `chat`, not both: leave one out")
         if self.unit != "file" and self.format != "text":
             raise ValueError(f"unit={self.unit} is for plain text: give `format: text`, or leave `unit` out")
+        texts = [self.chat.messages] if self.chat is not None else columns_in(self.text)
+        if twice := [name for name in self.metadata if name in texts]:
+            raise ValueError(f"metadata: {twice} is the text, which the tokens have: leave it out")
         return self
 
     @field_validator("text")
@@ -169,6 +177,20 @@ class DecontaminationSettings(Section):
     min_words: int = identity(8, ge=1, description="Rows of fewer words are not looked for (counted).")
     min_overlap: float = identity(
         0.2, gt=0, le=1, description="Share of a row's n-grams in a document that makes it contaminated."
+    )
+
+
+class BalanceSettings(Section):
+    """Train documents to drop, so that groups of people are named in equally many of each source."""
+
+    groups: list[str] | None = identity(
+        None, description="Groups of `group_terms` that are balanced, two at least; null: all of them."
+    )
+    tolerance: float = identity(
+        1.05,
+        ge=1,
+        description="A group named in at most so many times the documents of the rarest is left as it is; of any other "
+        "as many are kept, in expectation, as of the rarest.",
     )
 
 
@@ -253,6 +275,12 @@ class PrepareSettings(Section):
     group_terms: GroupTermSettings | None = identity(
         None, description="Count how often groups of people are named, and beside what; null: not counted."
     )
+    balance: BalanceSettings | None = identity(
+        None, description="Train documents to drop until the groups of `group_terms` are balanced; null: none."
+    )
+    counterfactuals: CounterfactualSettings | None = identity(
+        None, description="Copies of train documents in which words of two groups are swapped; null: none."
+    )
     splits: SplitSettings = identity(SplitSettings, description="How documents are divided.")
     tokenizer: TokenizerSettings = identity(TokenizerSettings, description="The tokenizer.")
     packing: PackingSettings = identity(PackingSettings, description="How documents become sequences.")
@@ -265,6 +293,23 @@ class PrepareSettings(Section):
         if weighted and len(weighted) < len(self.sources):
             raise ValueError(f"of the sources only {', '.join(weighted)} have a `weight`: give one to all, or to none")
         return self
+
+    @model_validator(mode="after")
+    def _balance_of_groups(self) -> "PrepareSettings":
+        if self.balance is not None:
+            there = list(self.group_terms.groups) if self.group_terms is not None else []
+            if unknown := [name for name in self.balance.groups or () if name not in there]:
+                raise ValueError(f"balance.groups: {unknown} are none of `group_terms`, which has {there}: name those")
+            if len(groups := list(self.balanced_groups())) < 2:
+                raise ValueError(f"balance needs two groups of `group_terms` or more, not {groups}: add some there")
+        return self
+
+    def balanced_groups(self) -> dict[str, list[str]]:
+        """The words of the groups that are to be named in equally many documents; none where nothing is balanced."""
+        if self.balance is None or self.group_terms is None:
+            return {}
+        groups = self.group_terms.groups
+        return {name: groups[name] for name in (groups if self.balance.groups is None else self.balance.groups)}
 
 
 class PrepareConfig(JobSettings, PrepareSettings):

@@ -7,6 +7,7 @@ from pydantic import model_validator
 from llmcore.config.base import Section, free, identity
 from llmcore.config.common import JobSettings, WorkerSettings
 from llmcore.config.model import ModelSettings
+from llmcore.config.stream import StreamSettings
 from llmcore.config.train import TrainSettings, check_shares
 
 __all__ = ["PretrainConfig", "PretrainSettings"]
@@ -33,4 +34,17 @@ class PretrainSettings(Section):
 class PretrainConfig(JobSettings, PretrainSettings):
     """`python -m jobs pretrain`."""
 
-    tokens: str = identity(description="Name or URL of the `prepare` run whose token shards are read.")
+    tokens: str | None = identity(
+        None, description="Name or URL of the `prepare` run whose token shards are read; or give `stream`."
+    )
+    stream: StreamSettings | None = identity(
+        None, description="Raw shards to train on, tokenized and packed meanwhile; or give `tokens`."
+    )
+
+    @model_validator(mode="after")
+    def _one_kind_of_data(self) -> "PretrainConfig":
+        if (self.tokens is None) == (self.stream is None):
+            raise ValueError("give exactly one of `tokens` and `stream`")
+        if self.stream is not None and self.train.num_steps is None:
+            raise ValueError("train.num_epochs= needs the number of rows, which a stream does not know: give num_steps")
+        return self

@@ -15,7 +15,16 @@ from llmcore.corpus.split import KeySize, Shares, split_of_id, split_of_keys
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Census", "SplitRule", "make_bucket", "num_buckets_for", "partition", "sample_texts", "with_digests"]
+__all__ = [
+    "Census",
+    "SplitRule",
+    "by_bucket",
+    "make_bucket",
+    "num_buckets_for",
+    "partition",
+    "sample_texts",
+    "with_digests",
+]
 
 _SMALL_BYTES, _LARGE_BYTES = 512 << 10, 64 << 20
 _FEW = 16
@@ -89,7 +98,6 @@ def with_digests(documents: "pa.Table", seed: int) -> "pa.Table":
 
 def partition(documents: "pa.Table", num_buckets: int) -> tuple[list["pa.Table"], Census]:
     """Take a table with digests apart by bucket; documents without text are left out, and counted."""
-    import pyarrow as pa
     import pyarrow.compute as pc
 
     if documents.num_rows == 0:  # Ray Data gives such a block without columns
@@ -101,8 +109,15 @@ def partition(documents: "pa.Table", num_buckets: int) -> tuple[list["pa.Table"]
             census.keys.setdefault(key, Counter())[stratum or ""] += 1
     if full.num_rows == 0:
         return [full] * num_buckets, census
-    buckets = buckets_of(full["digest"].chunk(0), num_buckets)
-    return [full.filter(pa.array(buckets == bucket)) for bucket in range(num_buckets)], census
+    return by_bucket(full, num_buckets), census
+
+
+def by_bucket(documents: "pa.Table", num_buckets: int) -> list["pa.Table"]:
+    """The documents of each bucket, by their digests."""
+    import pyarrow as pa
+
+    buckets = buckets_of(documents["digest"].combine_chunks(), num_buckets)
+    return [documents.filter(pa.array(buckets == bucket)) for bucket in range(num_buckets)]
 
 
 def make_bucket(parts: Sequence["pa.Table"], rule: SplitRule) -> tuple["pa.Table", Counter[str]]:

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from llmcore.corpus.hashing import UInt64s, mix64
 from llmcore.corpus.split import HELD_OUT, SPLITS
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["DIGEST_BYTES", "buckets_of", "drop_duplicates", "priorities_of", "text_digests"]
+__all__ = ["DIGEST_BYTES", "buckets_of", "drop_duplicates", "priorities_of", "text_digests", "uniforms_of"]
 
 DIGEST_BYTES = 16
 _RANK = {split: rank for rank, split in enumerate([*HELD_OUT, *(split for split in SPLITS if split not in HELD_OUT)])}
@@ -27,10 +28,7 @@ def text_digests(texts: Iterable[str], seed: int) -> list[bytes]:
 
 def buckets_of(digests: "pa.Array", num_buckets: int) -> npt.NDArray[np.int64]:
     """Bucket, 0 … num_buckets-1, of each digest (fixed-size binary): copies of one text meet in one bucket."""
-    data = np.frombuffer(digests.buffers()[1], dtype=">u8")
-    start = digests.offset * (DIGEST_BYTES // 8)
-    heads = data[start : start + len(digests) * (DIGEST_BYTES // 8) : DIGEST_BYTES // 8]
-    return (heads.astype(np.uint64) % np.uint64(num_buckets)).astype(np.int64)
+    return (_halves(digests)[:, 0] % np.uint64(num_buckets)).astype(np.int64)
 
 
 def priorities_of(documents: "pa.Table") -> npt.NDArray[np.uint64]:
@@ -38,10 +36,23 @@ def priorities_of(documents: "pa.Table") -> npt.NDArray[np.uint64]:
 
     It is lower in a more held-out split; else by the digest, which is as good as random.
     """
-    data = documents["digest"].combine_chunks()
-    heads = np.frombuffer(data.buffers()[1], dtype=">u8")[data.offset * (DIGEST_BYTES // 8) :: DIGEST_BYTES // 8]
     ranks = np.array([_RANK[split] for split in documents["split"].to_pylist()], dtype=np.uint64)
-    return (ranks << np.uint64(62)) | (heads[: len(ranks)].astype(np.uint64) >> np.uint64(2))
+    return (ranks << np.uint64(62)) | (_halves(documents["digest"].combine_chunks())[:, 0] >> np.uint64(2))
+
+
+def uniforms_of(documents: "pa.Table", purpose: str) -> npt.NDArray[np.float64]:
+    """A number in [0, 1) for each document, by its digest: what is chosen for one purpose says nothing of another."""
+    salt = np.frombuffer(hashlib.blake2b(purpose.encode(), digest_size=8).digest(), np.uint64)
+    mixed = mix64(_halves(documents["digest"].combine_chunks())[:, 1] ^ salt)
+    return (mixed >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def _halves(digests: "pa.Array") -> UInt64s:
+    """The digests as numbers, uint64 [digests, 2]: buckets are by the first, so it is not uniform within one."""
+    if len(digests) == 0:
+        return np.zeros((0, 2), np.uint64)
+    words = np.frombuffer(digests.buffers()[1], dtype=">u8").reshape(-1, 2)
+    return words[digests.offset : digests.offset + len(digests)].astype(np.uint64)
 
 
 def drop_duplicates(documents: "pa.Table", splits: Sequence[str]) -> tuple["pa.Table", Counter[str]]:

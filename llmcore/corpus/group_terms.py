@@ -13,7 +13,7 @@ from llmcore.corpus.near import Words, words_of
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["GroupCounts", "count_groups", "merge_groups"]
+__all__ = ["GroupCounts", "count_groups", "merge_groups", "named_groups"]
 
 
 @dataclass
@@ -52,6 +52,16 @@ def count_groups(texts: "pa.Array", settings: GroupTermSettings) -> dict[str, Gr
             int(beside["negative"][named].sum()),
         )
     return found
+
+
+def named_groups(texts: "pa.Array", groups: Sequence[Sequence[str]]) -> npt.NDArray[np.bool_]:
+    """Whether a text has a word of a group: bool [texts, groups]."""
+    words = words_of(texts)
+    document = np.repeat(np.arange(len(words.lengths)), words.lengths)
+    named = np.zeros((len(words.lengths), len(groups)), bool)
+    for number, terms in enumerate(groups):
+        named[document[_is_one_of(words, terms)], number] = True
+    return named
 
 
 def merge_groups(into: dict[str, GroupCounts], other: Mapping[str, GroupCounts]) -> None:

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from llmcore.config.group_terms import GroupTermSettings
 from llmcore.corpus.cleaning.tally import StepTally, Tally
+from llmcore.corpus.counterfactual import CounterfactualCounts
 from llmcore.corpus.group_terms import GroupCounts, count_groups, merge_groups
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Contents", "Decontamination", "NearDuplicates", "Passport", "contents_of"]
+__all__ = ["Balanced", "Contents", "Decontamination", "NearDuplicates", "Passport", "contents_of"]
 
 
 @dataclass
@@ -71,6 +72,23 @@ class Decontamination:
         }
         rule = {"ngram_words": self.ngram_words, "min_overlap": self.min_overlap}
         return rule | {"sets": sets} | self.tally.to_json()
+
+
+@dataclass
+class Balanced:
+    """What was dropped of one source until groups of people were balanced.
+
+    Attributes:
+        documents: train documents that named this group alone, before.
+        tally: reasons `over_represented: <group>`, with examples.
+    """
+
+    documents: dict[str, int]
+    tally: StepTally = field(default_factory=StepTally)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return {"documents_of_group": self.documents} | self.tally.to_json()
 
 
 @dataclass
@@ -144,8 +162,10 @@ class Passport:
         cleaning: what cleaning did; no entry for a source that is not cleaned.
         exact_duplicates: documents dropped, by reason.
         near_duplicates, decontamination: None where they were not looked for.
+        balanced, counterfactuals: empty where they were not asked for.
         kept: what is in the splits.
         tokens: by split, the end of each document included.
+        languages: tokens of all splits by language, `unknown` where none was looked for, also those over `max_tokens`.
     """
 
     read: dict[str, int] = field(default_factory=dict)
@@ -153,8 +173,11 @@ class Passport:
     exact_duplicates: Counter[str] = field(default_factory=Counter)
     near_duplicates: NearDuplicates | None = None
     decontamination: Decontamination | None = None
+    balanced: dict[str, Balanced] = field(default_factory=dict)
+    counterfactuals: dict[str, CounterfactualCounts] = field(default_factory=dict)
     kept: dict[str, Contents] = field(default_factory=dict)
     tokens: dict[str, Counter[str]] = field(default_factory=dict)
+    languages: dict[str, Counter[str]] = field(default_factory=dict)
 
     def count_tokens(self, split: str, shards: Iterable[Iterable[Any]]) -> None:
         """Count the tokens of one split, given for each shard in the order of the sources."""
@@ -171,7 +194,7 @@ class Passport:
                 counts.update({f"{step}: {reason}": number for reason, number in done.dropped.items()})
         counts = +counts
         counts.update(self.exact_duplicates)
-        for step_done in (self.near_duplicates, self.decontamination):
+        for step_done in (self.near_duplicates, self.decontamination, *self.balanced.values()):
             if step_done is not None:
                 counts.update(step_done.tally.dropped)
         return counts
@@ -185,15 +208,19 @@ class Passport:
         return f" that cleaning keeps: of {tally.documents} it drops {dropped}"
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values: by source `read`, `cleaning`, `kept`, `tokenize`; and what was done across sources."""
+        """As plain values: by source what was done and what is there, in order; and what was done across sources."""
         sources = {}
         for name, documents in self.read.items():
             contents, tokens = self.kept.get(name, Contents()), self.tokens.get(name, Counter())
-            cleaned = self.cleaning.get(name)
+            cleaned, balanced = self.cleaning.get(name), self.balanced.get(name)
+            counterfactuals = self.counterfactuals.get(name)
+            languages = self.languages.get(name, Counter())
             num_bytes = contents.bytes.total()
             sources[name] = {
                 "read": {"documents": cleaned.documents if cleaned else documents},
                 "cleaning": cleaned.to_json() if cleaned else None,
+                "balance": balanced.to_json() if balanced else None,
+                "counterfactuals": counterfactuals.to_json() if counterfactuals else None,
                 "kept": {
                     "documents": dict(contents.documents),
                     "characters": dict(contents.characters),
@@ -204,6 +231,8 @@ class Passport:
                 "group_terms": {group: asdict(counts) for group, counts in contents.groups.items()} or None,
                 "tokenize": {
                     "tokens": dict(tokens),
+                    "tokens_by_language": dict(sorted(languages.items())),
+                    "tokens_over_maximum": languages.total() - tokens.total(),
                     "tokens_per_byte": round(tokens.total() / num_bytes, 4) if num_bytes else None,
                 },
             }

@@ -1,5 +1,6 @@
 """Reading a corpus: the rows of its shards, whatever their format, as tables of documents."""
 
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -33,6 +34,7 @@ class DocumentReader:
         format: of all its shards; None where their names tell it.
         unit: what a document is in a file of plain text.
         chat: how conversations become text, where the documents are some.
+        metadata: columns that are kept beside the tokens.
     """
 
     source: str
@@ -45,16 +47,18 @@ class DocumentReader:
     format: ShardFormat | None = None
     unit: TextUnit = "file"
     chat: ChatSettings | None = None
+    metadata: tuple[str, ...] = ()
 
     def schema(self) -> "pa.Schema":
         """Columns of the tables: those of a document, and `field.<name>`.
 
         `id`, `text`, `key`, `stratum`; `language`, null until cleaning finds it; `source`, `shard`, `row`, where it was
-        read; and `passage`, its number in the document that it was split from (all of those have one id).
+        read; `passage`, its number in the document that it was split from (all of those have one id); and `metadata`,
+        the columns that are kept as one JSON object of texts, null where there are none.
         """
         import pyarrow as pa
 
-        strings = ["id", "text", "key", "stratum", "language", *(f"field.{name}" for name in self.fields)]
+        strings = ["id", "text", "key", "stratum", "language", "metadata", *(f"field.{name}" for name in self.fields)]
         numbers = [("source", pa.int16()), ("shard", pa.int32()), ("row", pa.int64()), ("passage", pa.int32())]
         return pa.schema([*((name, pa.string()) for name in strings), *numbers])
 
@@ -81,6 +85,7 @@ class DocumentReader:
                 "row": rows,
                 "passage": [0] * num_rows,
                 "language": [None] * num_rows,
+                "metadata": self._kept(columns),
             }
             if self.chat is not None:
                 made["text"] = self._conversations(shard, row, columns[self.chat.messages])
@@ -126,8 +131,14 @@ class DocumentReader:
             where = f"row {first_row + error.row}: {self.chat.messages}"
             raise BadShardError(f"{shard.url}: {where} {error}") from error
 
+    def _kept(self, columns: "pa.Table") -> list[str | None]:
+        """The metadata of each row."""
+        if not self.metadata:
+            return [None] * columns.num_rows
+        return [json.dumps(row, ensure_ascii=False) for row in columns.select(list(self.metadata)).to_pylist()]
+
     def _wanted(self) -> list[str]:
         """Columns that every shard must have."""
         wanted = [*([self.chat.messages] if self.chat else columns_in(self.text)), self.key, self.stratum]
-        wanted += [name for name in self.fields if name not in self.absent]
+        wanted += [*self.metadata, *(name for name in self.fields if name not in self.absent)]
         return list(dict.fromkeys(name for name in wanted if name is not None))

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fsspec.core import has_magic, url_to_fs
+from fsspec.core import has_magic
 from fsspec.implementations.local import LocalFileSystem
 
 from llmcore.config.prepare import ShardFormat
 from llmcore.corpus.formats import suffixes_of
-from llmcore.errors import CorpusError
-from llmcore.storage import content_hash
+from llmcore.errors import CorpusError, ShardError
+from llmcore.storage import content_hash, file_system
 
-__all__ = ["Shard", "find_shards", "shards_hash"]
+__all__ = ["Shard", "check_unchanged", "find_shards", "shards_hash"]
 
 _JSON = (".json",)  # JSON Lines where the URL says so; in a folder it may be anything
 
@@ -48,7 +48,7 @@ def find_shards(source: str, url: str, asked: ShardFormat | None = None) -> list
     given = url if "://" in url else str(Path(url).expanduser().absolute())
     suffixes = suffixes_of(asked)
     try:
-        fs, path = url_to_fs(given, use_listings_cache=False)
+        fs, path = file_system(given)
         if has_magic(path) or not fs.isdir(path):
             names = fs.glob(path) if has_magic(path) else [path] if fs.exists(path) else []
             accepted = ("",) if asked else suffixes + _JSON
@@ -92,6 +92,21 @@ def _check_root(source: str, url: str, fs: Any, path: str, names: list[str]) -> 
             raise CorpusError(
                 f"source {source}: {name} leads out of url={url!r}, to {target}: copy it there, or name its own folder"
             )
+
+
+def check_unchanged(shard: Shard) -> None:
+    """Raises ShardError where a shard is not what its listing says of it."""
+    try:
+        fs, path = file_system(shard.url)
+        info = fs.info(path)
+    except Exception as error:  # each backend has exceptions of its own
+        reason = str(error) or type(error).__name__
+        raise ShardError(f"{shard.url}: was listed, and cannot be looked at any more ({reason})") from error
+    if (int(info["size"]), _version(info)) != (shard.size, shard.version):
+        raise ShardError(
+            f"{shard.url}: is not the file that was listed ({shard.size} bytes, version {shard.version}; now "
+            f"{info['size']} bytes, version {_version(info)}): put that one back, or begin a run of another name"
+        )
 
 
 def shards_hash(shards: Iterable[Shard]) -> str:

@@ -2,16 +2,18 @@
 
 from llmcore.records.attempt import Attempt, begin_attempt
 from llmcore.records.heartbeat import TIMING, Timing
-from llmcore.records.identity import finished_result
+from llmcore.records.identity import finished_result, recorded_inputs
 from llmcore.records.layout import attempt_folder, attempt_numbers, folder_of
 from llmcore.records.listing import RunStatus, list_runs
 from llmcore.records.metrics import MetricsWriter, read_metrics, read_metrics_counted
+from llmcore.records.parts import PartsWriter, read_part
 from llmcore.records.results import newest_result, run_folder
 
 __all__ = [
     "TIMING",
     "Attempt",
     "MetricsWriter",
+    "PartsWriter",
     "RunStatus",
     "Timing",
     "attempt_folder",
@@ -23,5 +25,7 @@ __all__ = [
     "newest_result",
     "read_metrics",
     "read_metrics_counted",
+    "read_part",
+    "recorded_inputs",
     "run_folder",
 ]

@@ -13,7 +13,7 @@ from llmcore.records.layout import attempt_folder, attempt_numbers, software_ver
 from llmcore.storage import Folder, canonical_json
 from llmcore.storage.content import readable_json
 
-__all__ = ["RUN", "changes_of", "finished_result", "open_run"]
+__all__ = ["RUN", "changes_of", "finished_result", "open_run", "recorded_inputs"]
 
 RUN = "run.json"
 
@@ -86,6 +86,12 @@ def finished_result(
         return None
     result: dict[str, Any] = end["result"]
     return result
+
+
+def recorded_inputs(storage: Folder, name: str) -> dict[str, str] | None:
+    """The inputs that a run was begun with; None where there is no such run."""
+    record = (storage / name).find_json(RUN)
+    return None if record is None else dict(record["inputs"])
 
 
 def _identity_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -1,55 +1,42 @@
 """Rows of metrics: written in parts, since object stores cannot append; merged by the reader."""
 
-import json
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from llmcore.records.layout import attempt_folder, attempt_numbers
+from llmcore.records.parts import PartsWriter, read_part
 from llmcore.storage import Folder
-from llmcore.storage.content import plain_number
 
 __all__ = ["METRICS", "MetricsWriter", "read_metrics", "read_metrics_counted"]
 
 METRICS = "metrics"
-_ROWS_PER_PART = 256
 _SESSION = "session"
 
 
 class MetricsWriter:
     """Collects rows and writes them under `<folder>/metrics/`, at most every `flush_every_s`; one writer at a time.
 
-    The last part is written anew until it has 256 rows: a long run has no file for each flush, and what was written
-    long ago is left alone. A worker that is restarted within an attempt goes on with the next part.
+    A worker that is restarted within an attempt goes on with the next part.
     """
 
     def __init__(self, folder: Folder, *, flush_every_s: float = 5.0, resumed_at: int | None = None) -> None:
         """`resumed_at` is the step of the checkpoint that is gone on from: older rows of later steps are void."""
-        self._parts = folder / METRICS
+        self._parts = PartsWriter(folder / METRICS)
+        self._parts.add({_SESSION: {"resumed_at": resumed_at}}, written=True)
         self._flush_every_s = flush_every_s
-        self._lines = [_line({_SESSION: {"resumed_at": resumed_at}})]
-        self._unwritten = False
-        self._part: int | None = None
         self._flushed = time.monotonic()
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Add a row (plain numbers and words). Raises StorageError when a due flush fails."""
-        self._lines.append(_line(row))
-        self._unwritten = True
-        if len(self._lines) >= _ROWS_PER_PART or time.monotonic() - self._flushed >= self._flush_every_s:
+        self._parts.add(row)
+        if self._parts.is_full or time.monotonic() - self._flushed >= self._flush_every_s:
             self.flush()
 
     def flush(self) -> None:
         """Write what has not been written. Raises StorageError; the rows are kept, and the next flush tries again."""
         self._flushed = time.monotonic()
-        if not self._unwritten:
-            return
-        if self._part is None:
-            self._part = len(self._parts.names())
-        self._parts.write_bytes(f"part-{self._part:05d}.jsonl", b"".join(self._lines))
-        self._unwritten = False
-        if len(self._lines) >= _ROWS_PER_PART:
-            self._part, self._lines = self._part + 1, []
+        self._parts.flush()
 
     def close(self) -> None:
         """Write what has not been written. Raises StorageError."""
@@ -93,13 +80,4 @@ def _lines_of(run: Folder) -> Iterator[dict[str, Any] | None]:
     for number in attempt_numbers(run):
         parts = attempt_folder(run, number) / METRICS
         for name in parts.names():
-            for line in parts.read_bytes(name).splitlines():
-                try:
-                    row = json.loads(line)
-                except ValueError:
-                    row = None
-                yield row if isinstance(row, dict) else None
-
-
-def _line(row: Mapping[str, Any]) -> bytes:
-    return json.dumps(row, ensure_ascii=False, default=plain_number).encode() + b"\n"
+            yield from read_part(parts, name)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from llmcore.report.recorded import PassportRecord, SourceRecord, StepRecord
+from llmcore.report.recorded import CleaningRecord, CounterfactualRecord, PassportRecord, SourceRecord, StepRecord
 
 __all__ = ["DataPassport", "DroppedDocument", "NamedGroup", "SourceData", "passport_of"]
 
@@ -17,7 +17,9 @@ class SourceData:
         kept: Documents in the splits; passages, where documents were split.
         megabytes, num_tokens: Of what is kept.
         tokens_per_byte: None where nothing is kept.
-        languages: Documents kept, by language, the most frequent first.
+        languages, tokens_by_language: Documents kept, and tokens, the most frequent language first.
+        counterfactuals: Copies in the train split.
+        swaps: Words swapped in copies, by pair.
     """
 
     name: str
@@ -27,6 +29,9 @@ class SourceData:
     num_tokens: int
     tokens_per_byte: float | None
     languages: Mapping[str, int]
+    tokens_by_language: Mapping[str, int]
+    counterfactuals: int
+    swaps: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -75,15 +80,16 @@ def passport_of(record: PassportRecord) -> DataPassport:
     examples: list[DroppedDocument] = []
     quarantined: dict[str, str] = {}
     for name, source in record.sources.items():
-        if source.cleaning is None:
-            continue
-        quarantined |= {f"{name}: {shard}": why for shard, why in source.cleaning.quarantined.items()}
-        for step, done in source.cleaning.steps.items():
+        cleaning = source.cleaning or CleaningRecord()
+        quarantined |= {f"{name}: {shard}": why for shard, why in cleaning.quarantined.items()}
+        for step, done in cleaning.steps.items():
             examples += _examples(f"{name}: {step}", done)
             if step != "language":
                 masked |= {f"{name}: {step}, {kind}": number for kind, number in done.found.items()}
     for step, across in (("near duplicates", record.near_duplicates), ("decontamination", record.decontamination)):
         examples += _examples(step, across or StepRecord())
+    for name, source in record.sources.items():
+        examples += _examples(f"{name}: balance", source.balance or StepRecord())
     sets = record.decontamination.sets if record.decontamination else {}
     return DataPassport(
         sources=tuple(_source(name, source) for name, source in record.sources.items()),
@@ -101,7 +107,7 @@ def passport_of(record: PassportRecord) -> DataPassport:
 
 def _source(name: str, source: SourceRecord) -> SourceData:
     kept = source.kept
-    by_number = sorted(kept.languages.items(), key=lambda item: (-item[1], item[0]))
+    made = source.counterfactuals or CounterfactualRecord()
     return SourceData(
         name=name,
         read=source.read.get("documents", 0),
@@ -109,8 +115,17 @@ def _source(name: str, source: SourceRecord) -> SourceData:
         megabytes=sum(kept.bytes.values()) / 1e6,
         num_tokens=sum((source.tokenize.get("tokens") or {}).values()),
         tokens_per_byte=source.tokenize.get("tokens_per_byte"),
-        languages={language: number for language, number in by_number if language != "unknown"},
+        languages=_most_first(kept.languages),
+        tokens_by_language=_most_first(source.tokenize.get("tokens_by_language") or {}),
+        counterfactuals=made.copies - made.duplicates,
+        swaps=made.terms,
     )
+
+
+def _most_first(languages: Mapping[str, int]) -> dict[str, int]:
+    """The known languages, the most frequent first."""
+    by_number = sorted(languages.items(), key=lambda item: (-item[1], item[0]))
+    return {language: number for language, number in by_number if language != "unknown"}
 
 
 def _examples(step: str, done: StepRecord) -> Iterator[DroppedDocument]:

@@ -76,11 +76,21 @@ class CleaningRecord(Record):
     quarantined: dict[str, str] = {}
 
 
+class CounterfactualRecord(Record):
+    """The counterfactual copies of a source."""
+
+    copies: int = 0
+    duplicates: int = 0
+    terms: dict[str, int] = {}
+
+
 class SourceRecord(Record):
     """A source in the passport."""
 
     read: dict[str, int] = {}
     cleaning: CleaningRecord | None = None
+    balance: StepRecord | None = None
+    counterfactuals: CounterfactualRecord | None = None
     kept: KeptRecord = KeptRecord()
     tokenize: dict[str, Any] = {}
     group_terms: dict[str, dict[str, int]] | None = None

@@ -5,6 +5,7 @@ from llmcore.storage.folder import Folder, storage_errors
 from llmcore.storage.manifest import MANIFEST, Manifest, read_manifest, verify_files, write_file, write_manifest
 from llmcore.storage.place import artifact, check_writable, is_location, resolve_storage
 from llmcore.storage.publish import Publication, publish
+from llmcore.storage.retries import file_system
 
 __all__ = [
     "MANIFEST",
@@ -16,6 +17,7 @@ __all__ = [
     "canonical_json",
     "check_writable",
     "content_hash",
+    "file_system",
     "is_location",
     "publish",
     "read_manifest",

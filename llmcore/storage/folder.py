@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, Literal, cast
+from typing import Any, BinaryIO, Literal
 
-from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from llmcore.errors import LLMCoreError, StorageError
 from llmcore.storage import local
 from llmcore.storage.content import readable_json
+from llmcore.storage.retries import answer_behind, file_system, within
 
 __all__ = ["Folder", "checked_name", "storage_errors"]
 
@@ -22,7 +22,9 @@ __all__ = ["Folder", "checked_name", "storage_errors"]
 # matters is verified by the manifests' SHA-256, or row by row.
 os.environ.setdefault("AWS_RESPONSE_CHECKSUM_VALIDATION", "when_required")
 
-_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
+_STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG, errno.ETIMEDOUT}
+_TIDY_WITHIN_S = 5.0
+_PRECONDITION_FAILED = 412
 
 
 @contextmanager
@@ -74,7 +76,7 @@ class Folder:
 
     @property
     def fs(self) -> Any:
-        """The fsspec filesystem, one for a protocol and process (fsspec keeps them). Raises StorageError."""
+        """The fsspec filesystem, a remote one with retries (`llmcore.storage.retries`). Raises StorageError."""
         return self._resolved()[0]
 
     @property
@@ -83,15 +85,7 @@ class Folder:
         return self._resolved()[1].rstrip("/") or "/"
 
     def _resolved(self) -> tuple[Any, str]:
-        try:
-            # Listings must be true now: another process may have just written what is asked for.
-            return cast(tuple[Any, str], url_to_fs(self.url, use_listings_cache=False))
-        except ImportError as error:
-            raise StorageError(
-                f"{self.url} needs a package that is not installed: {error} (`pip install llmcore[s3]` for s3://)"
-            ) from error
-        except ValueError as error:
-            raise StorageError(f"{self.url} is no storage URL that fsspec knows: {error}") from error
+        return file_system(self.url)
 
     def _at(self, name: str) -> str:
         return f"{self.path.rstrip('/')}/{checked_name(name)}" if name else self.path
@@ -200,7 +194,8 @@ class Folder:
         """Write a file if it is not there; False when it is. Raises StorageError.
 
         Exclusive on a disk, and in an object store that enforces conditional writes. Where the store ignores the
-        condition, two that create at the same moment may both be told True: callers need a second guard there.
+        condition, two that create at the same moment may both be told True: callers need a second guard there. Where an
+        answer was lost and the request repeated, the one that created may be told False: who must know reads it back.
         """
         path = self.local_path()
         if path is not None:
@@ -212,6 +207,10 @@ class Folder:
             try:
                 self.fs.pipe_file(self._at(name), data, mode="create")
             except FileExistsError:
+                return False
+            except OSError as error:  # s3fs tells the refusal by what Amazon says of it, and Ceph does not.
+                if answer_behind(error).status != _PRECONDITION_FAILED:
+                    raise
                 return False
             except (NotImplementedError, TypeError):  # A backend without conditional writes.
                 self.fs.pipe_file(self._at(name), data)
@@ -232,8 +231,9 @@ class Folder:
         try:
             yield file
         except BaseException as error:
-            opened.__exit__(type(error), error, error.__traceback__)
-            if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+            with within(_TIDY_WITHIN_S):  # A storage that was given up is not waited for again.
+                opened.__exit__(type(error), error, error.__traceback__)
+            if isinstance(error, OSError) and error.errno in _STORAGE_ERRORS:
                 raise StorageError(f"{self._url(name)} cannot be {doing}: {error.strerror}") from error
             raise
         with storage_errors(self._url(name), doing):

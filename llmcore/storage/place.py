@@ -5,8 +5,12 @@ from uuid import uuid4
 
 from llmcore.errors import StorageError
 from llmcore.storage.folder import Folder
+from llmcore.storage.retries import within
 
 __all__ = ["artifact", "check_writable", "is_location", "resolve_storage"]
+
+_PROBED_WITHIN_S = 5.0
+"""Seconds until a storage that does not answer is refused: somebody waits, and nothing is lost yet."""
 
 
 def is_location(reference: str) -> bool:
@@ -47,8 +51,9 @@ def check_writable(folder: Folder) -> None:
     """Write a small file and delete it. Raises StorageError with the reason when that fails."""
     probe = f".probe-{uuid4().hex}"
     try:
-        folder.write_bytes(probe, b"")
-        folder.delete(probe)
+        with within(_PROBED_WITHIN_S):
+            folder.write_bytes(probe, b"")
+            folder.delete(probe)
     except StorageError as error:
         cause = error.__cause__
         reason = getattr(cause, "strerror", None) or cause

@@ -1,6 +1,7 @@
 """From documents to rows of tokens, and what rows of tokens hold."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ from llmcore.tokens.encoder import Encoder
 from llmcore.tokens.packing import Piece, concatenate, cut, pack, rows_of
 from llmcore.tokens.tokenizer import OWN_IDS
 
-__all__ = ["RowCounts", "count_rows", "pack_documents"]
+__all__ = ["RowCounts", "count_languages", "count_rows", "encoded_pieces", "pack_documents", "pack_pieces"]
 
 _BATCH = 256
 """Documents tokenized at once."""
@@ -47,18 +48,22 @@ def pack_documents(
         packing: length of the rows, and how they are filled.
         special: special tokens written out in the texts are meant: a template put them there.
     """
+    return pack_pieces(encoded_pieces(documents, encoder, special=special), encoder, packing)
+
+
+def pack_pieces(documents: Iterable[Piece], encoder: Encoder, packing: PackingSettings) -> pa.Table:
+    """The rows of documents that are encoded already."""
     length = packing.sequence_length
-    encoded = _encoded(documents, encoder, special)
     if packing.method == "concatenate":
-        rows = concatenate(encoded, length)
+        rows = concatenate(documents, length)
     else:
         rows = pack(
-            (piece for tokens, source in encoded for piece in cut(tokens, source, length)), length, packing.window
+            (piece for tokens, source in documents for piece in cut(tokens, source, length)), length, packing.window
         )
     return rows_of(list(rows), length, encoder.special.pad).to_table(encoder.vocab_size)
 
 
-def _encoded(documents: pa.Table, encoder: Encoder, special: bool) -> Iterator[Piece]:
+def encoded_pieces(documents: pa.Table, encoder: Encoder, *, special: bool = False) -> Iterator[Piece]:
     """Each document's tokens, its end included, and its source."""
     end = encoder.special.end
     for batch in documents.select(["text", "source"]).to_batches(max_chunksize=_BATCH):
@@ -68,6 +73,21 @@ def _encoded(documents: pa.Table, encoder: Encoder, special: bool) -> Iterator[P
         offsets = found.offsets + np.arange(len(found.offsets))
         for start, stop, source in zip(offsets, offsets[1:], batch["source"].to_pylist(), strict=False):
             yield Piece(ids[start:stop], source)
+
+
+def count_languages(documents: pa.Table, num_tokens: pa.Array) -> dict[int, Counter[str]]:
+    """By source, the tokens of documents in each language, given those of each document."""
+    facts = pa.table(
+        {
+            "source": documents["source"],
+            "language": pc.fill_null(documents["language"], "unknown"),
+            "tokens": num_tokens,
+        }
+    )
+    counts: dict[int, Counter[str]] = {}
+    for group in facts.group_by(["source", "language"]).aggregate([("tokens", "sum")]).to_pylist():
+        counts.setdefault(group["source"], Counter())[group["language"]] = group["tokens_sum"]
+    return counts
 
 
 def count_rows(rows: pa.Table, vocab_size: int, num_sources: int, end: int = OWN_IDS.end) -> RowCounts:

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-__all__ = ["PackedRows", "in_run", "row_schema", "token_type"]
+__all__ = ["PackedRows", "in_order", "in_run", "row_schema", "token_type"]
 
 
 def token_type(vocab_size: int) -> pa.DataType:
@@ -74,3 +74,12 @@ def in_run(rows: pa.Table, positions: npt.NDArray[np.int64], epochs: npt.NDArray
         where = rows.schema.get_field_index(name)
         rows = rows.set_column(where, rows.schema.field(where), column)
     return rows
+
+
+def in_order(parts: Sequence[pa.Table], came: npt.NDArray[np.int64]) -> pa.Table:
+    """Parts, whose rows came for the places `came`, as one table in the order of the places, in one chunk."""
+    if len(parts) == 1 and bool((np.diff(came) > 0).all()):
+        return parts[0].combine_chunks()
+    back = np.empty_like(came)
+    back[came] = np.arange(len(came))
+    return pa.concat_tables(parts).combine_chunks().take(pa.array(back)).combine_chunks()

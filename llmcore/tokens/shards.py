@@ -19,7 +19,7 @@ from llmcore.storage import FileEntry, Folder, Manifest, read_manifest, write_fi
 from llmcore.tokens.blocks import Blocks
 from llmcore.tokens.mixture import MixtureOrder, SourceRows
 from llmcore.tokens.order import RowOrder
-from llmcore.tokens.schema import row_schema, token_type
+from llmcore.tokens.schema import in_order, row_schema, token_type
 
 __all__ = ["KIND", "PASSPORT", "SPLITS", "UNIGRAM_COUNTS", "ShardLayout", "TokenShards", "array_bytes", "shard_name"]
 __all__ += ["write_shard"]
@@ -188,7 +188,7 @@ class TokenShards:
             self._take(split, int(number), starts[number], indices[where])
             for number, where in zip(numbers, np.split(by_shard, firsts[1:]), strict=True)
         ]
-        return _in_order(parts, by_shard)
+        return in_order(parts, by_shard)
 
     def _split(self, split: str) -> dict[str, Any]:
         try:
@@ -252,16 +252,7 @@ class TokenShards:
                 at = f"row {wanted[where][row] - start} ({split} position {wanted[where][row]})"
                 raise ShardError(f"{self.folder.url}/{name}: {at} is altered: {reason}")
             parts.append(part)
-        return _in_order(parts, by_block)
-
-
-def _in_order(parts: list[pa.Table], came: npt.NDArray[np.int64]) -> pa.Table:
-    """Parts, whose rows came for the places `came`, as one table in the order of the places."""
-    if len(parts) == 1:
-        return parts[0]
-    back = np.empty_like(came)
-    back[came] = np.arange(len(came))
-    return pa.concat_tables(parts).combine_chunks().take(pa.array(back)).combine_chunks()
+        return in_order(parts, by_block)
 
 
 def _first_wrong(rows: pa.Table, expected: npt.NDArray[np.int64], vocab_size: int) -> tuple[int, str] | None:

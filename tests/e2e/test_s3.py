@@ -4,25 +4,29 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import pytest
 
 from llmcore.records import newest_result
 from llmcore.storage import Folder, read_manifest
 from tests.drivers import ray_folder, run_jobs
-from tests.servers import FaultyProxy, s3_environment, s3_server
-from tests.tiny import told_losses, write_config, write_corpus
+from tests.servers import S3_SERVERS, FaultyProxy, s3_bucket, s3_here
+from tests.tiny import told_losses, write_config
 
 pytest.importorskip("s3fs", reason="needs the extra: pip install llmcore[s3]")
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, tuple[str, int]]]:
-    """The bucket's directory, and where the server listens."""
-    root = tmp_path_factory.mktemp("s3")
-    write_corpus(root / "bucket" / "corpus")
-    with s3_server(root) as address:
-        yield root / "bucket", address
+Address = tuple[str, int]
+
+
+@pytest.fixture(scope="module", params=S3_SERVERS)
+def server(request: pytest.FixtureRequest, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Address]:
+    """Where a server with the corpus in its bucket listens."""
+    scratch = tmp_path_factory.mktemp("s3")
+    with s3_bucket(request.param, scratch) as address:
+        with s3_here(address, scratch / "cache"):
+            for shard in corpus.iterdir():
+                Folder("s3://bucket/corpus").write_bytes(shard.name, shard.read_bytes())
+        yield address
 
 
 def _job(tiny: dict[str, Any], kind: str, storage: str, corpus: str) -> dict[str, Any]:
@@ -41,14 +45,10 @@ def _run(kind: str, tiny: dict[str, Any], storage: str, folder: Path, environmen
 
 
 @pytest.fixture
-def s3_here(server: tuple[Path, tuple[str, int]], tmp_path: Path) -> Iterator[dict[str, str]]:
-    environment = s3_environment(server[1], tmp_path / "cache")
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in environment.items():
-            patch.setenv(name, value)
-        fsspec.get_filesystem_class("s3").clear_instance_cache()
-        yield environment
-        fsspec.get_filesystem_class("s3").clear_instance_cache()
+def environment(server: Address, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """Of a driver that is to find the server; this process does, too."""
+    with s3_here(server, tmp_path / "cache") as found:
+        yield found
 
 
 def _published(storage: Folder) -> dict[str, str]:
@@ -61,22 +61,30 @@ def _published(storage: Folder) -> dict[str, str]:
 
 
 def test_prepare_and_pretrain_on_s3_as_on_a_disk(
-    s3_here: dict[str, str], tiny: dict[str, Any], reference: Path, tmp_path: Path
+    environment: dict[str, str], tiny: dict[str, Any], reference: Path, tmp_path: Path
 ) -> None:
     storage = "s3://bucket/runs"
     for kind in ("prepare", "pretrain"):
-        _run(kind, tiny, storage, tmp_path, s3_here)
+        _run(kind, tiny, storage, tmp_path, environment)
     assert _published(Folder(storage)) == _published(Folder(str(reference)))
     assert told_losses(storage) == told_losses(reference)
+    assert (newest_result(Folder(storage) / "tiny.prepare") or {})["storage_retries"] == {}
 
 
 def test_where_s3_fails_at_times_the_same_is_prepared(
-    server: tuple[Path, tuple[str, int]], s3_here: dict[str, str], tiny: dict[str, Any], reference: Path, tmp_path: Path
+    server: Address, environment: dict[str, str], tiny: dict[str, Any], reference: Path, tmp_path: Path
 ) -> None:
     storage = "s3://bucket/faulty"
-    proxy = FaultyProxy(server[1], one_in=20)
-    with proxy.listening() as address:
-        _run("prepare", tiny, storage, tmp_path, s3_environment(address, tmp_path / "cache"))
-    print(f"{proxy.num_requests} requests, {dict(proxy.faults)}")
+    proxy = FaultyProxy(server, one_in=5)
+    with proxy.listening() as (host, port):
+        _run("prepare", tiny, storage, tmp_path, environment | {"AWS_ENDPOINT_URL": f"http://{host}:{port}"})
+    retries = (newest_result(Folder(storage) / "tiny.prepare") or {})["storage_retries"]
+    print(f"{proxy.num_requests} requests, {dict(proxy.faults)}, {len(proxy.failed)} to be sent again, {retries}")
     assert set(proxy.faults) == set(proxy.KINDS), proxy
     assert _published(Folder(storage)) == _published(Folder(str(reference)))
+    # Not in the result: what is asked about the corpus, and the end of the attempt, which has the result.
+    uncounted = [line for line in proxy.failed if not line.startswith("GET /bucket/corpus/") and "corpus" in line]
+    uncounted += [line for line in proxy.failed if "/cost.json" in line or "/end.json" in line]
+    assert len(proxy.failed) - len(uncounted) <= sum(retries.values()) <= len(proxy.failed), (retries, proxy)
+    for status in ("500", "503"):
+        assert 0 < retries[status] <= proxy.faults[status], (retries, proxy)

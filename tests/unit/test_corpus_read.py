@@ -59,6 +59,18 @@ def test_an_absent_field_is_null(tmp_path: Path) -> None:
     assert [(row["field.other"], row["field.label"]) for row in rows] == [(None, "1"), (None, "true"), (None, None)]
 
 
+@pytest.mark.parametrize("name", ["part.parquet", "part.jsonl"])
+def test_metadata_is_one_object_of_texts(tmp_path: Path, name: str) -> None:
+    reader = DocumentReader("s", 0, "text", metadata=("label", "site"))
+    kept = [row["metadata"] for row in _read(_write(tmp_path / name), reader)]
+    assert kept == [
+        '{"label": "1", "site": "a"}', '{"label": "true", "site": null}', '{"label": null, "site": "b"}',
+    ]  # fmt: skip
+    assert {row["metadata"] for row in _read(_write(tmp_path / name))} == {None}
+    with pytest.raises(ShardError, match="year"):
+        _read(_write(tmp_path / name), DocumentReader("s", 0, "text", metadata=("year",)))
+
+
 def test_large_shards_come_in_several_tables(tmp_path: Path) -> None:
     rows = [{"text": str(number), "site": "a", "label": 0} for number in range(9000)]
     for name in ("part.parquet", "part.jsonl"):

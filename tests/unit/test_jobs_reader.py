@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.runtime import reader
-from jobs.runtime.reader import StreamPlan, share_tables
+from jobs.runtime.reader import StreamPlan, batches_of, share_tables
 from llmcore.errors import RunError
 from llmcore.tokens.mixture import MixtureOrder, SourceRows
 
@@ -106,7 +106,8 @@ OF_RANK_1 = [8, 9, -1, 13, 14, -1]
 
 
 def read(positions: list[int]) -> list[list[int]]:
-    return [table["position"].to_pylist() for table in share_tables(Stream(positions), PLAN, rank=1)]  # type: ignore[arg-type]
+    batches = batches_of(Stream(positions), PLAN.share_size)  # type: ignore[arg-type]
+    return [table["position"].to_pylist() for table in share_tables(batches, PLAN, rank=1)]
 
 
 def test_a_rank_gets_a_table_for_each_step_without_padding() -> None:

@@ -167,8 +167,10 @@ def test_torn_records_are_on_the_page(tmp_path: Path) -> None:
 
 def test_the_data_passport_is_on_the_page(text: str) -> None:
     for shown in (
-        "python 12,045 11,900 9.1 2,700,000 0.297 en 11,900",
-        "notes 10 10 0.0 300 0.333 not looked for",
+        "python 12,045 11,900 9.1 2,700,000 0.297 en 11,900 en 2,699,960, de 40",
+        "notes 10 10 0.0 300 0.333 not looked for –",
+        "Of notes, 4 train documents are counterfactual copies, with these words swapped: he/she 9, his/her 1.",
+        "notes: balance over represented: male 3 notes/4 names male alone: <i>He</i>",
         "searched for the 593 held-out rows of areas : 2 documents were dropped",
         "Changed in documents: python: personal_data, email 17.",
         "female notes 71 9 5 2",

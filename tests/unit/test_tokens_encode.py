@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from llmcore.config.prepare import PackingSettings
-from llmcore.tokens.encode import count_rows, pack_documents
+from llmcore.tokens.encode import count_languages, count_rows, encoded_pieces, pack_documents
 from llmcore.tokens.encoder import Encoder
 from llmcore.tokens.tokenizer import SPECIAL_TOKENS, train_tokenizer
 
@@ -65,3 +65,18 @@ def test_counts_do_not_depend_on_how_rows_are_chunked(encoder: Encoder) -> None:
     assert one[:2] == two[:2] and one.targets.tolist() == two.targets.tolist()
     assert one.by_source.tolist() == two.by_source.tolist()
     assert count_rows(rows.slice(0, 0), VOCAB_SIZE, 3).num_tokens == 0
+
+
+def test_tokens_are_counted_by_source_and_language(encoder: Encoder) -> None:
+    texts = ["the lazy dog", "quick", "the fox " * 9, "dog", "over"]
+    documents = _documents(texts).append_column("language", pa.array(["en", None, "de", "en", "en"], pa.string()))
+    pieces = list(encoded_pieces(documents, encoder))
+    lengths = [len(piece.tokens) for piece in pieces]
+    assert [piece.tokens[-1] for piece in pieces] == [END] * 5
+    assert count_languages(documents, pa.array(lengths)) == {
+        0: {"en": lengths[0] + lengths[3]},
+        1: {"unknown": lengths[1], "en": lengths[4]},
+        2: {"de": lengths[2]},
+    }
+    rows = pack_documents(documents, encoder, PackingSettings(sequence_length=8, window=4))
+    assert count_rows(rows, VOCAB_SIZE, 3).num_tokens == sum(lengths)

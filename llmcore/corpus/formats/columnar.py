@@ -4,11 +4,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-import fsspec
-
 from llmcore.corpus.formats.base import BATCH_ROWS, ID, as_text, check_there
 from llmcore.corpus.formats.opened import reading
 from llmcore.errors import BadShardError
+from llmcore.storage import file_system
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -29,7 +28,8 @@ class _Columnar(ABC):
 
     def columns(self, url: str) -> list[str] | None:
         """From the schema; no row is read."""
-        with reading(url), fsspec.open(url, "rb") as file:
+        fs, path = file_system(url)
+        with reading(url), fs.open(path) as file:
             return self._opened(file)[0]
 
     def tables(self, url: str, wanted: Sequence[str], texts: Sequence[str] = ()) -> Iterator["pa.Table"]:
@@ -37,7 +37,8 @@ class _Columnar(ABC):
         import pyarrow as pa
         import pyarrow.types as kinds
 
-        with reading(url) as row, fsspec.open(url, "rb") as file:
+        fs, path = file_system(url)
+        with reading(url) as row, fs.open(path) as file:
             there, batches = self._opened(file)
             check_there(url, wanted, there)
             columns = [*wanted, *({ID} & set(there) - set(wanted))]

@@ -1,15 +1,15 @@
 """Files of text at any fsspec URL, decompressed by what their names end in."""
 
+import gzip
 import io
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO, Any
-
-import fsspec
+from typing import IO, Any, cast
 
 from llmcore.corpus.formats.base import MAX_CHARACTERS
 from llmcore.errors import BadShardError, ShardError
+from llmcore.storage import file_system
 
 __all__ = ["COMPRESSIONS", "lines_of", "opened", "opened_text", "reading"]
 
@@ -22,10 +22,13 @@ def opened(url: str) -> Iterator[IO[bytes]]:
     """The bytes of a file, decompressed."""
     import pyarrow as pa
 
-    with fsspec.open(url, "rb", compression="gzip" if url.endswith(".gz") else None) as file:
+    fs, path = file_system(url)
+    with fs.open(path) as file:
         if url.endswith(".zst"):
             with pa.CompressedInputStream(pa.PythonFile(file, "r"), "zstd") as stream:
                 yield io.BufferedReader(stream)
+        elif url.endswith(".gz"):
+            yield cast(IO[bytes], gzip.GzipFile(fileobj=file))
         else:
             yield file
 
