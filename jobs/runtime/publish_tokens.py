@@ -1,5 +1,6 @@
 """Token shards, their tokenizer and what is said of them, published as one artifact."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,12 @@ from llmcore.config.prepare import PrepareConfig
 from llmcore.corpus.document_lists import write_document_lists
 from llmcore.corpus.passport import Passport
 from llmcore.errors import CorpusError
-from llmcore.storage import FileEntry, Folder, publish, readable_json
+from llmcore.storage import FileEntry, Folder, Publication, publish, readable_json
 from llmcore.tokens.shards import KIND as TOKENS
 from llmcore.tokens.shards import PASSPORT, UNIGRAM_COUNTS, ShardLayout, array_bytes
 from llmcore.tokens.tokenizer import hugging_face_files
 
-__all__ = ["publish_tokens"]
+__all__ = ["publish_split", "publish_tokenizer", "publish_tokens"]
 
 
 def publish_tokens(
@@ -43,21 +44,13 @@ def publish_tokens(
             for split, rows in packed.rows.items()
         }
         listed = _write_lists(config, folder, buckets, packed)
-        files = tokenizer.files or hugging_face_files(Tokenizer.from_str(tokenizer.tokenizer), length)
-        for name, data in files.items():
-            publication.write_bytes(f"tokenizer/{name}", data)
+        publish_tokenizer(publication, tokenizer, length)
         for split, references in writing.items():
             of_sources: list[list[WrittenShard]] = [fetch(of_source) for of_source in references]
             written = [shard for of_source in of_sources for shard in of_source]
-            for shard in written:
-                publication.add(shard.entry)
-            splits[split] = {
-                "num_rows": sum(shard.num_rows for shard in written),
-                "num_tokens": sum(shard.counts.num_tokens for shard in written),
-                "num_documents": sum(shard.counts.num_documents for shard in written),
+            splits[split] = publish_split(publication, written) | {
                 "num_characters": buckets.characters[split],
                 "num_keys": buckets.num_keys[split],
-                "shards": [{"name": shard.entry.name, "num_rows": shard.num_rows} for shard in written],
             }
             passport.count_tokens(split, [shard.counts.by_source for shard in written])
             if split == "train":
@@ -80,6 +73,25 @@ def publish_tokens(
             "special_ids": tokenizer.special._asdict(),
             **_totals(splits, length),
         }
+
+
+def publish_tokenizer(publication: Publication, tokenizer: ReadyTokenizer, sequence_length: int) -> None:
+    """Add the tokenizer to what is published, as Hugging Face files: those it was found in, or new ones."""
+    files = tokenizer.files or hugging_face_files(Tokenizer.from_str(tokenizer.tokenizer), sequence_length)
+    for name, data in files.items():
+        publication.write_bytes(f"tokenizer/{name}", data)
+
+
+def publish_split(publication: Publication, written: Sequence[WrittenShard]) -> dict[str, Any]:
+    """Add the shards of a split to what is published; returns what the manifest says of it."""
+    for shard in written:
+        publication.add(shard.entry)
+    return {
+        "num_rows": sum(shard.num_rows for shard in written),
+        "num_tokens": sum(shard.counts.num_tokens for shard in written),
+        "num_documents": sum(shard.counts.num_documents for shard in written),
+        "shards": [{"name": shard.entry.name, "num_rows": shard.num_rows} for shard in written],
+    }
 
 
 def _write_lists(

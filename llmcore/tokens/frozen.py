@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 
 from llmcore.corpus.portions import HeldOut
 from llmcore.corpus.shards import Shard
-from llmcore.storage import Folder
+from llmcore.storage import Folder, readable_json
 
-__all__ = ["ENCODER", "HELD_OUT", "LISTING", "held_out_of", "listing_bytes", "listing_of"]
+__all__ = ["ENCODER", "HELD_OUT", "LISTING", "held_out_bytes", "held_out_of", "listing_bytes", "listing_of"]
 
 LISTING = "listing.parquet"
 HELD_OUT = "held_out.json"
@@ -47,6 +47,13 @@ def listing_of(folder: Folder, num_sources: int) -> list[list[Shard]]:
     for number, *values in zip(*(table[name].to_pylist() for name in ("source", *names)), strict=True):
         found[number].append(Shard(*values))
     return found
+
+
+def held_out_bytes(sources: Sequence[HeldOut]) -> bytes:
+    """What is never trained on, of all sources, as JSON."""
+    keys = {key for source in sources for key in source.keys}
+    digests = {digest.hex() for source in sources for digest in source.digests}
+    return readable_json({"keys": sorted(keys), "digests": sorted(digests)})
 
 
 def held_out_of(folder: Folder) -> HeldOut:
