@@ -2,7 +2,7 @@
 
 Rows of 1,024 tokens, read in a run's order as Ray Train's workers do it, from the start of the stream to the last row.
 The peer reads the same rows in the same order in one process, without Ray: the floor of ours. And each consumer trains
-a GPT of 10 M parameters, and takes steps on rows of the stream and on rows in memory by turns.
+a GPT of 10 M parameters, and takes steps on rows of the stream and on rows in memory by turns. Raw shards are read, too.
 """
 
 import os
@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from jobs.benchmarks.reader_raw import raw_rows
 from jobs.benchmarks.rows import Measured, Row
 from jobs.benchmarks.s3_server import rclone, s3_environment, s3_server
 from jobs.runtime.console import say
@@ -51,6 +52,7 @@ def measure(options: RunOptions) -> Measured:
                 )
             else:
                 say("reader: no S3 server: rclone is not installed beside Python")
+            rows += raw_rows(root, _read_through, WORLD_SIZE)
             rows.append(_step_row(tokens))  # last: its stream is left before its end, and its processes have torch
     settings = {"sequence_length": SEQUENCE_LENGTH, "rows": NUM_ROWS, "rows_from_s3": NUM_REMOTE_ROWS}
     return Measured(rows, settings | {"global_batch": GLOBAL_BATCH, "consumers": WORLD_SIZE, "num_cpus": NUM_CPUS})
@@ -100,14 +102,14 @@ def _plain(tokens: Folder, num_rows: int) -> float:
     return num_rows * SEQUENCE_LENGTH / (time.perf_counter() - started)
 
 
-def _consumed(plan: Any, consume: Any) -> list[Any]:
+def _consumed(plan: Any, consume: Any, server: Any = None) -> list[Any]:
     """What `consume(rows, rank)` returns for each rank, all at the same time."""
     import ray
 
     from jobs.runtime.reader import data_config, token_stream
 
     start = ray.remote(num_cpus=0)(consume)
-    shards = data_config().configure({"train": token_stream(plan)}, plan.world_size, None, None)
+    shards = data_config().configure({"train": token_stream(plan, server)}, plan.world_size, None, None)
     found: list[Any] = ray.get([start.remote(shard["train"], rank) for rank, shard in enumerate(shards)])
     return found
 
@@ -124,9 +126,18 @@ def _step_row(tokens: Folder) -> Row:
 
 
 def _stream(tokens: Folder, num_rows: int) -> dict[str, float]:
+    found = _read_through(_plan(tokens, num_rows))
+    return {
+        "speed": sum(one["rows"] for one in found) * SEQUENCE_LENGTH / max(one["seconds"] for one in found),
+        "first": max(one["first"] for one in found),
+        "peak": max(one["peak"] for one in found),
+    }
+
+
+def _read_through(plan: Any, server: Any = None) -> list[dict[str, float]]:
+    """Of each consumer of a stream: rows after the first batch, seconds to it and after it, and private memory."""
     from jobs.runtime.reader import batches_of, share_tables
 
-    plan = _plan(tokens, num_rows)
     began = time.time()
 
     def consume(rows: Any, rank: int) -> dict[str, float]:
@@ -140,12 +151,7 @@ def _stream(tokens: Folder, num_rows: int) -> dict[str, float]:
             peak = max(peak, psutil.Process().memory_full_info().uss)
         return {"rows": number - early, "first": first - began, "seconds": time.time() - first, "peak": peak}
 
-    found = _consumed(plan, consume)
-    return {
-        "speed": sum(one["rows"] for one in found) * SEQUENCE_LENGTH / max(one["seconds"] for one in found),
-        "first": max(one["first"] for one in found),
-        "peak": max(one["peak"] for one in found),
-    }
+    return _consumed(plan, consume, server)
 
 
 def _rows(what: str, found: dict[str, float], floor: float) -> list[Row]:
