@@ -1,8 +1,8 @@
 """`reader`: token shards through Ray Data into two consumers, from a disk and from an S3 server.
 
 Rows of 1,024 tokens, read in a run's order as Ray Train's workers do it, from the start of the stream to the last row.
-The peer reads the same rows in the same order in one process, without Ray: the floor of ours. And each consumer trains
-a GPT of 10 M parameters, and takes steps on rows of the stream and on rows in memory by turns. Raw shards are read, too.
+The peer reads the same rows in the same order in one process, without Ray: the floor of ours. Raw shards are read, too;
+and each consumer trains a GPT of 10 M parameters, and takes steps on rows of the stream and on rows in memory by turns.
 """
 
 import os

@@ -22,7 +22,7 @@ PEER = "one process, no Ray"
 def raw_rows(root: Path, consumed: Any, world_size: int) -> list[Row]:
     """Tokens a second from JSON Lines to rows at the consumers, the first batch left out; two lanes, no cleaning.
 
-    `consumed(plan, server)` runs consumers of a plan and gives for each its rows, seconds and seconds to the first batch.
+    `consumed(plan, server)` reads what a plan has, and tells of each consumer rows, seconds, and seconds to the first.
     """
     from jobs.runtime.freeze import freeze, frozen_folder
     from jobs.runtime.reader import StreamPlan
