@@ -51,12 +51,17 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> StreamSettings:
     )
 
 
-def stream(settings: StreamSettings, folder: Path, world_size: int, first_step: int) -> dict[int, Any]:
-    """The rows of all ranks, by position; marks go to, and come from, the folder's only run."""
-    storage = Folder(str(folder))
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Folder:
+    return Folder(str(tmp_path_factory.mktemp("storage")))
+
+
+def stream(settings: StreamSettings, run: Folder, world_size: int, first_step: int) -> dict[int, Any]:
+    """The rows of all ranks, by position; marks go to, and come from, the run."""
+    storage = Folder(run.url.rpartition("/")[0])
     tokens = frozen_folder(storage, freeze(settings, storage)).url
     plan = StreamPlan(tokens, 3, GLOBAL_BATCH, world_size, first_step, NUM_STEPS)
-    place = Place(storage / "run", len((storage / "run/attempts").names()) + 1)
+    place = Place(run, len((run / "attempts").names()) + 1)
     plain = settings.model_dump(mode="json")
     server = serve_rows(plain, tokens, storage.url, place, plan.seed, first_step * GLOBAL_BATCH)
 
@@ -70,25 +75,24 @@ def stream(settings: StreamSettings, folder: Path, world_size: int, first_step: 
 
 
 def test_the_rows_are_those_of_their_positions_at_any_world_size_and_from_any_step(
-    ray_session: Session, settings: StreamSettings, tmp_path: Path
+    ray_session: Session, settings: StreamSettings, storage: Folder
 ) -> None:
-    whole = stream(settings, tmp_path, world_size=2, first_step=0)
+    whole = stream(settings, storage / "whole", world_size=2, first_step=0)
     assert sorted(whole) == list(range(NUM_STEPS * GLOBAL_BATCH))
-    later = stream(settings, tmp_path, world_size=3, first_step=23)
+    later = stream(settings, storage / "whole", world_size=3, first_step=23)
     assert sorted(later) == list(range(23 * GLOBAL_BATCH, NUM_STEPS * GLOBAL_BATCH))
     assert later == {position: whole[position] for position in later}
 
 
 def test_what_is_held_out_is_validated_on_and_never_streamed(
-    ray_session: Session, settings: StreamSettings, tmp_path: Path
+    ray_session: Session, settings: StreamSettings, storage: Folder
 ) -> None:
-    storage = Folder(str(tmp_path))
     folder = frozen_folder(storage, freeze(settings, storage))
     shards = TokenShards.open(folder)
     num_rows = shards.num_rows("validation")
     assert num_rows and shards.about["splits"]["validation"]["num_documents"] >= len(held_out_of(folder).digests) > 1
     validation = pieces_of(shards.rows("validation", np.arange(num_rows)).to_pylist())
-    streamed = pieces_of(list(stream(settings, tmp_path, 1, 0).values()))
+    streamed = pieces_of(list(stream(settings, storage / "held-out", 1, 0).values()))
     assert len(streamed) > 100 and not validation & streamed
     assert shards.unigram_counts().sum() > 1000
 
@@ -105,9 +109,8 @@ def pieces_of(rows: list[dict[str, Any]]) -> set[tuple[int, ...]]:
 
 
 def test_rows_of_evaluation_sets_are_never_streamed(
-    ray_session: Session, settings: StreamSettings, tmp_path: Path
+    ray_session: Session, settings: StreamSettings, storage: Folder
 ) -> None:
-    storage = Folder(str(tmp_path))
     lines = Path(str(settings.sources[0].url), "part-2.jsonl").read_text().splitlines()
     texts = [text for text in (json.loads(line)["text"] for line in lines) if len(text.split()) >= 30][:4]
     rows = {"id": [str(n) for n in range(4)], "text": texts, "label": [0, 1, 0, 1], "group": ["g"] * 4}
@@ -117,20 +120,19 @@ def test_rows_of_evaluation_sets_are_never_streamed(
     )
     frozen = TokenShards.open(frozen_folder(storage, freeze(checking, storage)))
     assert frozen.about["decontaminated"] == [labelled.hash]
-    stream(checking, tmp_path, 1, 0)
-    whole = streamed_until(storage / "run", checking, NUM_STEPS * GLOBAL_BATCH)
+    stream(checking, storage / "checking", 1, 0)
+    whole = streamed_until(storage / "checking", checking, NUM_STEPS * GLOBAL_BATCH)
     assert whole["dropped"]["decontaminate: contaminated"] >= 1
     assert whole["documents"]["s"] > 50 and whole["quarantined"] == {}
 
 
 def test_a_shard_that_was_changed_is_named_to_the_worker(
-    ray_session: Session, settings: StreamSettings, tmp_path: Path
+    ray_session: Session, settings: StreamSettings, storage: Folder
 ) -> None:
-    storage = Folder(str(tmp_path))
     tokens = frozen_folder(storage, freeze(settings, storage)).url
     shard = Path(str(settings.sources[0].url), "part-3.jsonl")
     before, listed = shard.read_bytes(), shard.stat()
-    server = serve_rows(settings.model_dump(mode="json"), tokens, storage.url, Place(storage / "run", 1), 3, 0)
+    server = serve_rows(settings.model_dump(mode="json"), tokens, storage.url, Place(storage / "changed", 1), 3, 0)
     try:
         shard.write_bytes(before + b'{"text": "more"}\n')
         with pytest.raises(ShardError, match=r"part-3.jsonl: is not the file that was listed"):
