@@ -65,11 +65,11 @@ def _write_shards(folder: Path) -> None:
 
 def _plain(settings: Any, tokens: Folder) -> float:
     """Tokens a second of reading and packing all shards once, one window after the other."""
-    from jobs.runtime.lanes import LaneWork, read_lane
+    from jobs.runtime.lanes import LaneWork, read_lane, sequences_of
 
     work = LaneWork.of(settings, tokens, tokens)
     started = time.perf_counter()
     num_tokens = 0
-    for portion in range(len(work.sequences[0])):
-        num_tokens += sum(window.streamed.tokens.total() for window in read_lane(work, (0, 0, 0, portion)))
+    for portion in sequences_of(settings, tokens)[0]:
+        num_tokens += sum(window.streamed.tokens.total() for window in read_lane(work, portion, (0,)))
     return num_tokens / (time.perf_counter() - started)

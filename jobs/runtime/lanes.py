@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 from jobs.runtime.decontamination import protected_of
 from jobs.runtime.sources import other_sets, reader_of
@@ -14,7 +15,7 @@ from llmcore.tokens.shards import TokenShards
 from llmcore.tokens.streamed import Streamed, Window, shuffled
 from llmcore.tokens.tokenizer import SpecialIds
 
-__all__ = ["LaneWork", "read_lane", "weights_of"]
+__all__ = ["LaneWork", "max_epochs_of", "read_lane", "sequences_of", "weights_of"]
 
 
 def weights_of(settings: StreamSettings) -> list[float]:
@@ -22,13 +23,27 @@ def weights_of(settings: StreamSettings) -> list[float]:
     return [source.weight or 1.0 for source in settings.sources][: settings.num_sequences]
 
 
+def max_epochs_of(settings: StreamSettings) -> list[float | None]:
+    """Of the sequences: the least that a source of each may have."""
+    limits = [source.max_epochs for source in settings.sources]
+    return [min(filter(None, limits), default=None)] if settings.num_sequences == 1 else limits
+
+
+def sequences_of(settings: StreamSettings, tokens: Folder) -> list[list[Portion]]:
+    """The portions of the sequences: those of one source each, or those of all together. Raises StorageError."""
+    portions = [
+        portions_of(number, shards, settings.window_bytes, settings.seed)
+        for number, shards in enumerate(listing_of(tokens, len(settings.sources)))
+    ]
+    return [list(chain.from_iterable(portions))] if settings.num_sequences == 1 else portions
+
+
 @dataclass(frozen=True)
 class LaneWork:
-    """What a lane's task needs to know: how each source is read and packed, and the portions of each sequence."""
+    """How each source is read and packed: what all tasks of a stream need to know."""
 
     readers: tuple[PortionReader, ...]
     special: tuple[bool, ...]
-    sequences: tuple[tuple[Portion, ...], ...]
     ready: ReadyTokenizer
     settings: StreamSettings
 
@@ -36,7 +51,6 @@ class LaneWork:
     def of(cls, settings: StreamSettings, tokens: Folder, storage: Folder) -> "LaneWork":
         """As the frozen stream says."""
         about = TokenShards.open(tokens).about
-        listing = listing_of(tokens, len(settings.sources))
         held_out = held_out_of(tokens)
         if settings.decontamination is not None and (others := other_sets(settings, storage)):
             held_out = held_out.protecting(
@@ -45,20 +59,14 @@ class LaneWork:
         readers = tuple(
             PortionReader(
                 reader_of(source, number, "", [], ()),
-                shards,
                 source.cleaning or settings.cleaning,
                 settings.window_bytes,
                 held_out,
                 settings.seed,
                 pass_bad=settings.bad_shards.policy == "quarantine",
             )
-            for number, (source, shards) in enumerate(zip(settings.sources, listing, strict=True))
+            for number, source in enumerate(settings.sources)
         )
-        portions = [
-            portions_of(number, shards, settings.window_bytes, settings.seed) for number, shards in enumerate(listing)
-        ]
-        together = settings.num_sequences == 1
-        sequences = [[portion for of_source in portions for portion in of_source]] if together else portions
         ready = ReadyTokenizer(
             tokens.read_text(ENCODER),
             about["vocab_size"],
@@ -68,22 +76,15 @@ class LaneWork:
             None,
         )
         special = tuple(source.chat is not None for source in settings.sources)
-        return cls(readers, special, tuple(map(tuple, sequences)), ready, settings)
-
-    def max_epochs(self) -> list[float | None]:
-        """Of the sequences: the least that a source of each may have."""
-        limits = [source.max_epochs for source in self.settings.sources]
-        return [min(filter(None, limits), default=None)] if len(self.sequences) == 1 else limits
+        return cls(readers, special, ready, settings)
 
 
-def read_lane(work: LaneWork, key: tuple[int, int, int, int], cursor: Cursor = START) -> Iterator[Window]:
-    """The windows of a portion from a cursor on, packed; `key` is the seed, the sequence, the epoch and the portion."""
+def read_lane(work: LaneWork, portion: Portion, key: tuple[int, ...], cursor: Cursor = START) -> Iterator[Window]:
+    """The windows of a portion from a cursor on, packed, their rows shuffled by the key and where each begins."""
     import pyarrow.compute as pc
 
     from llmcore.tokens.encode import pack_documents
 
-    _, sequence, _, number = key
-    portion = work.sequences[sequence][number]
     encoder, source = work.ready.load(), work.settings.sources[portion.source].name
     for window in work.readers[portion.source].windows(portion, cursor):
         rows = pack_documents(window.documents, encoder, work.settings.packing, special=work.special[portion.source])

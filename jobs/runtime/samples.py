@@ -13,7 +13,7 @@ from jobs.runtime.errors import fetch
 from jobs.runtime.sources import Source
 from llmcore.config.stream import StreamSettings
 from llmcore.corpus.buckets import with_digests
-from llmcore.corpus.portions import HeldOut, PortionReader, portions_of
+from llmcore.corpus.portions import HeldOut, Portion, PortionReader, portions_of
 from llmcore.errors import CorpusError
 
 __all__ = ["Sample", "take_samples"]
@@ -39,15 +39,19 @@ def take_samples(settings: StreamSettings, sources: Sequence[Source]) -> list[Sa
     for number, (source, of) in enumerate(zip(sources, settings.sources, strict=True)):
         share = sum(shard.size for shard in source.shards) / max(1, total)
         num_bytes = max(1, int(wanted * share))
+        portions = portions_of(number, source.shards, num_bytes // _PLACES, settings.seed)
         reader = PortionReader(
             source.reader,
-            source.shards,
             of.cleaning or settings.cleaning,
             max(1, num_bytes // _PLACES),
             seed=settings.seed,
             pass_bad=settings.bad_shards.policy == "quarantine",
         )
-        taken.append(take.remote(reader, number, num_bytes, int(settings.validation_bytes * share)))
+        taken.append(
+            take.remote(
+                reader, portions[:: -(-len(portions) // _PLACES)], num_bytes, int(settings.validation_bytes * share)
+            )
+        )
     samples = [Sample(texts, validation, fetch(held_out)) for texts, validation, held_out in taken]
     if not any(sample.held_out.keys or sample.held_out.digests for sample in samples):
         names = ", ".join(source.reader.source for source in sources)
@@ -55,13 +59,11 @@ def take_samples(settings: StreamSettings, sources: Sequence[Source]) -> list[Sa
     return samples
 
 
-def _take(reader: PortionReader, number: int, num_bytes: int, validation_bytes: int) -> tuple[Any, ...]:
-    """Documents from all over a source, as train texts and as validation documents; and which those are."""
+def _take(reader: PortionReader, portions: Sequence[Portion], num_bytes: int, validation_bytes: int) -> tuple[Any, ...]:
+    """Documents of portions from all over a source, as train texts and as validation documents; and which those are."""
     import pyarrow.compute as pc
 
-    portions = portions_of(number, reader.shards, reader.window_bytes, reader.seed)
-    step = -(-len(portions) // _PLACES)
-    under_way = [reader.windows(portion) for portion in portions[::step]]
+    under_way = [reader.windows(portion) for portion in portions]
     tables, left = [], num_bytes
     while under_way and left > 0:
         for windows in list(under_way):

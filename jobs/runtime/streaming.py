@@ -14,7 +14,7 @@ import pyarrow as pa
 import ray
 
 from jobs.runtime.errors import fetch
-from jobs.runtime.lanes import LaneWork, read_lane, weights_of
+from jobs.runtime.lanes import LaneWork, max_epochs_of, read_lane, sequences_of, weights_of
 from llmcore.config.stream import StreamSettings
 from llmcore.corpus.portions import Cursor
 from llmcore.records import PartsWriter, attempt_folder, attempt_numbers, read_part
@@ -35,17 +35,17 @@ class _Server:
     def __init__(
         self, settings: Mapping[str, Any], tokens: str, storage: str, place: Mapping[str, Any], seed: int, start: int
     ) -> None:
-        work = LaneWork.of(StreamSettings.model_validate(settings), Folder(tokens), Folder(storage))
-        self._work = ray.put(work)
-        self._settings = work.settings
-        weights = weights_of(work.settings)
+        self._settings = StreamSettings.model_validate(settings)
+        self._work = ray.put(LaneWork.of(self._settings, Folder(tokens), Folder(storage)))
+        self._portions = sequences_of(self._settings, Folder(tokens))
         self._seed = seed
+        weights = weights_of(self._settings)
         self._place = Place.from_json(place)
         self._marks = PartsWriter(self._place.records / MARKS)
         sequences = [
             LanedRows(
                 len(portions),
-                work.settings.lanes,
+                self._settings.lanes,
                 seed,
                 partial(self._open, number),
                 mark=mark_before(self._place.run, number, first),
@@ -53,7 +53,7 @@ class _Server:
                 max_epochs=limit,
             )
             for number, (portions, first, limit) in enumerate(
-                zip(work.sequences, rows_before(weights, start), work.max_epochs(), strict=True)
+                zip(self._portions, rows_before(weights, start), max_epochs_of(self._settings), strict=True)
             )
         ]
         self._rows = StreamedRows(sequences, weights, start)
@@ -70,7 +70,8 @@ class _Server:
             scheduling_strategy="SPREAD",
             _generator_backpressure_num_objects=_WINDOWS_AHEAD,
         )
-        return map(fetch, task.remote(self._work, (self._seed, sequence, epoch, portion), cursor))
+        key = (self._seed, sequence, epoch, portion)
+        return map(fetch, task.remote(self._work, self._portions[sequence][portion], key, cursor))
 
     def _tell(self, sequence: int, mark: Mark) -> None:
         self._marks.add({"sequence": sequence} | mark.to_json())

@@ -28,10 +28,11 @@ __all__ = ["Cursor", "DocumentWindow", "HeldOut", "Portion", "PortionReader", "p
 
 
 class Portion(NamedTuple):
-    """Shards that are read one after the other, by their numbers in the listing of their source."""
+    """Shards of one source that are read one after the other; and their numbers in its listing."""
 
     source: int
-    shards: tuple[int, ...]
+    shards: tuple[Shard, ...]
+    numbers: tuple[int, ...]
 
 
 class Cursor(NamedTuple):
@@ -65,16 +66,15 @@ def portions_of(source: int, shards: Sequence[Shard], least_bytes: int, seed: in
     def rank(number: int) -> bytes:
         return hashlib.blake2b(f"{seed}\0{shards[number].name}".encode(), digest_size=16).digest()
 
-    portions: list[Portion] = []
-    held: list[int] = []
+    groups: list[list[int]] = [[]]
     num_bytes = 0
     for number in sorted(range(len(shards)), key=rank):
-        held.append(number)
-        num_bytes += shards[number].size
         if num_bytes >= least_bytes:
-            portions.append(Portion(source, tuple(held)))
-            held, num_bytes = [], 0
-    return [*portions, Portion(source, tuple(held))] if held else portions
+            groups.append([])
+            num_bytes = 0
+        groups[-1].append(number)
+        num_bytes += shards[number].size
+    return [Portion(source, tuple(shards[number] for number in group), tuple(group)) for group in groups if group]
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,6 @@ class PortionReader:
 
     Attributes:
         reader: how its shards are read.
-        shards: its listing, which does not change.
         steps: how its documents are cleaned.
         window_bytes: of text as it is read, after which a window ends.
         held_out: what is left out.
@@ -140,7 +139,6 @@ class PortionReader:
     """
 
     reader: DocumentReader
-    shards: Sequence[Shard]
     steps: CleaningSettings
     window_bytes: int
     held_out: HeldOut = field(default_factory=HeldOut)
@@ -159,7 +157,7 @@ class PortionReader:
         tally, bad = Tally(), dict[str, str]()
         room = self.window_bytes
         for place, table in self._tables(portion, start, bad):
-            shard = self.shards[portion.shards[place]].name
+            shard = portion.shards[place].name
             for part, left in _cut(table, room, self.window_bytes):
                 cleaned = with_digests(cleaner.clean(part, shard, tally), self.seed)
                 held.append(self.held_out.drop(cleaned, shard, tally).drop_columns(["digest"]))
@@ -176,12 +174,11 @@ class PortionReader:
     def _tables(self, portion: Portion, start: Cursor, bad: dict[str, str]) -> "Iterator[tuple[int, pa.Table]]":
         """The tables of a portion's shards from a cursor on, each with the place of its shard."""
         for place in range(start.shard, len(portion.shards)):
-            number = portion.shards[place]
-            shard = self.shards[number]
+            shard = portion.shards[place]
             passed = start.row if place == start.shard else 0
             check_unchanged(shard)
             try:
-                for table in self.reader.read(shard, number):
+                for table in self.reader.read(shard, portion.numbers[place]):
                     rest = table.slice(passed)
                     passed -= table.num_rows - rest.num_rows
                     if rest.num_rows:

@@ -28,8 +28,12 @@ def write(folder: Path, shards: Sequence[Sequence[str | None]]) -> list[Shard]:
     return find_shards("s", str(folder))
 
 
-def reader_of(shards: Sequence[Shard], window_bytes: int = 20, **changes: object) -> PortionReader:
-    return PortionReader(DocumentReader("s", 0, "text"), shards, NOTHING, window_bytes, **changes)  # type: ignore[arg-type]
+def whole(shards: Sequence[Shard]) -> Portion:
+    return Portion(0, tuple(shards), tuple(range(len(shards))))
+
+
+def reader_of(window_bytes: int = 20, **changes: object) -> PortionReader:
+    return PortionReader(DocumentReader("s", 0, "text"), NOTHING, window_bytes, **changes)  # type: ignore[arg-type]
 
 
 def texts_of(window: DocumentWindow) -> list[str]:
@@ -40,10 +44,12 @@ def texts_of(window: DocumentWindow) -> list[str]:
 def test_each_shard_is_in_one_portion_and_only_the_last_is_small(sizes: list[int], least: int, seed: int) -> None:
     shards = [Shard(f"/{number}", str(number), size, "") for number, size in enumerate(sizes)]
     portions = portions_of(3, shards, least, seed)
-    assert sorted(number for portion in portions for number in portion.shards) == list(range(len(sizes)))
+    assert sorted(number for portion in portions for number in portion.numbers) == list(range(len(sizes)))
+    for portion in portions:
+        assert portion.source == 3 and portion.shards == tuple(shards[number] for number in portion.numbers)
     for portion in portions[:-1]:
-        assert portion.source == 3 and sum(sizes[number] for number in portion.shards) >= least
-        assert sum(sizes[number] for number in portion.shards[:-1]) < least
+        assert sum(shard.size for shard in portion.shards) >= least
+        assert sum(shard.size for shard in portion.shards[:-1]) < least
 
 
 @given(
@@ -54,8 +60,8 @@ def test_each_shard_is_in_one_portion_and_only_the_last_is_small(sizes: list[int
 def test_windows_have_each_document_once_and_are_the_same_from_any_of_them_on(
     shards: list[list[str]], window_bytes: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    reader = reader_of(write(tmp_path_factory.mktemp("corpus"), shards), window_bytes)
-    portion = Portion(0, tuple(range(len(shards))))
+    portion = whole(write(tmp_path_factory.mktemp("corpus"), shards))
+    reader = reader_of(window_bytes)
     windows = list(reader.windows(portion))
     assert [text for window in windows for text in texts_of(window)] == [text for texts in shards for text in texts]
     for window in windows[:-1]:
@@ -74,13 +80,14 @@ def test_what_is_held_out_and_what_is_empty_is_left_out_and_counted(tmp_path: Pa
     held_out = HeldOut(frozenset(), frozenset(text_digests(["held out"], 7))).protecting(
         Protected.of("set", pa.array([row]), ngram_words=5, min_words=5), 0.5
     )
-    (window,) = reader_of(write(tmp_path, [texts]), 1000, held_out=held_out, seed=7).windows(Portion(0, (0,)))
+    portion = whole(write(tmp_path, [texts]))
+    (window,) = reader_of(1000, held_out=held_out, seed=7).windows(portion)
     assert texts_of(window) == ["a plain one", "keyed"]
     dropped = {name: dict(step.dropped) for name, step in window.tally.steps.items()}
     assert dropped == {"held_out": {"empty": 2, "validation": 1}, "decontaminate": {"contaminated": 1}}
     keyed = DocumentReader("s", 0, "text", key="key")
-    reader = PortionReader(keyed, find_shards("s", str(tmp_path)), NOTHING, 1000, HeldOut(keys=frozenset("k")))
-    assert "keyed" not in texts_of(next(reader.windows(Portion(0, (0,)))))
+    reader = PortionReader(keyed, NOTHING, 1000, HeldOut(keys=frozenset("k")))
+    assert "keyed" not in texts_of(next(reader.windows(portion)))
 
 
 def test_a_shard_that_was_changed_since_it_was_listed_stops_the_reading(tmp_path: Path) -> None:
@@ -88,10 +95,10 @@ def test_a_shard_that_was_changed_since_it_was_listed_stops_the_reading(tmp_path
     path = tmp_path / "part-000.jsonl"
     path.write_text(path.read_text() + json.dumps({"text": "three", "key": "t"}) + "\n")
     with pytest.raises(ShardError, match=r"part-000.jsonl: is not the file that was listed \(\d+ bytes"):
-        list(reader_of(shards).windows(Portion(0, (0,))))
+        list(reader_of().windows(whole(shards)))
     path.unlink()
     with pytest.raises(ShardError, match="was listed, and cannot be looked at any more"):
-        list(reader_of(shards).windows(Portion(0, (0,))))
+        list(reader_of().windows(whole(shards)))
 
 
 def test_of_a_bad_shard_nothing_is_used_after_the_bad_row_or_it_stops_the_reading(tmp_path: Path) -> None:
@@ -99,16 +106,16 @@ def test_of_a_bad_shard_nothing_is_used_after_the_bad_row_or_it_stops_the_readin
     path = tmp_path / "part-001.jsonl"
     path.write_text(path.read_text() + '{"text": "to')
     shards = find_shards("s", str(tmp_path))
-    portion = Portion(0, (0, 1, 2))
+    portion = whole(shards)
     with pytest.raises(BadShardError, match=r"part-001.jsonl: row 2 is not JSON"):
-        list(reader_of(shards).windows(portion))
-    windows = list(reader_of(shards, 1000, pass_bad=True).windows(portion))
+        list(reader_of().windows(portion))
+    windows = list(reader_of(1000, pass_bad=True).windows(portion))
     assert [text for window in windows for text in texts_of(window)][:2] == ["one", "two"]
     assert texts_of(windows[-1])[-1] == "five"
     assert list(windows[-1].tally.quarantined) == ["part-001.jsonl"]
 
 
 def test_a_window_may_end_with_its_portion(tmp_path: Path) -> None:
-    first, last = reader_of(write(tmp_path, [["x" * 20]]), 20).windows(Portion(0, (0,)))
+    first, last = reader_of(20).windows(whole(write(tmp_path, [["x" * 20]])))
     assert texts_of(first) == ["x" * 20] and first.next == Cursor(0, 1)
     assert texts_of(last) == [] and last.next is None
