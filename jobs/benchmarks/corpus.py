@@ -23,6 +23,7 @@ from llmcore.storage import Folder
 __all__ = ["measure"]
 
 NUM_BYTES = 1_000_000_000
+NUM_ADDED_BYTES = 64_000_000
 NUM_TOKENIZED_BYTES = 250_000_000
 NUM_CPUS = 2
 SEQUENCE_LENGTH = 1024
@@ -52,6 +53,15 @@ def measure(options: RunOptions) -> Measured:
             seconds = time.perf_counter() - started
             passport = (storage / result["tokens"]).read_json("passport.json")
             rows += _whole(result, passport, planted.bytes / 1e6, seconds)
+            write_passages(folder / "more", NUM_ADDED_BYTES, seed=9)
+            for shard in (folder / "more").iterdir():
+                shard.rename(folder / "all" / f"more-{shard.name}")
+            again = _config("again", folder / "all", cleaning=CLEANING, near_duplicates={})
+            started = time.perf_counter()
+            prepare(again, storage, options)
+            rows.append(
+                Row("again, with one shard more", time.perf_counter() - started, "s", "the first time", seconds)
+            )
         rows.append(Row("Ray's start, once", session.connect_s, "s"))
     settings = {"bytes": planted.bytes, "documents": planted.documents, "num_cpus": NUM_CPUS}
     return Measured(rows, settings | {"sequence_length": SEQUENCE_LENGTH, "vocab_size": VOCAB_SIZE})

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from jobs.runtime.streaming import mark_before
-from llmcore.records import newest_result, read_metrics
+from llmcore.records import newest_result
 from llmcore.storage import Folder, read_manifest
 from tests.drivers import ray_folder, run_jobs, start_jobs, wait_for
-from tests.tiny import AREAS, write_config
+from tests.tiny import AREAS, told_losses, write_config
 
 NUM_STEPS = 100
 GLOBAL_BATCH = 3  # which two workers cannot share evenly
@@ -48,12 +48,6 @@ def config_of(folder: Path, tiny: dict[str, Any], storage: str) -> Path:
     return write_config(folder / f"{Path(storage).name}.yaml", config | pretrain | {"train": train})
 
 
-def losses(storage: Path) -> list[dict[str, Any]]:
-    rows = read_metrics(Folder(str(storage)) / "tiny.pretrain")
-    measured = {"tokens_per_s", "data_wait_fraction", "elapsed_s"}
-    return [{key: value for key, value in row.items() if key not in measured} for row in rows]
-
-
 @pytest.mark.timeout(1200)
 def test_a_killed_stream_goes_on_with_the_rows_of_one_that_was_not(tmp_path: Path, tiny: dict[str, Any]) -> None:
     write_shards(tmp_path / "many", range(8))
@@ -78,8 +72,8 @@ def test_a_killed_stream_goes_on_with_the_rows_of_one_that_was_not(tmp_path: Pat
         found = run_jobs("pretrain", str(config), cwd=tmp_path, RAY_TMPDIR=ray)
     print(whole.out, again.out, found.seconds)
     assert found.code == 0 and found.seconds < 10
-    assert losses(tmp_path / "killed") == losses(tmp_path / "undisturbed")
-    told = [row["step"] for row in losses(tmp_path / "killed") if "loss" in row]
+    assert told_losses(tmp_path / "killed") == told_losses(tmp_path / "undisturbed")
+    told = [row["step"] for row in told_losses(tmp_path / "killed") if "loss" in row]
     assert told == list(range(1, NUM_STEPS + 1))
     _one_window_was_made_again(run)
     result = newest_result(run)
