@@ -57,7 +57,7 @@ def first_tokens(rows: pa.Table) -> list[int]:
 
 
 @given(corpus=corpora(), lanes=st.integers(1, 4), seed=st.integers(0, 99))
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 def test_each_epoch_has_each_row_once(corpus: Corpus, lanes: int, seed: int) -> None:
     made = LanedRows(len(corpus.portions), lanes, seed, corpus.open)
     seen: dict[int, list[int]] = {0: [], 1: [], 2: []}
@@ -71,7 +71,7 @@ def test_each_epoch_has_each_row_once(corpus: Corpus, lanes: int, seed: int) -> 
 
 
 @given(corpus=corpora(), lanes=st.integers(1, 4), seed=st.integers(0, 99), data=st.data())
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 def test_from_any_mark_on_the_same_rows_come_and_only_the_windows_open_there_are_made_again(
     corpus: Corpus, lanes: int, seed: int, data: st.DataObject
 ) -> None:
@@ -130,7 +130,7 @@ class Run:
     worlds=st.lists(st.integers(1, 8), min_size=1, max_size=4),
     steps=st.lists(st.integers(1, 9), min_size=4, max_size=4),
 )
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 def test_kills_and_other_world_sizes_change_no_row(
     sources: list[Corpus],
     weights: list[float],
