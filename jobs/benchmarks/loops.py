@@ -18,11 +18,12 @@ from jobs.benchmarks.row_tensors import block_mask, document_positions, next_tok
 from llmcore.config.train import TrainSettings
 from llmcore.models.build import build_causal_lm
 from llmcore.objectives.causal_lm import CausalLM
+from llmcore.objectives.rows import packed_micro_batches
 from llmcore.tokens.order import RowOrder
 from llmcore.train.deepspeed_config import num_micro_batches
 from llmcore.train.engine import Engine
 from llmcore.train.precision import Precision
-from llmcore.train.rows import packed_micro_batches, step_rows
+from llmcore.train.rows import step_rows
 
 __all__ = ["Block", "Job", "Loop", "OurLoop", "PlainLoop", "TrainerLoop"]
 

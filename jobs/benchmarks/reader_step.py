@@ -22,10 +22,10 @@ def step_seconds(rows: Any, plan: Any, rank: int) -> dict[str, float]:
     from llmcore.config.model import ModelSettings
     from llmcore.models.build import build_causal_lm, model_config
     from llmcore.objectives.causal_lm import CausalLM
+    from llmcore.objectives.rows import packed_micro_batches
     from llmcore.storage import Folder
     from llmcore.tokens.shards import TokenShards
     from llmcore.train.prefetch import prefetched
-    from llmcore.train.rows import packed_micro_batches
 
     torch.set_num_threads(1)
     shards = TokenShards.open(Folder(plan.tokens))

@@ -3,8 +3,11 @@
 import importlib
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 __all__ = ["train_worker"]
 
@@ -101,23 +104,20 @@ def _pretraining(spec: dict[str, Any], early: Any) -> Any:
 
     from jobs.runtime.reader import StreamPlan, share_tables
     from llmcore.config.pretrain import PretrainConfig
-    from llmcore.models.packed import PackedBatch
     from llmcore.storage import Folder
     from llmcore.tokens.shards import TokenShards
     from llmcore.train.deepspeed_config import num_micro_batches
     from llmcore.train.pretraining import Pretraining
-    from llmcore.train.rows import packed_micro_batches
 
     config = PretrainConfig.model_validate(spec["config"])
     context = ray.train.get_context()
     num_parts = num_micro_batches(config.train, context.get_world_size())
 
-    def stream(first_step: int) -> Iterator[Sequence[PackedBatch]]:
+    def stream(first_step: int) -> "Iterator[pa.Table]":
         plan = StreamPlan(**spec["stream"], world_size=context.get_world_size(), first_step=first_step)
-        for table in share_tables(early, plan, context.get_world_rank()):
-            yield packed_micro_batches(table, num_parts, config.train.micro_batch_size)
+        return share_tables(early, plan, context.get_world_rank())
 
-    return Pretraining(config, TokenShards.open(Folder(spec["tokens"])), stream)
+    return Pretraining(config, TokenShards.open(Folder(spec["tokens"])), stream, num_parts)
 
 
 def _finetuning(spec: dict[str, Any], _: Any) -> Any:

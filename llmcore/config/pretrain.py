@@ -6,24 +6,40 @@ from pydantic import model_validator
 
 from llmcore.config.base import Section, free, identity
 from llmcore.config.common import JobSettings, WorkerSettings
+from llmcore.config.masking import MaskingSettings
 from llmcore.config.model import ModelSettings
 from llmcore.config.stream import StreamSettings
 from llmcore.config.train import TrainSettings, check_shares
 
-__all__ = ["PretrainConfig", "PretrainSettings"]
+__all__ = ["FAMILIES", "PretrainConfig", "PretrainSettings"]
+
+FAMILIES = {"causal_lm": ("gpt2", "llama"), "masked_lm": ("bert", "roberta", "modernbert")}
+"""Architectures that each objective trains."""
 
 
 class PretrainSettings(Section):
     """What `pretrain` does; the same section stands in a pipeline."""
 
     model: ModelSettings = identity(ModelSettings, description="The model, from random weights.")
-    objective: Literal["causal_lm"] = identity("causal_lm", description="What the model learns to predict.")
+    objective: Literal["causal_lm", "masked_lm"] = identity(
+        "causal_lm", description="What the model learns to predict: the next token (GPT), or masked ones (BERT)."
+    )
+    masking: MaskingSettings = identity(MaskingSettings, description="Which tokens `masked_lm` masks.")
     train: TrainSettings = identity(description="The optimization.")
     workers: WorkerSettings = free(WorkerSettings, description="The Ray Train workers.")
     validation_rows: int | None = free(
         None, ge=1, description="Rows of each validation during the run; the last one takes all. Null: always all."
     )
     sample_prompts: list[str] = free(list, description="Prompts continued by the exported model, for the report.")
+
+    @model_validator(mode="after")
+    def _objective_fits_the_family(self) -> "PretrainSettings":
+        fits = FAMILIES[self.objective]
+        if self.model.family not in fits:
+            raise ValueError(f"objective={self.objective} trains {', '.join(fits)}, not {self.model.family}")
+        if self.objective == "masked_lm" and self.sample_prompts:
+            raise ValueError("sample_prompts= are continued, which a masked language model cannot: leave them out")
+        return self
 
     @model_validator(mode="after")
     def _each_worker_has_a_row(self) -> "PretrainSettings":

@@ -6,19 +6,28 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSequenceClassification
 
 from llmcore.config.model import ModelSettings
 from llmcore.errors import ConfigError
 from llmcore.models.packed import ATTENTION
 
-__all__ = ["build_causal_lm", "build_classifier", "model_config", "num_parameters"]
+__all__ = ["build_causal_lm", "build_classifier", "build_masked_lm", "model_config", "num_parameters"]
 
-_POSITIONS = {"gpt2": "n_positions", "llama": "max_position_embeddings"}
+_POSITIONS = {
+    "gpt2": "n_positions",
+    "llama": "max_position_embeddings",
+    "bert": "max_position_embeddings",
+    "roberta": "max_position_embeddings",
+    "modernbert": "max_position_embeddings",
+}
 _DEFAULTS: dict[str, dict[str, Any]] = {
     # The same tanh approximation as GPT-2's `gelu_new`, as one kernel.
     "gpt2": {"activation_function": "gelu_pytorch_tanh", "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0},
     "llama": {"tie_word_embeddings": True},
+    "bert": {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0},
+    "roberta": {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0},
+    "modernbert": {},
 }
 _DERIVED = ("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id", "num_labels")
 
@@ -39,7 +48,8 @@ def model_config(settings: ModelSettings, *, vocab_size: int, sequence_length: i
         | settings.sizes
         | {
             "vocab_size": vocab_size,
-            _POSITIONS[family]: sequence_length,
+            # RoBERTa's first position comes after that of its padding.
+            _POSITIONS[family]: sequence_length + (pad_id + 1 if family == "roberta" else 0),
             "bos_token_id": eos_id,
             "eos_token_id": eos_id,
             "pad_token_id": pad_id,
@@ -52,6 +62,13 @@ def build_causal_lm(config: Any, *, seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return AutoModelForCausalLM.from_config(config, attn_implementation=ATTENTION)  # type: ignore[no-any-return]
+
+
+def build_masked_lm(config: Any, *, seed: int) -> nn.Module:
+    """An encoder with a head for masked tokens and random weights, the same on every rank for one seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return AutoModelForMaskedLM.from_config(config, attn_implementation=ATTENTION)  # type: ignore[no-any-return]
 
 
 def build_classifier(folder: Path, *, label_names: list[str], seed: int, random_weights: bool) -> nn.Module:

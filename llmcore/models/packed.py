@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-__all__ = ["ATTENTION", "PackedBatch", "backbone", "hidden_states"]
+__all__ = ["ATTENTION", "PackedBatch", "backbone", "hidden_states", "masked_lm_logits"]
 
 ATTENTION = "llmcore_documents"
 """Name under which transformers finds this attention."""
@@ -56,6 +56,10 @@ class PackedBatch:
         """The same batch on a device."""
         return PackedBatch(self.tokens.to(device, non_blocking=True), self.lengths, self.padding)
 
+    def num_tokens(self) -> int:
+        """Real tokens."""
+        return sum(length for length, padding in zip(self.lengths, self.padding, strict=True) if not padding)
+
     def positions(self) -> Tensor:
         """Position of each token in its document: int64 [rows, length]."""
         lengths = torch.tensor(self.lengths)
@@ -88,6 +92,7 @@ def _documents_attention(
     dropout: float = 0.0,
     scaling: float | None = None,
     *,
+    sliding_window: int | None = None,
     document_lengths: Sequence[int],
     **_: Any,
 ) -> tuple[Tensor, None]:
@@ -105,6 +110,7 @@ def _documents_attention(
             q,
             k,
             v,
+            attn_mask=_band(size, sliding_window, query.device),
             dropout_p=dropout,
             scale=scaling,
             is_causal=bool(getattr(module, "is_causal", True)),
@@ -112,6 +118,17 @@ def _documents_attention(
         )
         outputs.append(attended.transpose(1, 2).reshape(size * count, heads, dim))
     return torch.cat(outputs).view(rows, length, heads, dim), None
+
+
+def _band(size: int, window: int | None, device: torch.device) -> Tensor | None:
+    """Which tokens of a document of `size` tokens see each other, bool [size, size]; None where all do.
+
+    ModernBERT's layers of local attention see `window` - 1 tokens to either side.
+    """
+    if window is None or size <= window:
+        return None
+    places = torch.arange(size, device=device)
+    return (places[:, None] - places).abs() < window
 
 
 ALL_ATTENTION_FUNCTIONS.register(ATTENTION, _documents_attention)
@@ -129,8 +146,32 @@ def hidden_states(model: nn.Module, batch: PackedBatch) -> Tensor:
     """
     output = backbone(model)(
         input_ids=batch.tokens,
-        position_ids=batch.positions(),
+        position_ids=batch.positions() + _first_position(model),
         use_cache=False,
         document_lengths=batch.lengths,
     )
     return output.last_hidden_state  # type: ignore[no-any-return]
+
+
+def _first_position(model: nn.Module) -> int:
+    """RoBERTa's positions begin after the one that its padding has."""
+    config: Any = model.config
+    return int(config.pad_token_id) + 1 if config.model_type == "roberta" else 0
+
+
+def masked_lm_logits(model: nn.Module, hidden: Tensor) -> Tensor:
+    """What a masked language model's head says of hidden states: [places, dim] to [places, vocabulary].
+
+    Only at targets: transformers' own forward pass takes the head over all places, seven times as many.
+    """
+    named: Any = model
+    match named.config.model_type:
+        case "bert":
+            logits: Tensor = named.cls(hidden)
+        case "roberta":
+            logits = named.lm_head(hidden)
+        case "modernbert":
+            logits = named.decoder(named.head(hidden))
+        case family:
+            raise ValueError(f"{family} has no head for masks that is known here")
+    return logits

@@ -2,9 +2,11 @@
 
 from typing import Any, Protocol
 
+import pyarrow as pa
+import torch
 from torch import Tensor, nn
 
-__all__ = ["Objective"]
+__all__ = ["LanguageObjective", "Objective", "unigram_loss_sum"]
 
 
 class Objective(Protocol):
@@ -18,3 +20,19 @@ class Objective(Protocol):
 
     def loss_sum(self, model: nn.Module, batch: Any) -> Tensor:
         """Sum of the losses of the micro batch's targets (nats); zero, with a gradient, where it has none."""
+
+
+class LanguageObjective(Objective, Protocol):
+    """An objective of pre-training: its targets are tokens, and its batches are made of rows of token shards."""
+
+    def micro_batches(self, rows: pa.Table, num_parts: int, size: int) -> list[Any]:
+        """Rows as `num_parts` micro batches of at most `size` rows; one without rows has no targets."""
+
+    def targets(self, batch: Any) -> Tensor:
+        """The tokens that are to be predicted, int64 [targets]."""
+
+
+def unigram_loss_sum(counts: Tensor, targets: Tensor) -> float:
+    """Sum of -log p (nats) of targets under unigrams of the counts [vocabulary], with add-one smoothing."""
+    log_p = torch.log((counts + 1.0) / (counts.sum() + counts.numel()))
+    return -float(log_p[targets].sum())

@@ -1,12 +1,13 @@
 """Next-token prediction inside documents."""
 
-import torch
+import pyarrow as pa
 from torch import Tensor, nn
 from torch.nn import functional
 
 from llmcore.models.packed import PackedBatch, hidden_states
+from llmcore.objectives.rows import packed_micro_batches
 
-__all__ = ["CausalLM", "causal_lm_targets", "unigram_loss_sum"]
+__all__ = ["CausalLM", "causal_lm_targets"]
 
 
 def causal_lm_targets(batch: PackedBatch) -> tuple[Tensor, Tensor]:
@@ -23,13 +24,21 @@ def causal_lm_targets(batch: PackedBatch) -> tuple[Tensor, Tensor]:
 class CausalLM:
     """The autoregressive objective (GPT)."""
 
+    def micro_batches(self, rows: pa.Table, num_parts: int, size: int) -> list[PackedBatch]:
+        """Rows of token shards as `num_parts` micro batches of at most `size` rows."""
+        return packed_micro_batches(rows, num_parts, size)
+
     def num_targets(self, batch: PackedBatch) -> int:
         """Tokens that are predicted."""
         return sum(length - 1 for length, padding in zip(batch.lengths, batch.padding, strict=True) if not padding)
 
     def num_tokens(self, batch: PackedBatch) -> int:
         """Real tokens."""
-        return sum(length for length, padding in zip(batch.lengths, batch.padding, strict=True) if not padding)
+        return batch.num_tokens()
+
+    def targets(self, batch: PackedBatch) -> Tensor:
+        """The tokens that are predicted, int64 [targets]."""
+        return causal_lm_targets(batch)[1]
 
     def loss_sum(self, model: nn.Module, batch: PackedBatch) -> Tensor:
         """Sum of the cross-entropies of all targets (nats)."""
@@ -37,10 +46,3 @@ class CausalLM:
         hidden = hidden_states(model, batch).flatten(0, 1)[sources]
         logits = model.get_output_embeddings()(hidden)  # type: ignore[operator]
         return functional.cross_entropy(logits.float(), targets, reduction="sum")
-
-
-def unigram_loss_sum(counts: Tensor, batch: PackedBatch) -> float:
-    """Sum of -log p (nats) of the batch's targets under unigrams of the counts [vocabulary], with add-one smoothing."""
-    _, targets = causal_lm_targets(batch)
-    log_p = torch.log((counts + 1.0) / (counts.sum() + counts.numel()))
-    return -float(log_p[targets].sum())

@@ -6,7 +6,7 @@ from itertools import chain
 from typing import Any
 
 import torch
-from torch import distributed
+from torch import distributed, nn
 
 from llmcore.cost import Ledger
 from llmcore.cost.flops import training_flops_per_token
@@ -181,20 +181,17 @@ def fit(recipe: Recipe, place: Place, *, device: torch.device, report: Report, l
 
 def _flops_per_token(recipe: Recipe, engine: Engine) -> float:
     config: Any = engine.model.config
-    embeddings: Any = engine.model.get_input_embeddings()  # type: ignore[operator]
     head: Any = engine.model.get_output_embeddings()  # type: ignore[operator]
-    # Look-ups multiply nothing; a head does, tied or not.
-    num_looked_up = embeddings.weight.numel()
-    matrices = sum(
-        getattr(p, "ds_numel", p.numel())
-        for p in engine.model.parameters()
-        if len(getattr(p, "ds_shape", p.shape)) >= 2
-    )
-    tied = head is not None and head.weight is embeddings.weight
-    positions = getattr(getattr(engine.model.base_model, "wpe", None), "weight", None)
-    num_matmul = matrices - (0 if tied else num_looked_up) - (0 if positions is None else positions.numel())
+    looked_up = {id(module.weight) for module in engine.model.modules() if isinstance(module, nn.Embedding)}
+    # Look-ups multiply nothing; a head does, also where its matrix is that of a look-up.
+    matrices = [
+        getattr(parameter, "ds_numel", parameter.numel())
+        for parameter in engine.model.parameters()
+        if len(getattr(parameter, "ds_shape", parameter.shape)) >= 2
+        and (id(parameter) not in looked_up or (head is not None and parameter is head.weight))
+    ]
     return training_flops_per_token(
-        num_matmul_parameters=num_matmul,
+        num_matmul_parameters=sum(matrices),
         num_layers=config.num_hidden_layers,
         hidden_size=config.hidden_size,
         attended_tokens=recipe.attended_tokens(),

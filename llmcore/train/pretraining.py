@@ -7,39 +7,44 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import nn
 
 from llmcore.config.pretrain import PretrainSettings
 from llmcore.errors import ConfigError
-from llmcore.models.build import build_causal_lm, model_config
-from llmcore.models.packed import PackedBatch
-from llmcore.objectives.causal_lm import CausalLM
+from llmcore.models.build import build_causal_lm, build_masked_lm, model_config
+from llmcore.objectives import objective_of
 from llmcore.tokens.shards import TokenShards
 from llmcore.train.engine import Engine
 from llmcore.train.lengths import num_steps
 from llmcore.train.progress import Progress
-from llmcore.train.rows import packed_micro_batches
 from llmcore.train.validation import validate_language_model
 
 __all__ = ["Pretraining"]
 
-Stream = Callable[[int], Iterator[Sequence[PackedBatch]]]
+Stream = Callable[[int], Iterator[pa.Table]]
 
 
 class Pretraining:
-    """The recipe; `stream(first_step)` gives this rank's micro batches of each step of the train split."""
+    """The recipe; `stream(first_step)` gives this rank's rows of each step, which become `num_parts` micro batches."""
 
     exports_every_time = False
 
-    def __init__(self, config: PretrainSettings, shards: TokenShards, stream: Stream) -> None:
+    def __init__(self, config: PretrainSettings, shards: TokenShards, stream: Stream, num_parts: int) -> None:
         self.config = config
         self.settings = config.train
         self.shards = shards
-        self.objective = CausalLM()
         self.num_steps = num_steps(config.train, shards.num_rows("train"))
         self.tokenizer: Path = shards.folder.as_local("tokenizer/") / "tokenizer"
-        self.step_batches = stream
+        self.objective = objective_of(config, self.tokenizer)
+        self._stream = stream
+        self._num_parts = num_parts
+
+    def step_batches(self, first_step: int) -> Iterator[Sequence[Any]]:
+        """This rank's micro batches of each step, from `first_step` on."""
+        for rows in self._stream(first_step):
+            yield self.objective.micro_batches(rows, self._num_parts, self.settings.micro_batch_size)
 
     def build_model(self) -> nn.Module:
         """Random weights, the same on every rank."""
@@ -51,7 +56,8 @@ class Pretraining:
             eos_id=special["end"],
             pad_id=special["pad"],
         )
-        return build_causal_lm(config, seed=self.settings.seed)
+        build = build_masked_lm if self.config.objective == "masked_lm" else build_causal_lm
+        return build(config, seed=self.settings.seed)
 
     @cached_property
     def _validation_rows(self) -> np.ndarray:
@@ -61,15 +67,15 @@ class Pretraining:
             raise ConfigError("the validation split has no rows: raise prepare.splits.validation")
         return self.shards.sample("validation", self.config.validation_rows or there)
 
-    def _validation_batch(self, rows: range) -> PackedBatch:
+    def _validation_batch(self, rows: range) -> Any:
         table = self.shards.rows("validation", self._validation_rows[rows.start : rows.stop])
-        return packed_micro_batches(table, 1, len(rows))[0]
+        return self.objective.micro_batches(table, 1, len(rows))[0]
 
     def validate(self, engine: Engine) -> dict[str, float]:
         """Loss of the validation rows, and of the train unigrams on the same targets."""
         counts = torch.from_numpy(self.shards.unigram_counts().astype(np.float64))
         rows, batch_rows = len(self._validation_rows), self.settings.micro_batch_size
-        return validate_language_model(engine, rows, self._validation_batch, batch_rows, counts)
+        return validate_language_model(engine, self.objective, rows, self._validation_batch, batch_rows, counts)
 
     def better(self, metrics: dict[str, float], best: float | None) -> float | None:
         """The validation loss, where it is lower."""
@@ -99,6 +105,7 @@ class Pretraining:
             "decontaminated": self.shards.about.get("decontaminated", []),
         }
         card = _CARD.format(
+            **_CARDS[self.config.objective],
             family=self.config.model.family,
             sizes=json.dumps(self.config.model.sizes),
             tokens=progress.tokens_seen,
@@ -111,13 +118,26 @@ class Pretraining:
         return about, card
 
 
+_CARDS = {
+    "causal_lm": {
+        "tag": "text-generation",
+        "target": "the next token",
+        "use": 'print(pipeline("text-generation", model=".")("Return the", max_new_tokens=40)[0]["generated_text"])',
+    },
+    "masked_lm": {
+        "tag": "fill-mask",
+        "target": "masked tokens",
+        "use": 'fill = pipeline("fill-mask", model=".")\nprint(fill(f"Return {fill.tokenizer.mask_token} value.")[0])',
+    },
+}
+
 _CARD = """---
 library_name: transformers
-pipeline_tag: text-generation
+pipeline_tag: {tag}
 ---
 # A pre-trained {family} model
 
-Trained from random weights ({sizes}) to predict the next token on {tokens:,} tokens of {sources}.
+Trained from random weights ({sizes}) to predict {target} on {tokens:,} tokens of {sources}.
 
 | | |
 | --- | --- |
@@ -129,7 +149,7 @@ Trained from random weights ({sizes}) to predict the next token on {tokens:,} to
 ```python
 from transformers import pipeline
 
-print(pipeline("text-generation", model=".")("Return the", max_new_tokens=40)[0]["generated_text"])
+{use}
 ```
 
 Documents of the corpus end with `<|endoftext|>`; no document saw another in training. The model repeats what its corpus

@@ -7,8 +7,7 @@ import numpy as np
 from torch import Tensor, distributed
 
 from llmcore.errors import RunError
-from llmcore.models.packed import PackedBatch
-from llmcore.objectives.causal_lm import unigram_loss_sum
+from llmcore.objectives.base import LanguageObjective, unigram_loss_sum
 from llmcore.tasks.base import Example, Task
 from llmcore.tokens.order import share
 from llmcore.train.engine import Engine
@@ -26,7 +25,12 @@ def _check_complete(num_seen: float, num_rows: int) -> None:
 
 
 def validate_language_model(
-    engine: Engine, num_rows: int, batch_of: Callable[[range], PackedBatch], batch_rows: int, unigram_counts: Tensor
+    engine: Engine,
+    objective: LanguageObjective,
+    num_rows: int,
+    batch_of: Callable[[range], Any],
+    batch_rows: int,
+    unigram_counts: Tensor,
 ) -> dict[str, float]:
     """Mean loss per target token over rows 0 … num_rows - 1 (nats), and that of train unigrams on the same targets."""
     part = _own_part(num_rows)
@@ -37,8 +41,8 @@ def validate_language_model(
             batch = batch_of(rows)
             sums += [
                 engine.loss_sum(batch),
-                unigram_loss_sum(unigram_counts, batch),
-                engine.objective.num_targets(batch),
+                unigram_loss_sum(unigram_counts, objective.targets(batch)),
+                objective.num_targets(batch),
                 len(rows),
             ]
     loss, unigram, num_targets, num_seen = engine.sum_over_ranks(list(sums))
