@@ -5,8 +5,9 @@ from typing import Any, Protocol
 import pyarrow as pa
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-__all__ = ["LanguageObjective", "Objective", "unigram_loss_sum"]
+__all__ = ["LanguageObjective", "Objective", "loss_and_hits", "unigram_loss_sum"]
 
 
 class Objective(Protocol):
@@ -30,6 +31,15 @@ class LanguageObjective(Objective, Protocol):
 
     def targets(self, batch: Any) -> Tensor:
         """The tokens that are to be predicted, int64 [targets]."""
+
+    def loss_and_hits(self, model: nn.Module, batch: Any) -> Tensor:
+        """Sum of the losses of the targets (nats), and how many the model guesses right: float32 [2]."""
+
+
+def loss_and_hits(logits: Tensor, targets: Tensor) -> Tensor:
+    """Of logits [targets, vocabulary]: see `LanguageObjective.loss_and_hits`."""
+    loss = functional.cross_entropy(logits.float(), targets, reduction="sum")
+    return torch.stack([loss, (logits.argmax(-1) == targets).sum().to(loss.dtype)])
 
 
 def unigram_loss_sum(counts: Tensor, targets: Tensor) -> float:

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from llmcore.models.packed import PackedBatch, hidden_states
+from llmcore.objectives.base import loss_and_hits
 from llmcore.objectives.rows import packed_micro_batches
 
 __all__ = ["CausalLM", "causal_lm_targets"]
@@ -42,7 +43,16 @@ class CausalLM:
 
     def loss_sum(self, model: nn.Module, batch: PackedBatch) -> Tensor:
         """Sum of the cross-entropies of all targets (nats)."""
+        logits, targets = self._logits(model, batch)
+        return functional.cross_entropy(logits.float(), targets, reduction="sum")
+
+    def loss_and_hits(self, model: nn.Module, batch: PackedBatch) -> Tensor:
+        """The loss and the right guesses."""
+        return loss_and_hits(*self._logits(model, batch))
+
+    @staticmethod
+    def _logits(model: nn.Module, batch: PackedBatch) -> tuple[Tensor, Tensor]:
+        """What the model says before each target, [targets, vocabulary]; and the targets."""
         sources, targets = causal_lm_targets(batch)
         hidden = hidden_states(model, batch).flatten(0, 1)[sources]
-        logits = model.get_output_embeddings()(hidden)  # type: ignore[operator]
-        return functional.cross_entropy(logits.float(), targets, reduction="sum")
+        return model.get_output_embeddings()(hidden), targets  # type: ignore[operator]

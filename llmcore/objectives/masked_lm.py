@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from llmcore.config.masking import MaskingSettings
 from llmcore.models.packed import PackedBatch, hidden_states, masked_lm_logits
+from llmcore.objectives.base import loss_and_hits
 from llmcore.objectives.masking import masked
 from llmcore.objectives.rows import packed_micro_batches
 from llmcore.tokens.vocabulary import Vocabulary
@@ -76,10 +77,15 @@ class MaskedLM:
         """The tokens that are to be guessed, int64 [targets]."""
         return batch.targets
 
-    def logits(self, model: nn.Module, batch: MaskedBatch) -> Tensor:
-        """What the model says of each target, [targets, vocabulary]."""
-        return masked_lm_logits(model, hidden_states(model, batch.seen).flatten(0, 1)[batch.places])
-
     def loss_sum(self, model: nn.Module, batch: MaskedBatch) -> Tensor:
         """Sum of the cross-entropies of all targets (nats)."""
-        return functional.cross_entropy(self.logits(model, batch).float(), batch.targets, reduction="sum")
+        return functional.cross_entropy(self._logits(model, batch).float(), batch.targets, reduction="sum")
+
+    def loss_and_hits(self, model: nn.Module, batch: MaskedBatch) -> Tensor:
+        """The loss and the right guesses."""
+        return loss_and_hits(self._logits(model, batch), batch.targets)
+
+    @staticmethod
+    def _logits(model: nn.Module, batch: MaskedBatch) -> Tensor:
+        """What the model says of each target, [targets, vocabulary]."""
+        return masked_lm_logits(model, hidden_states(model, batch.seen).flatten(0, 1)[batch.places])

@@ -31,6 +31,9 @@ class StepResult:
     num_targets: int
 
 
+Measure = Callable[[nn.Module, Any], Tensor]
+
+
 class _LossModule(nn.Module):
     """What DeepSpeed wraps: the model and its objective, so that ZeRO-3's hooks see the whole forward pass."""
 
@@ -39,8 +42,8 @@ class _LossModule(nn.Module):
         self.model = model
         self._objective = objective
 
-    def forward(self, batch: Any) -> Tensor:
-        return self._objective.loss_sum(self.model, batch)
+    def forward(self, batch: Any, measure: Measure | None = None) -> Tensor:
+        return (measure or self._objective.loss_sum)(self.model, batch)
 
 
 def _parameter_groups(model: nn.Module, settings: OptimizerSettings) -> list[dict[str, Any]]:
@@ -152,9 +155,10 @@ class Engine:
         finally:
             self._deepspeed.train()
 
-    def loss_sum(self, batch: Any) -> float:
-        """Sum of a batch's losses on this rank; within `evaluating`."""
-        return float(self._deepspeed(batch.to(self.device)))
+    def measure(self, batch: Any, measure: Measure) -> list[float]:
+        """What a function of the model and a batch gives on this rank, a tensor [n]; within `evaluating`."""
+        measured: list[float] = self._deepspeed(batch.to(self.device), measure).tolist()
+        return measured
 
     def sum_over_ranks(self, values: Sequence[float]) -> list[float]:
         """Sums of the values over all ranks, in double precision. A collective."""

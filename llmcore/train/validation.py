@@ -32,22 +32,25 @@ def validate_language_model(
     batch_rows: int,
     unigram_counts: Tensor,
 ) -> dict[str, float]:
-    """Mean loss per target token over rows 0 … num_rows - 1 (nats), and that of train unigrams on the same targets."""
+    """Over the targets of rows 0 … num_rows - 1: mean loss (nats) and accuracy, and those of train unigrams."""
     part = _own_part(num_rows)
-    sums = np.zeros(4)
+    sums = np.zeros(6)
+    commonest = int(unigram_counts.argmax())
     with engine.evaluating():
         for first in range(part.start, part.stop, batch_rows):
             rows = range(first, min(first + batch_rows, part.stop))
             batch = batch_of(rows)
             sums += [
-                engine.loss_sum(batch),
+                *engine.measure(batch, objective.loss_and_hits),
                 unigram_loss_sum(unigram_counts, objective.targets(batch)),
+                int((objective.targets(batch) == commonest).sum()),
                 objective.num_targets(batch),
                 len(rows),
             ]
-    loss, unigram, num_targets, num_seen = engine.sum_over_ranks(list(sums))
+    *measured, num_targets, num_seen = engine.sum_over_ranks(list(sums))
     _check_complete(num_seen, num_rows)
-    return {"validation_loss": loss / num_targets, "unigram_loss": unigram / num_targets}
+    names = ("validation_loss", "validation_accuracy", "unigram_loss", "unigram_accuracy")
+    return {name: value / num_targets for name, value in zip(names, measured, strict=True)}
 
 
 def validate_classifier(

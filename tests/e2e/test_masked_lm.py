@@ -45,6 +45,7 @@ def test_a_bert_learns_and_is_loaded_by_plain_transformers(
     losses = [row["loss"] for row in told_losses(tmp_path / "bert") if "loss" in row]
     assert len(losses) == NUM_STEPS and sum(losses[-10:]) < sum(losses[:10]) - 10
     assert result["validation_loss"] < result["unigram_loss"] + 0.1
+    assert 0 < result["unigram_accuracy"] <= result["validation_accuracy"] <= 1
     folder = tmp_path / "bert/tiny.pretrain/model"
     model = AutoModelForMaskedLM.from_pretrained(folder).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)

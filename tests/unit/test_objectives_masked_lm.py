@@ -118,7 +118,7 @@ def test_loss_equals_plain_transformers_document_by_document(model: torch.nn.Mod
     objective = objective_of(share=0.4)
     batch = objective.micro_batches(rows_of(), 1, 4)[0]
     flat, seen = rows_of()["tokens"].combine_chunks().flatten().to_numpy().astype(np.int64), batch.seen.tokens
-    total, count = 0.0, 0
+    total, hits, count = 0.0, 0, 0
     for row, lengths in enumerate(LENGTHS):
         start = 0
         for length in lengths:
@@ -127,10 +127,12 @@ def test_loss_equals_plain_transformers_document_by_document(model: torch.nn.Mod
             targets = torch.from_numpy(flat[here])
             at = torch.tensor(here, dtype=torch.long) - row * 16 - start
             total += functional.cross_entropy(logits[at], targets, reduction="sum").item()
+            hits += int((logits[at].argmax(-1) == targets).sum())
             count += len(here)
             start += length
     assert objective.num_targets(batch) == count > 10
     assert objective.loss_sum(model, batch).item() == pytest.approx(total, rel=1e-5)
+    assert objective.loss_and_hits(model, batch).tolist() == pytest.approx([total, hits], rel=1e-5)
 
 
 def test_changing_one_document_moves_no_other(model: torch.nn.Module) -> None:
