@@ -42,7 +42,14 @@ class OptimizerSettings(Section):
 class ScheduleSettings(Section):
     """Learning rate over steps: linear warm-up, then decay."""
 
-    kind: Literal["cosine", "linear", "constant"] = identity("cosine", description="Shape after the warm-up.")
+    kind: Literal["cosine", "linear", "constant", "stable_decay"] = identity(
+        "cosine",
+        description="Shape after the warm-up; `stable_decay` stays at the peak and decays at the end (WSD), so that a "
+        "run of another length has the same rates until then.",
+    )
+    decay_fraction: float = identity(
+        0.2, gt=0, le=1, description="Share of the steps, the last ones, in which `stable_decay` decays."
+    )
     warmup_fraction: float = identity(0.05, ge=0, lt=1, description="Share of the steps spent warming up.")
     final_fraction: float = identity(0.1, ge=0, le=1, description="Learning rate at the end, as a share of the peak.")
 
