@@ -77,7 +77,8 @@ def publish_tokens(
 
 def publish_tokenizer(publication: Publication, tokenizer: ReadyTokenizer, sequence_length: int) -> None:
     """Add the tokenizer to what is published, as Hugging Face files: those it was found in, or new ones."""
-    files = tokenizer.files or hugging_face_files(Tokenizer.from_str(tokenizer.tokenizer), sequence_length)
+    begin = tokenizer.special.begin is not None
+    files = tokenizer.files or hugging_face_files(Tokenizer.from_str(tokenizer.tokenizer), sequence_length, begin=begin)
     for name, data in files.items():
         publication.write_bytes(f"tokenizer/{name}", data)
 

@@ -71,11 +71,11 @@ def ready_tokenizer(buckets: Buckets, settings: TokenizerSettings) -> "ray.Objec
 def make_tokenizer(settings: TokenizerSettings, *samples: list[str]) -> ReadyTokenizer:
     """The tokenizer that is asked for, found, or trained on the samples; and what encodes with it."""
     from llmcore.tokens.encoder import choose_encoder
-    from llmcore.tokens.tokenizer import OWN_IDS, find_tokenizer, train_tokenizer
+    from llmcore.tokens.tokenizer import OWN_BEGIN, OWN_IDS, find_tokenizer, train_tokenizer
 
-    special, files = OWN_IDS, None
+    special, files = OWN_IDS._replace(begin=OWN_BEGIN if settings.begin_documents else None), None
     if settings.folder is not None:
-        tokenizer, special, files = find_tokenizer(settings.folder)
+        tokenizer, special, files = find_tokenizer(settings.folder, begin=settings.begin_documents)
     else:
         texts = (text for sample in samples for text in sample)
         tokenizer = train_tokenizer(texts, settings.vocab_size, settings.algorithm)

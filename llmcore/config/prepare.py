@@ -224,6 +224,12 @@ class TokenizerSettings(Section):
         64_000_000, ge=1, description="At most so many bytes of train text are used to train the tokenizer."
     )
 
+    begin_documents: bool = identity(
+        False,
+        description="Begin each document with the class token (or the begin of text), as BERT has it: `masked_lm` then "
+        "trains what a classifier reads. Each ends with the end of text (or separator) anyhow.",
+    )
+
     @model_validator(mode="after")
     def _trained_or_there(self) -> "TokenizerSettings":
         if self.folder is not None and (given := self.model_fields_set & {"algorithm", "vocab_size", "sample_bytes"}):

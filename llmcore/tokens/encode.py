@@ -44,7 +44,8 @@ def pack_documents(
 
     Args:
         documents: with columns `text` and `source`.
-        encoder: of the tokenizer; each document is its text's tokens and the end of text.
+        encoder: of the tokenizer; each document is its text's tokens and the end of text, after what begins it, if
+            anything does.
         packing: length of the rows, and how they are filled.
         special: special tokens written out in the texts are meant: a template put them there.
     """
@@ -64,13 +65,16 @@ def pack_pieces(documents: Iterable[Piece], encoder: Encoder, packing: PackingSe
 
 
 def encoded_pieces(documents: pa.Table, encoder: Encoder, *, special: bool = False) -> Iterator[Piece]:
-    """Each document's tokens, its end included, and its source."""
-    end = encoder.special.end
+    """Each document's tokens, its end and its beginning included, and its source."""
+    end, _, begin = encoder.special
     for batch in documents.select(["text", "source"]).to_batches(max_chunksize=_BATCH):
         found = encoder.encode(batch["text"].to_pylist(), special=special)
         # An end after each document: room for it is made at once, for all of them.
         ids = np.insert(found.ids, found.offsets[1:], end)
         offsets = found.offsets + np.arange(len(found.offsets))
+        if begin is not None:
+            ids = np.insert(ids, offsets[:-1], begin)
+            offsets = offsets + np.arange(len(offsets))
         for start, stop, source in zip(offsets, offsets[1:], batch["source"].to_pylist(), strict=False):
             yield Piece(ids[start:stop], source)
 

@@ -5,13 +5,14 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from llmcore.errors import ConfigError
 from llmcore.storage import Folder
 
 __all__ = [
     "END_OF_TEXT",
+    "OWN_BEGIN",
     "OWN_IDS",
     "PAD",
     "SPECIAL_TOKENS",
@@ -45,14 +46,18 @@ SPECIAL_TOKENS = [*_WITH_USE, *(f"<|reserved_{number}|>" for number in range(_NU
 
 
 class SpecialIds(NamedTuple):
-    """Ids that every row needs: what ends a document, and what fills the rest of a row."""
+    """Ids that rows need: what ends a document, what fills the rest of a row, and what begins a document, if any."""
 
     end: int
     pad: int
+    begin: int | None = None
 
 
+CLASS = "<|cls|>"
 OWN_IDS = SpecialIds(SPECIAL_TOKENS.index(END_OF_TEXT), SPECIAL_TOKENS.index(PAD))
 """Of tokenizers that are trained here."""
+OWN_BEGIN = SPECIAL_TOKENS.index(CLASS)
+"""What begins their documents, where something does."""
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int, algorithm: Algorithm = "bpe") -> Tokenizer:
@@ -139,11 +144,11 @@ def tokenizer_files(url: str) -> dict[str, bytes]:
     return {name: folder.read_bytes(name) for name in names}
 
 
-def find_tokenizer(url: str) -> FoundTokenizer:
-    """The tokenizer of a Hugging Face folder.
+def find_tokenizer(url: str, *, begin: bool = False) -> FoundTokenizer:
+    """The tokenizer of a Hugging Face folder; with `begin`, documents begin with its class token, or begin of text.
 
     Raises:
-        ConfigError: there is none, or it has nothing that ends a text; the message has the URL.
+        ConfigError: there is none, or it has nothing that ends, or begins, a text; the message has the URL.
     """
     files = tokenizer_files(url)
     try:
@@ -160,7 +165,10 @@ def find_tokenizer(url: str) -> FoundTokenizer:
     if end is None:
         raise ConfigError(f"tokenizer.folder={url!r} has neither an end of text nor a separator: documents need one")
     pad = loaded.pad_token_id if loaded.pad_token_id is not None else end
-    return FoundTokenizer(backend, SpecialIds(end, pad), files)
+    first = loaded.cls_token_id if loaded.cls_token_id is not None else loaded.bos_token_id
+    if begin and first is None:
+        raise ConfigError(f"tokenizer.folder={url!r} has neither a class token nor a begin of text: no begin_documents")
+    return FoundTokenizer(backend, SpecialIds(end, pad, first if begin else None), files)
 
 
 def encode_documents(tokenizer: Tokenizer, texts: list[str], *, special: bool = False) -> list[list[int]]:
@@ -169,10 +177,19 @@ def encode_documents(tokenizer: Tokenizer, texts: list[str], *, special: bool = 
     return [encoding.ids for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
 
 
-def hugging_face_files(tokenizer: Tokenizer, sequence_length: int) -> dict[str, bytes]:
-    """The files of a Hugging Face tokenizer folder, by name."""
+def hugging_face_files(tokenizer: Tokenizer, sequence_length: int, *, begin: bool = False) -> dict[str, bytes]:
+    """The files of a Hugging Face tokenizer folder, by name.
+
+    With `begin` it frames texts as documents are framed, by the class token and the end of text; else it adds nothing.
+    """
     from transformers import PreTrainedTokenizerFast
 
+    if begin:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"{CLASS} $A {END_OF_TEXT}",
+            pair=f"{CLASS} $A {END_OF_TEXT} $B:1 {END_OF_TEXT}:1",
+            special_tokens=[(CLASS, OWN_BEGIN), (END_OF_TEXT, OWN_IDS.end)],
+        )
     wrapped = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token=END_OF_TEXT,
@@ -180,7 +197,7 @@ def hugging_face_files(tokenizer: Tokenizer, sequence_length: int) -> dict[str, 
         pad_token=PAD,
         unk_token=UNKNOWN,
         mask_token="<|mask|>",
-        cls_token="<|cls|>",
+        cls_token=CLASS,
         sep_token="<|sep|>",
         model_max_length=sequence_length,
         clean_up_tokenization_spaces=False,

@@ -8,7 +8,7 @@ from tokenizers import Tokenizer
 from llmcore.config.prepare import PackingSettings
 from llmcore.tokens.encode import count_languages, count_rows, encoded_pieces, pack_documents
 from llmcore.tokens.encoder import Encoder
-from llmcore.tokens.tokenizer import SPECIAL_TOKENS, train_tokenizer
+from llmcore.tokens.tokenizer import OWN_BEGIN, OWN_IDS, SPECIAL_TOKENS, train_tokenizer
 
 END, PAD = SPECIAL_TOKENS.index("<|endoftext|>"), SPECIAL_TOKENS.index("<|pad|>")
 VOCAB_SIZE = 330
@@ -55,6 +55,17 @@ def test_documents_come_back_from_the_rows(tokenizer: Tokenizer, encoder: Encode
     assert counts.targets.tolist() == targets.tolist()
     assert counts.targets.sum() == num_tokens - len(pieces)
     assert counts.by_source.tolist() == [sum(len(piece) for of, piece in pieces if of == source) for source in range(3)]
+
+
+def test_documents_may_begin_with_a_token_of_their_own(tokenizer: Tokenizer, encoder: Encoder) -> None:
+    texts = ["the fox", "", "the lazy dog" * 9]
+    framed = Encoder(tokenizer, encoder.name, OWN_IDS._replace(begin=OWN_BEGIN))
+    plain = [piece.tokens.tolist() for piece in encoded_pieces(_documents(texts), encoder)]
+    found = [piece.tokens.tolist() for piece in encoded_pieces(_documents(texts), framed)]
+    assert found == [[OWN_BEGIN, *tokens] for tokens in plain] and found[1] == [OWN_BEGIN, END]
+    rows = pack_documents(_documents(texts), framed, PackingSettings(sequence_length=16, window=4))
+    counts = count_rows(rows, VOCAB_SIZE, 3)
+    assert counts.num_documents == 3 and counts.targets[OWN_BEGIN] == 0, "it is never predicted"
 
 
 def test_counts_do_not_depend_on_how_rows_are_chunked(encoder: Encoder) -> None:

@@ -10,6 +10,7 @@ from tokenizers import Tokenizer
 from llmcore.errors import ConfigError
 from llmcore.storage import Folder
 from llmcore.tokens.tokenizer import (
+    OWN_BEGIN,
     OWN_IDS,
     SPECIAL_TOKENS,
     Algorithm,
@@ -112,6 +113,22 @@ def test_well_known_tokenizers_are_found(name: str, special: SpecialIds, hello: 
     found = find_tokenizer(f"{os.environ['LLMCORE_DATA']}/{name}_tokenizer")
     assert found.special == special
     assert encode_documents(found.tokenizer, ["Hello world"]) == [hello]
+
+
+@pytest.mark.skipif("LLMCORE_DATA" not in os.environ, reason="needs the shared data: set LLMCORE_DATA")
+@pytest.mark.parametrize(("name", "begin"), [("gpt2", 50256), ("bert", 101)])
+def test_documents_begin_with_the_class_token_or_the_begin_of_text(name: str, begin: int) -> None:
+    assert find_tokenizer(f"{os.environ['LLMCORE_DATA']}/{name}_tokenizer", begin=True).special.begin == begin
+
+
+def test_a_tokenizer_whose_documents_have_a_beginning_frames_texts_alike(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    for name, data in hugging_face_files(Tokenizer.from_str(tokenizer.to_str()), 32, begin=True).items():
+        (tmp_path / name).write_bytes(data)
+    loaded = load_tokenizer(Folder(str(tmp_path)))
+    (ids,) = encode_documents(tokenizer, ["the file"])
+    assert loaded("the file")["input_ids"] == [OWN_BEGIN, *ids, OWN_IDS.end]
+    assert loaded("the file", "the file", return_token_type_ids=True)["token_type_ids"][-1] == 1
+    assert loaded("the file", add_special_tokens=False)["input_ids"] == ids
 
 
 @pytest.mark.parametrize("files", [{}, {"tokenizer_config.json": "{}"}, {"tokenizer.json": "{"}])
