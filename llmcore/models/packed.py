@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-__all__ = ["ATTENTION", "PackedBatch", "backbone", "hidden_states", "masked_lm_logits"]
+__all__ = ["ATTENTION", "PackedBatch", "backbone", "classifier_logits", "hidden_states", "masked_lm_logits"]
 
 ATTENTION = "llmcore_documents"
 """Name under which transformers finds this attention."""
@@ -65,6 +65,12 @@ class PackedBatch:
         lengths = torch.tensor(self.lengths)
         starts = (lengths.cumsum(0) - lengths).repeat_interleave(lengths)
         return (torch.arange(int(lengths.sum())) - starts).view(self.tokens.shape).to(self.tokens.device)
+
+    def first_tokens(self) -> Tensor:
+        """Index of each document's first token in the flattened rows: int64 [documents]."""
+        lengths = torch.tensor(self.lengths)
+        starts = lengths.cumsum(0) - lengths
+        return starts[~torch.tensor(self.padding, dtype=torch.bool)].to(self.tokens.device)
 
     def last_tokens(self) -> Tensor:
         """Index of each document's last token in the flattened rows: int64 [documents]."""
@@ -174,4 +180,24 @@ def masked_lm_logits(model: nn.Module, hidden: Tensor) -> Tensor:
             logits = named.decoder(named.head(hidden))
         case family:
             raise ValueError(f"{family} has no head for masks that is known here")
+    return logits
+
+
+def classifier_logits(model: nn.Module, batch: PackedBatch) -> Tensor:
+    """What a classifier says of each document, [documents, classes]: decoders read its last token, encoders its first.
+
+    As transformers' `…ForSequenceClassification` of the family reads a padded text.
+    """
+    named: Any = model
+    states = hidden_states(model, batch).flatten(0, 1)
+    first = states[batch.first_tokens()]
+    match named.config.model_type:
+        case "bert":
+            logits: Tensor = named.classifier(named.dropout(named.bert.pooler(first[:, None])))
+        case "roberta":
+            logits = named.classifier(first[:, None])
+        case "modernbert":
+            logits = named.classifier(named.drop(named.head(first)))
+        case _:
+            logits = named.score(states[batch.last_tokens()])
     return logits

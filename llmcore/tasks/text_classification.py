@@ -1,4 +1,4 @@
-"""Which of the classes a text belongs to: read at its last token, the end of the text."""
+"""Which of the classes a text belongs to: read at its last token, the end of the text; by encoders, at its first."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,10 +16,16 @@ if TYPE_CHECKING:
 
 __all__ = ["TextClassification"]
 
+_FRAME = 2
+"""Special tokens that a tokenizer adds which frames texts: one before, and one after."""
+
 
 @dataclass(frozen=True)
 class TextClassification:
-    """A text is its tokens and the end-of-text token, as in pre-training; a linear head reads the latter's state.
+    """A text is its tokens and the end-of-text token, as in pre-training, whose state a linear head reads.
+
+    Where the tokenizer frames texts, as BERT's does, it is its class token, its tokens and the end; an encoder's head
+    reads the first.
 
     Attributes:
         label_names: The classes; targets are indices into them.
@@ -46,12 +52,16 @@ class TextClassification:
 
         Raises:
             ConfigError: The base model has no padding token of its own, from which plain transformers, reading the
-                exported folder, finds each text's last token.
+                exported folder, finds each text's last token; or it is read by the mean of its tokens.
         """
         from llmcore.models.build import build_classifier
 
         names = list(self.label_names)
         model = build_classifier(folder, label_names=names, seed=seed, random_weights=random_weights)
+        if getattr(model.config, "classifier_pooling", "cls") != "cls":
+            raise ConfigError(
+                f"{folder}/config.json has another classifier_pooling than `cls`: no head here reads that"
+            )
         pad, eos = model.config.pad_token_id, model.config.eos_token_id  # type: ignore[union-attr]
         if pad is None or pad == eos:
             raise ConfigError(
@@ -92,7 +102,7 @@ class TextClassification:
         }
 
     def features(self, tokenizer: Any, rows: "pa.Table") -> Features:
-        """Tokens of each text, cut to `max_tokens - 1`, and the end-of-text token.
+        """Tokens of each text, cut so that with the end-of-text token, and a class token, they are `max_tokens`.
 
         A special token written out in a text stays text. A table without labels gives `NO_TARGET`.
         """
@@ -103,10 +113,11 @@ class TextClassification:
         encoded = tokenizer(
             texts, add_special_tokens=False, split_special_tokens=True, truncation=False, verbose=False
         )["input_ids"]
-        kept = self.max_tokens - 1
+        end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
+        begin = [tokenizer.cls_token_id] if tokenizer.num_special_tokens_to_add() == _FRAME else []
+        kept = self.max_tokens - 1 - len(begin)
         examples = [
-            Example([*tokens[:kept], tokenizer.eos_token_id], label)
-            for tokens, label in zip(encoded, labels, strict=True)
+            Example([*begin, *tokens[:kept], end], label) for tokens, label in zip(encoded, labels, strict=True)
         ]
         return Features(examples, sum(len(tokens) > kept for tokens in encoded))
 
@@ -122,13 +133,10 @@ class TextClassification:
         return TaskBatch(packed, torch.tensor(targets, dtype=torch.long), num_targets)
 
     def logits(self, model: Any, batch: TaskBatch) -> "torch.Tensor":
-        """Scores [num_examples, num_classes] in fp32, from the state at each document's last token."""
-        from llmcore.models.packed import hidden_states
+        """Scores [num_examples, num_classes] in fp32."""
+        from llmcore.models.packed import classifier_logits
 
-        hidden = hidden_states(model, batch.packed)
-        last = hidden.flatten(0, 1).index_select(0, batch.packed.last_tokens())
-        scores: torch.Tensor = model.score(last)
-        return scores.float()
+        return classifier_logits(model, batch.packed).float()
 
     def num_targets(self, batch: TaskBatch) -> int:
         """Examples that have a target."""
