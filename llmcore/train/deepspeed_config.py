@@ -19,8 +19,8 @@ def deepspeed_config(
 ) -> dict[str, Any]:
     """The JSON for `deepspeed.initialize`; what `settings.deepspeed` gives besides is passed through."""
     accumulation = num_micro_batches(settings, world_size)
-    # Buckets of DeepSpeed's default, half a billion elements, are allocated whatever the model's size.
-    bucket = min(500_000_000, num_parameters)
+    # Buckets of DeepSpeed's default, half a billion elements, are allocated whatever the model's size. It wants even ones.
+    bucket = min(500_000_000, num_parameters + num_parameters % 2)
     zero = {"stage": settings.zero_stage, "reduce_bucket_size": bucket}
     if settings.zero_stage in (1, 2):
         zero["allgather_bucket_size"] = bucket

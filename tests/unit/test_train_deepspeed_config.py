@@ -1,0 +1,16 @@
+"""DeepSpeed's JSON, as it is derived."""
+
+import pytest
+
+from llmcore.config.train import TrainSettings
+from llmcore.train.deepspeed_config import deepspeed_config
+
+
+@pytest.mark.parametrize("num_parameters", [3_094_272, 3_094_273, 7, 2 * 10**9 + 1])
+def test_buckets_are_no_larger_than_the_model_needs_and_even(num_parameters: int) -> None:
+    """DeepSpeed 0.19.8 asserts that they are multiples of 2: a classifier's head easily makes a model's size odd."""
+    settings = TrainSettings(num_steps=1, zero_stage=2)
+    made = deepspeed_config(settings, precision="fp32", world_size=2, num_parameters=num_parameters, on_gpu=False)
+    for name in ("reduce_bucket_size", "allgather_bucket_size"):
+        size = made["zero_optimization"][name]
+        assert size % 2 == 0 and size <= 500_000_000 and size - min(num_parameters, 500_000_000) in (0, 1)
