@@ -19,7 +19,7 @@ def deepspeed_config(
 ) -> dict[str, Any]:
     """The JSON for `deepspeed.initialize`; what `settings.deepspeed` gives besides is passed through."""
     accumulation = num_micro_batches(settings, world_size)
-    # Buckets of DeepSpeed's default, half a billion elements, are allocated whatever the model's size. It wants even ones.
+    # Buckets of the default size, half a billion elements, are allocated whatever the model has. They must be even.
     bucket = min(500_000_000, num_parameters + num_parameters % 2)
     zero = {"stage": settings.zero_stage, "reduce_bucket_size": bucket}
     if settings.zero_stage in (1, 2):
