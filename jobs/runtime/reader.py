@@ -32,10 +32,10 @@ _ROWS_PER_BLOCK = 1024
 _MAX_BLOCKS = 50_000
 """Ray Data notes each before the first is read: those of a run of a month would take minutes and gigabytes."""
 _PADDING = -1
-tell_of_retries()  # each process that reads imports this module
-
 TASK_CPUS = 0.5
 """CPUs of one reading task; Train's workers must leave as many free, or the stream never starts."""
+
+tell_of_retries()  # each process that reads imports this module
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ class MaskedLM:
         self._settings = settings
         self._vocabulary = vocabulary
         self._seed = seed
+        self._random_ids = np.flatnonzero(~vocabulary.is_special)
 
     def micro_batches(self, rows: pa.Table, num_parts: int, size: int) -> list[MaskedBatch]:
         """Rows of token shards as `num_parts` micro batches of at most `size` rows, masked by their positions."""
@@ -58,7 +59,7 @@ class MaskedLM:
             self._settings,
             seed=self._seed,
             mask_id=vocabulary.mask_id,
-            random_ids=np.flatnonzero(~vocabulary.is_special),
+            random_ids=self._random_ids,
             word_starts=vocabulary.begins_word,
         )
         seen = PackedBatch(torch.from_numpy(found.tokens), batch.lengths, batch.padding)

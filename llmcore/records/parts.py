@@ -7,9 +7,9 @@ from typing import Any
 from llmcore.storage import Folder
 from llmcore.storage.content import plain_number
 
-__all__ = ["LINES_PER_PART", "PartsWriter", "line_of", "read_part"]
+__all__ = ["PartsWriter", "read_part"]
 
-LINES_PER_PART = 256
+_LINES_PER_PART = 256
 
 
 class PartsWriter:
@@ -27,11 +27,11 @@ class PartsWriter:
     @property
     def is_full(self) -> bool:
         """Whether the part should be written now, so that the next line begins another."""
-        return len(self._lines) >= LINES_PER_PART
+        return len(self._lines) >= _LINES_PER_PART
 
     def add(self, row: Mapping[str, Any], *, written: bool = False) -> None:
         """Add a line, plain numbers and words; one that counts as `written` is no reason to write a part."""
-        self._lines.append(line_of(row))
+        self._lines.append(json.dumps(row, ensure_ascii=False, default=plain_number).encode() + b"\n")
         self._unwritten = self._unwritten or not written
 
     def flush(self) -> None:
@@ -44,11 +44,6 @@ class PartsWriter:
         self._unwritten = False
         if self.is_full:
             self._part, self._lines = self._part + 1, []
-
-
-def line_of(row: Mapping[str, Any]) -> bytes:
-    """A row as a line of JSON."""
-    return json.dumps(row, ensure_ascii=False, default=plain_number).encode() + b"\n"
 
 
 def read_part(folder: Folder, name: str) -> Iterator[dict[str, Any] | None]:

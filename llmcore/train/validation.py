@@ -40,11 +40,12 @@ def validate_language_model(
         for first in range(part.start, part.stop, batch_rows):
             rows = range(first, min(first + batch_rows, part.stop))
             batch = batch_of(rows)
+            targets = objective.targets(batch)
             sums += [
                 *engine.measure(batch, objective.loss_and_hits),
-                unigram_loss_sum(unigram_counts, objective.targets(batch)),
-                int((objective.targets(batch) == commonest).sum()),
-                objective.num_targets(batch),
+                unigram_loss_sum(unigram_counts, targets),
+                int((targets == commonest).sum()),
+                len(targets),
                 len(rows),
             ]
     *measured, num_targets, num_seen = engine.sum_over_ranks(list(sums))
