@@ -44,7 +44,7 @@ def step_seconds(rows: Any, plan: Any, rank: int) -> dict[str, float]:
 
     def step(batch: Any) -> None:
         optimizer.zero_grad()
-        CausalLM().loss_sum(model, batch).backward()  # type: ignore[no-untyped-call]
+        CausalLM().loss_sums(model, batch).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
     seconds: dict[str, list[float]] = {"streamed": [], "in memory": []}

@@ -11,16 +11,22 @@ __all__ = ["LanguageObjective", "Objective", "loss_and_hits", "unigram_loss_sum"
 
 
 class Objective(Protocol):
-    """A loss that is a sum over targets; the loop divides by the targets of the whole global batch."""
+    """A loss of parts, each a sum over its targets; the loop divides it by those of the whole global batch.
 
-    def num_targets(self, batch: Any) -> int:
-        """Targets of a micro batch, known before the model runs."""
+    The loss of a step is the sum of what comes of the parts. Most objectives have one.
+    """
+
+    def num_targets(self, batch: Any) -> tuple[int, ...]:
+        """Targets of a micro batch, of each part, known before the model runs."""
 
     def num_tokens(self, batch: Any) -> int:
         """Real tokens of a micro batch, padding left out."""
 
-    def loss_sum(self, model: nn.Module, batch: Any) -> Tensor:
-        """Sum of the losses of the micro batch's targets (nats); zero, with a gradient, where it has none."""
+    def loss_sums(self, model: nn.Module, batch: Any) -> Tensor:
+        """Sum of the losses of the micro batch's targets (nats), of each part: [parts].
+
+        Zero, with a gradient, where it has none.
+        """
 
 
 class LanguageObjective(Objective, Protocol):

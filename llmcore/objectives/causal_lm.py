@@ -29,9 +29,10 @@ class CausalLM:
         """Rows of token shards as `num_parts` micro batches of at most `size` rows."""
         return packed_micro_batches(rows, num_parts, size)
 
-    def num_targets(self, batch: PackedBatch) -> int:
+    def num_targets(self, batch: PackedBatch) -> tuple[int]:
         """Tokens that are predicted."""
-        return sum(length - 1 for length, padding in zip(batch.lengths, batch.padding, strict=True) if not padding)
+        pieces = zip(batch.lengths, batch.padding, strict=True)
+        return (sum(length - 1 for length, padding in pieces if not padding),)
 
     def num_tokens(self, batch: PackedBatch) -> int:
         """Real tokens."""
@@ -41,10 +42,10 @@ class CausalLM:
         """The tokens that are predicted, int64 [targets]."""
         return causal_lm_targets(batch)[1]
 
-    def loss_sum(self, model: nn.Module, batch: PackedBatch) -> Tensor:
-        """Sum of the cross-entropies of all targets (nats)."""
+    def loss_sums(self, model: nn.Module, batch: PackedBatch) -> Tensor:
+        """Sum of the cross-entropies of all targets (nats), [1]."""
         logits, targets = self._logits(model, batch)
-        return functional.cross_entropy(logits.float(), targets, reduction="sum")
+        return functional.cross_entropy(logits.float(), targets, reduction="sum")[None]
 
     def loss_and_hits(self, model: nn.Module, batch: PackedBatch) -> Tensor:
         """The loss and the right guesses."""

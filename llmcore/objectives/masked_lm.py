@@ -66,9 +66,9 @@ class MaskedLM:
         places = torch.from_numpy(np.flatnonzero(found.targets))
         return MaskedBatch(seen, places, batch.tokens.flatten()[places])
 
-    def num_targets(self, batch: MaskedBatch) -> int:
+    def num_targets(self, batch: MaskedBatch) -> tuple[int]:
         """Tokens that are to be guessed."""
-        return len(batch.targets)
+        return (len(batch.targets),)
 
     def num_tokens(self, batch: MaskedBatch) -> int:
         """Real tokens."""
@@ -78,9 +78,9 @@ class MaskedLM:
         """The tokens that are to be guessed, int64 [targets]."""
         return batch.targets
 
-    def loss_sum(self, model: nn.Module, batch: MaskedBatch) -> Tensor:
-        """Sum of the cross-entropies of all targets (nats)."""
-        return functional.cross_entropy(self._logits(model, batch).float(), batch.targets, reduction="sum")
+    def loss_sums(self, model: nn.Module, batch: MaskedBatch) -> Tensor:
+        """Sum of the cross-entropies of all targets (nats), [1]."""
+        return functional.cross_entropy(self._logits(model, batch).float(), batch.targets, reduction="sum")[None]
 
     def loss_and_hits(self, model: nn.Module, batch: MaskedBatch) -> Tensor:
         """The loss and the right guesses."""

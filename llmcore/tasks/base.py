@@ -87,14 +87,14 @@ class Task(Protocol):
     def collate(self, examples: Sequence[Example]) -> TaskBatch:
         """Examples as one batch."""
 
-    def num_targets(self, batch: TaskBatch) -> int:
+    def num_targets(self, batch: TaskBatch) -> tuple[int]:
         """Targets of a batch, by which the loop divides (as of an `objectives.base.Objective`)."""
 
     def num_tokens(self, batch: TaskBatch) -> int:
         """Tokens of a batch, padding left out."""
 
-    def loss_sum(self, model: Any, batch: TaskBatch) -> "torch.Tensor":
-        """Sum of the loss over the targets (nats where it is a likelihood); zero, with a gradient, without any."""
+    def loss_sums(self, model: Any, batch: TaskBatch) -> "torch.Tensor":
+        """Sum of the loss over the targets (nats where it is a likelihood), [1]; zero, with a gradient, without any."""
 
     def predict(self, model: Any, batch: TaskBatch) -> "np.ndarray[Any, Any]":
         """What the model says, one row an example, as float32; `decode` makes predictions of it."""

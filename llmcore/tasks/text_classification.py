@@ -138,19 +138,20 @@ class TextClassification:
 
         return classifier_logits(model, batch.packed).float()
 
-    def num_targets(self, batch: TaskBatch) -> int:
+    def num_targets(self, batch: TaskBatch) -> tuple[int]:
         """Examples that have a target."""
-        return batch.num_targets
+        return (batch.num_targets,)
 
     def num_tokens(self, batch: TaskBatch) -> int:
         """Tokens of the examples; there is no padding."""
         return sum(batch.packed.lengths)
 
-    def loss_sum(self, model: Any, batch: TaskBatch) -> "torch.Tensor":
-        """Sum of the cross-entropies (nats) of the examples that have a target."""
+    def loss_sums(self, model: Any, batch: TaskBatch) -> "torch.Tensor":
+        """Sum of the cross-entropies (nats) of the examples that have a target, [1]."""
         from torch.nn.functional import cross_entropy
 
-        return cross_entropy(self.logits(model, batch), batch.targets, reduction="sum", ignore_index=NO_TARGET)
+        logits = self.logits(model, batch)
+        return cross_entropy(logits, batch.targets, reduction="sum", ignore_index=NO_TARGET)[None]
 
     def predict(self, model: Any, batch: TaskBatch) -> "np.ndarray[Any, Any]":
         """Probabilities [num_examples, num_classes]."""

@@ -1,5 +1,6 @@
 """DeepSpeed behind the few things the loop needs. The only file that imports it."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ class StepResult:
     grad_norm: float
     learning_rate: float
     num_tokens: int
-    num_targets: int
+    num_targets: tuple[int, ...]
 
 
 Measure = Callable[[nn.Module, Any], Tensor]
@@ -43,7 +44,7 @@ class _LossModule(nn.Module):
         self._objective = objective
 
     def forward(self, batch: Any, measure: Measure | None = None) -> Tensor:
-        return (measure or self._objective.loss_sum)(self.model, batch)
+        return (measure or self._objective.loss_sums)(self.model, batch)
 
 
 def _parameter_groups(model: nn.Module, settings: OptimizerSettings) -> list[dict[str, Any]]:
@@ -114,36 +115,34 @@ class Engine:
     def step(self, step: int, micro_batches: Sequence[Any]) -> StepResult:
         """One optimizer step on this rank's micro batches of a global batch. A collective.
 
-        The loss is the sum over the targets of the global batch divided by their number, whatever each rank holds.
+        Each part of the loss is the sum over its targets in the global batch divided by their number, whatever each
+        rank holds.
 
         Raises:
             NonFiniteError: before the optimizer has stepped, on every rank.
         """
         self._deepspeed.train()
-        counts = [
-            sum(count(batch) for batch in micro_batches)
-            for count in (self.objective.num_targets, self.objective.num_tokens)
-        ]
-        num_targets, num_tokens = map(int, self.sum_over_ranks(counts))
+        held = [[*self.objective.num_targets(batch), self.objective.num_tokens(batch)] for batch in micro_batches]
+        *num_targets, num_tokens = map(int, self.sum_over_ranks([sum(counts) for counts in zip(*held, strict=True)]))
+        parts = torch.tensor(num_targets, dtype=torch.float32, device=self.device).clamp(min=1)
         learning_rate = self._set_learning_rate(step)
-        total = 0.0
+        own = 0.0
         for batch in micro_batches:
-            loss_sum = self._deepspeed(batch.to(self.device))
-            total += loss_sum.item()
+            loss: Tensor = (self._deepspeed(batch.to(self.device)) / parts).sum()
+            own += loss.item()
             # DeepSpeed averages gradients over ranks; the division by accumulation steps is left out.
-            self._deepspeed.backward(loss_sum * (self.world_size / num_targets), scale_wrt_gas=False)
+            self._deepspeed.backward(loss * self.world_size, scale_wrt_gas=False)
             if not self._deepspeed.is_gradient_accumulation_boundary():
                 self._deepspeed.step()
-        (total,) = self.sum_over_ranks([total])
-        loss = total / num_targets
-        if not torch.isfinite(torch.tensor(loss)):
+        (total,) = self.sum_over_ranks([own])
+        if not math.isfinite(total):
             raise NonFiniteError(
-                f"step {step + 1}: the loss is {loss}; the optimizer has not stepped, the newest checkpoint is good. "
+                f"step {step + 1}: the loss is {total}; the optimizer has not stepped, the newest checkpoint is good. "
                 f"Lower train.optimizer.learning_rate ({self.settings.optimizer.learning_rate}) or look at the rows"
             )
         self._deepspeed.step()
         grad_norm = float(self._deepspeed.get_global_grad_norm() or 0.0)
-        return StepResult(loss, grad_norm, learning_rate, num_tokens, num_targets)
+        return StepResult(total, grad_norm, learning_rate, num_tokens, tuple(num_targets))
 
     @contextmanager
     def evaluating(self) -> Iterator[nn.Module]:

@@ -96,7 +96,7 @@ def _plain_losses() -> list[float]:
         for group in optimizer.param_groups:
             group["lr"] = 3e-3 * learning_rate_factor(settings.schedule, step, NUM_STEPS)
         optimizer.zero_grad()
-        loss = CausalLM().loss_sum(model, batch) / CausalLM().num_targets(batch)
+        loss = CausalLM().loss_sums(model, batch).sum() / CausalLM().num_targets(batch)[0]
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)
         optimizer.step()

@@ -132,10 +132,10 @@ def test_the_exact_peer_has_our_targets_positions_and_loss(lengths: list[list[in
     labels = next_tokens(found, documents, across=False)
     assert torch.equal(found, tokens)
     assert torch.equal(document_positions(documents), ours.positions())
-    assert int((labels != -100).sum()) == CausalLM().num_targets(ours)
+    assert int((labels != -100).sum()) == CausalLM().num_targets(ours)[0]
     given = {"attention_mask": block_mask(documents), "position_ids": document_positions(documents)}
     with torch.no_grad():
         logits = PLAIN(input_ids=tokens, use_cache=False, **given).logits
         loss_sum = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum")
-        expected = CausalLM().loss_sum(OURS, ours)
+        expected = CausalLM().loss_sums(OURS, ours)
     assert float(loss_sum) == pytest.approx(float(expected), rel=1e-5, abs=1e-4)

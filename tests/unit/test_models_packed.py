@@ -55,7 +55,7 @@ def test_loss_equals_plain_transformers_document_by_document(model: torch.nn.Mod
     model.save_pretrained(tmp_path)
     plain = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
     batch = _batch()
-    ours, num_targets = CausalLM().loss_sum(model, batch), CausalLM().num_targets(batch)
+    ours, num_targets = CausalLM().loss_sums(model, batch), CausalLM().num_targets(batch)[0]
     total, count = 0.0, 0
     for row, lengths in enumerate(LENGTHS):
         start = 0
@@ -84,8 +84,8 @@ def test_documents_end_to_end_have_no_padding(model: torch.nn.Module) -> None:
 
 def test_a_batch_without_targets_has_loss_zero_and_gradients(model: torch.nn.Module) -> None:
     batch = PackedBatch.of_rows(torch.ones(1, 16, dtype=torch.long), [[]])
-    assert CausalLM().num_targets(batch) == CausalLM().num_tokens(batch) == 0
-    loss = CausalLM().loss_sum(model, batch)
+    assert CausalLM().num_targets(batch)[0] == CausalLM().num_tokens(batch) == 0
+    loss = CausalLM().loss_sums(model, batch)
     assert loss.item() == 0.0
     loss.backward()
     assert all(p.grad is None or not p.grad.any() for p in model.parameters())

@@ -116,11 +116,11 @@ def test_the_loss_is_a_sum_so_micro_batches_add_up(tmp_path: Path, tokenizer: Pr
     examples = TASK.features(tokenizer, rows(TEXTS, [0, 2, 1, 2])).examples
     whole = TASK.collate(examples)
     parts = [TASK.collate(examples[:1]), TASK.collate(examples[1:])]
-    assert sum(float(TASK.loss_sum(model, part).detach()) for part in parts) == pytest.approx(
-        float(TASK.loss_sum(model, whole).detach()), abs=1e-5
+    assert sum(float(TASK.loss_sums(model, part).detach()) for part in parts) == pytest.approx(
+        float(TASK.loss_sums(model, whole).detach()), abs=1e-5
     )
     expected = torch.nn.functional.cross_entropy(TASK.logits(model, whole), torch.tensor([0, 2, 1, 2]))
-    assert float(TASK.loss_sum(model, whole).detach()) / TASK.num_targets(whole) == pytest.approx(
+    assert float(TASK.loss_sums(model, whole).detach()) / TASK.num_targets(whole)[0] == pytest.approx(
         float(expected.detach()), abs=1e-6
     )
     assert TASK.num_tokens(whole) == sum(len(example.tokens) for example in examples)
@@ -129,9 +129,9 @@ def test_the_loss_is_a_sum_so_micro_batches_add_up(tmp_path: Path, tokenizer: Pr
 def test_examples_without_a_target_teach_nothing(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
     model = TASK.build_model(base_model(tmp_path, gpt2(tokenizer)), seed=3, random_weights=False)
     only_filling = TASK.collate([Example([3, 4], NO_TARGET)])
-    loss = TASK.loss_sum(model, only_filling)
+    loss = TASK.loss_sums(model, only_filling)
     loss.backward()  # type: ignore[no-untyped-call]
-    assert (float(loss.detach()), TASK.num_targets(only_filling)) == (0.0, 0)
+    assert (float(loss.detach()), TASK.num_targets(only_filling)[0]) == (0.0, 0)
     assert all(float(p.grad.abs().sum()) == 0 for p in model.parameters() if p.grad is not None)
 
 
