@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM
 from jobs.benchmarks.row_tensors import block_mask, document_positions, next_tokens, row_tensors
 from llmcore.config.train import TrainSettings
 from llmcore.models.build import build_causal_lm
+from llmcore.models.packed import PackedBatch
 from llmcore.objectives.causal_lm import CausalLM
 from llmcore.objectives.rows import packed_micro_batches
 from llmcore.tokens.order import RowOrder
@@ -25,7 +26,7 @@ from llmcore.train.engine import Engine
 from llmcore.train.precision import Precision
 from llmcore.train.rows import step_rows
 
-__all__ = ["Block", "Job", "Loop", "OurLoop", "PlainLoop", "TrainerLoop"]
+__all__ = ["Block", "Job", "Loop", "OurLoop", "PlainLoop", "Summed", "TrainerLoop"]
 
 
 @dataclass(frozen=True)
@@ -96,13 +97,13 @@ def _timed(steps: range, take: Callable[[int], float]) -> Block:
 class OurLoop:
     """`llmcore`: the engine and the objective, attention inside documents without a mask."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, stage: Literal[0, 1, 2, 3]) -> None:
         self._job = job
         self._num_parts = num_micro_batches(job.settings, distributed.get_world_size())
         self._engine = Engine(
             job.our_model(),
             CausalLM(),
-            job.settings,
+            job.settings.model_copy(update={"zero_stage": stage}),
             num_steps=job.settings.num_steps or 0,
             precision=job.precision,
             device=torch.device("cpu"),
@@ -118,17 +119,33 @@ class OurLoop:
         return self._engine.step(step, batches).loss
 
 
+Attention = Literal["ours", "mask", "leaks"]
+
+
+class Summed(nn.Module):
+    """Our model and objective as what others wrap: a batch's loss, summed over its targets."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self._model = model
+
+    def forward(self, batch: PackedBatch) -> Tensor:
+        """The sum."""
+        return CausalLM().loss_sums(self._model, batch).sum()
+
+
 class PlainLoop:
     """PyTorch's DistributedDataParallel and transformers' model, written as one would by hand.
 
-    Exact, with a block-diagonal boolean mask and positions that start anew in each document; or, as is usual, without
-    either, so that documents see those before them in their row.
+    `ours` is our attention, so that only DeepSpeed is left to compare. `mask` is exact, with a block-diagonal boolean
+    mask and positions that start anew in each document; `leaks`, as is usual, has neither, so that documents see those
+    before them in their row.
     """
 
-    def __init__(self, job: Job, *, exact: bool) -> None:
+    def __init__(self, job: Job, attention: Attention) -> None:
         self._job = job
-        self._exact = exact
-        model = job.plain_model()
+        self._attention = attention
+        model = Summed(job.our_model()) if attention == "ours" else job.plain_model()
         self._model = nn.parallel.DistributedDataParallel(model)
         optimizer = job.settings.optimizer
         groups = [
@@ -144,15 +161,10 @@ class PlainLoop:
         return _timed(steps, self._step)
 
     def _step(self, step: int) -> float:
-        tokens, documents = row_tensors(self._job.own_rows(step))
-        labels, given = next_tokens(tokens, documents, across=not self._exact), {}
-        if self._exact:
-            given = {"attention_mask": block_mask(documents), "position_ids": document_positions(documents)}
-        num_targets = (labels != -100).sum()
-        distributed.all_reduce(num_targets)
+        rows = self._job.own_rows(step)
         with torch.autocast("cpu", torch.bfloat16) if self._job.precision == "bf16" else nullcontext():
-            logits = self._model(input_ids=tokens, use_cache=False, **given).logits
-        loss_sum = functional.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), reduction="sum")
+            loss_sum, num_targets = self._ours(rows) if self._attention == "ours" else self._plain(rows)
+        distributed.all_reduce(num_targets)
         self._optimizer.zero_grad()
         scaled = loss_sum * distributed.get_world_size() / num_targets  # the average over ranks is DDP's
         scaled.backward()  # type: ignore[no-untyped-call]
@@ -161,6 +173,20 @@ class PlainLoop:
         total = loss_sum.detach().double()
         distributed.all_reduce(total)
         return float(total / num_targets)
+
+    def _ours(self, rows: pa.Table) -> tuple[Tensor, Tensor]:
+        """Sum of the losses of the targets, and how many they are."""
+        [batch] = packed_micro_batches(rows, 1, rows.num_rows)
+        return self._model(batch), torch.tensor(CausalLM().num_targets(batch)[0])
+
+    def _plain(self, rows: pa.Table) -> tuple[Tensor, Tensor]:
+        tokens, documents = row_tensors(rows)
+        labels, given = next_tokens(tokens, documents, across=self._attention == "leaks"), {}
+        if self._attention == "mask":
+            given = {"attention_mask": block_mask(documents), "position_ids": document_positions(documents)}
+        logits = self._model(input_ids=tokens, use_cache=False, **given).logits
+        loss_sum = functional.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), reduction="sum")
+        return loss_sum, (labels != -100).sum()
 
 
 class TrainerLoop:

@@ -1,7 +1,8 @@
-"""`train`: the loop without Ray and without data loading, against the same training by plain means.
+"""`train`: steps against the same training by plain means, and what comes before the first of them.
 
-Two gloo ranks of one thread; a GPT of 4 M parameters; rows of 256 tokens packed from the standard library's documents,
-since the lengths of documents decide what their attention costs.
+Gloo ranks of one thread; a GPT of 10 M parameters; rows of 256 tokens packed from the standard library's documents,
+since the lengths of documents decide what their attention costs. Loops by themselves, without Ray and without data
+loading; then ours in Ray Train's place, its reader running, against bare DeepSpeed on tensors in memory.
 """
 
 import io
@@ -9,13 +10,13 @@ import tempfile
 from collections.abc import Callable
 from contextlib import nullcontext, redirect_stdout
 from importlib.util import find_spec
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from jobs.benchmarks.rows import Measured, Row, in_turn, median_of
 from jobs.runtime.console import quiet, say
 from jobs.runtime.options import RunOptions
 from llmcore.errors import RunError
+from llmcore.storage import Folder, publish
 
 if TYPE_CHECKING:
     from jobs.benchmarks.loops import Job, Loop
@@ -24,37 +25,45 @@ __all__ = ["measure"]
 
 WORLD_SIZE = 2
 NUM_REPETITIONS = 5
-STEPS_PER_BLOCK = 8
+STEPS_PER_BLOCK = 4
 NUM_WARM_UP_STEPS = 4
 GLOBAL_BATCH_SIZE = 8
 SEQUENCE_LENGTH = 256
-VOCAB_SIZE = 4096
-CORPUS_CHARACTERS = 2_000_000
-SIZES = {"n_embd": 256, "n_layer": 4, "n_head": 4}
+VOCAB_SIZE = 8192
+CORPUS_CHARACTERS = 4_000_000
+SIZES = {"n_embd": 320, "n_layer": 6, "n_head": 5}
 TOLERANCE = 1e-4
 """Nats that the losses of two exact loops may differ by, in fp32, …"""
 NUM_CHECKED_STEPS = 8
 """… in so many steps. Later, Adam has made full steps of what rounding left of gradients that are nearly zero: the two
 weights differ where it hardly matters, and a rare token then shows it."""
 
-OURS = "ours"
+STAGES: tuple[Literal[1, 2, 3], ...] = (1, 2, 3)
+SAME = "DDP, our attention"
 EXACT = "DDP, boolean mask"
 LEAKING = "DDP, documents leak"
 TRAINER = "transformers Trainer, documents leak"
 
 
+def _ours(stage: int) -> str:
+    return f"ours, ZeRO-{stage}"
+
+
 def measure(options: RunOptions) -> Measured:
     """Tokens per second, in turn; and the losses, which must agree. Raises RunError where they do not."""
     from jobs.benchmarks.ranks import run_ranks
+    from jobs.benchmarks.train_step import step_rows
 
     with tempfile.TemporaryDirectory() as folder:
-        rows_file = Path(folder, "rows.arrow")
-        num_rows, mean_length = _write_rows(rows_file)
+        tokens = Folder(f"{folder}/tokens")
+        num_rows, mean_length = _write_rows(tokens)
         say(f"train: {num_rows} rows of {SEQUENCE_LENGTH} tokens, documents of {mean_length:.0f} tokens on average")
-        by_precision = run_ranks(WORLD_SIZE, _measure_on_rank, str(rows_file), options.verbose)[0]
-    rows: list[Row] = []
-    for precision, found in by_precision.items():
-        rows += _rows(precision, found)
+        by_precision = run_ranks(WORLD_SIZE, _measure_on_rank, tokens.url, options.verbose)[0]
+        alone = run_ranks(1, _measure_on_rank, tokens.url, options.verbose)[0]
+        rows = [row for precision, found in by_precision.items() for row in _rows(precision, found)]
+        for precision, found in alone.items():
+            rows += _speeds(f"one process, {precision}", found["tokens_per_s"], [TRAINER, EXACT])
+        rows += step_rows(tokens, {"family": "gpt2", "sizes": SIZES}, GLOBAL_BATCH_SIZE, options)
     if find_spec("accelerate") is None:
         say(f"train: {TRAINER!r} is left out, since it needs accelerate, which is not installed")
     settings = {
@@ -62,7 +71,6 @@ def measure(options: RunOptions) -> Measured:
         "sequence_length": SEQUENCE_LENGTH,
         "global_batch_size": GLOBAL_BATCH_SIZE,
         "num_ranks": WORLD_SIZE,
-        "zero_stage": 2,
         "precisions": list(by_precision),
         "num_repetitions": NUM_REPETITIONS,
         "steps_per_block": STEPS_PER_BLOCK,
@@ -71,10 +79,19 @@ def measure(options: RunOptions) -> Measured:
     return Measured(rows, settings)
 
 
+def _speeds(what: str, speeds: dict[str, float], peers: list[str]) -> list[Row]:
+    """Each of ours against each peer that took part."""
+    return [
+        Row(f"{name}, {what}", speeds[name], "tokens/s", peer, speeds[peer])
+        for name in map(_ours, STAGES)
+        for peer in peers
+        if name in speeds and peer in speeds
+    ]
+
+
 def _rows(precision: str, found: dict[str, Any]) -> list[Row]:
-    speeds: dict[str, float] = found["tokens_per_s"]
     losses: dict[str, list[float]] = found["losses"]
-    ours, exact = losses[OURS], losses[EXACT]
+    ours, exact = losses[_ours(2)], losses[EXACT]
     differences = [abs(a - b) for a, b in zip(ours, exact, strict=True)]
     furthest = max(differences[:NUM_CHECKED_STEPS])
     if precision == "fp32" and not furthest <= TOLERANCE:  # NaN too
@@ -83,15 +100,15 @@ def _rows(precision: str, found: dict[str, Any]) -> list[Row]:
             f"more than {TOLERANCE}: they do not train the same, and their speeds cannot be compared"
         )
     return [
-        *(Row(f"speed, {precision}", speeds[OURS], "tokens/s", peer, speeds[peer]) for peer in speeds if peer != OURS),
+        *_speeds(precision, found["tokens_per_s"], [SAME, EXACT, LEAKING, TRAINER]),
         Row(f"loss after {len(ours)} steps, {precision}", ours[-1], "nats", EXACT, exact[-1]),
         Row(f"largest difference of a loss in {NUM_CHECKED_STEPS} steps, {precision}", furthest, "nats"),
         Row(f"… in {len(ours)} steps, {precision}", max(differences), "nats"),
     ]
 
 
-def _write_rows(file: Path) -> tuple[int, float]:
-    """Packed rows of real documents; their number, and the mean length of their pieces.
+def _write_rows(folder: Folder) -> tuple[int, float]:
+    """Token shards of real documents; the number of their rows, and the mean length of their pieces.
 
     The documents are made and ordered as `prepare` does it: without duplicates, by the digests of their texts.
     """
@@ -102,6 +119,7 @@ def _write_rows(file: Path) -> tuple[int, float]:
     from llmcore.corpus.stdlib import StdlibCorpus
     from llmcore.tokens.encode import pack_documents
     from llmcore.tokens.encoder import Encoder
+    from llmcore.tokens.shards import KIND, shard_name, write_shard
     from llmcore.tokens.tokenizer import train_tokenizer
 
     texts = [document.text for document in StdlibCorpus().documents()]
@@ -116,52 +134,70 @@ def _write_rows(file: Path) -> tuple[int, float]:
     tokenizer = train_tokenizer(chosen, VOCAB_SIZE)
     documents = pa.table({"text": chosen, "source": [0] * len(chosen)})
     rows = pack_documents(documents, Encoder(tokenizer, "gigatoken"), PackingSettings(sequence_length=SEQUENCE_LENGTH))
-    with pa.ipc.new_file(str(file), rows.schema) as writer:
-        writer.write_table(rows)
+    num_rows, name = rows.num_rows, shard_name("train", 0)
+    source = {"name": "stdlib", "first_row": 0, "num_rows": num_rows, "weight": None, "max_epochs": None}
+    about = {
+        "sequence_length": SEQUENCE_LENGTH,
+        "vocab_size": VOCAB_SIZE,
+        "rows_per_block": num_rows,
+        "mixture": [source],
+        "splits": {"train": {"num_rows": num_rows, "shards": [{"name": name, "num_rows": num_rows}]}},
+    }
+    with publish(folder, KIND, about) as publication:
+        publication.add(write_shard(folder, name, rows, num_rows))
     lengths = rows["document_lengths"].combine_chunks().flatten().to_numpy()
-    return rows.num_rows, float(lengths.mean())
+    return num_rows, float(lengths.mean())
 
 
-def _measure_on_rank(rows_file: str, verbose: bool) -> dict[str, Any]:
+def _measure_on_rank(tokens: str, verbose: bool) -> dict[str, Any]:
     """For each precision, each loop's median speed, and its losses."""
     quiet(verbose)
-    import pyarrow as pa
+    import numpy as np
+    from torch import distributed
 
     from jobs.benchmarks.loops import Job
     from llmcore.config.model import ModelSettings
     from llmcore.config.train import TrainSettings
     from llmcore.models.build import model_config
-    from llmcore.tokens.tokenizer import END_OF_TEXT, PAD, SPECIAL_TOKENS
+    from llmcore.tokens.shards import TokenShards
+    from llmcore.tokens.tokenizer import OWN_IDS
     from llmcore.train.precision import resolve_precision
 
-    rows = pa.ipc.open_file(rows_file).read_all()
-    special = {"eos_id": SPECIAL_TOKENS.index(END_OF_TEXT), "pad_id": SPECIAL_TOKENS.index(PAD)}
+    shards = TokenShards.open(Folder(tokens))
+    rows = shards.rows("train", np.arange(shards.num_rows("train")))
+    special = {"eos_id": OWN_IDS.end, "pad_id": OWN_IDS.pad}
     model = ModelSettings(family="gpt2", sizes=SIZES)
     config = model_config(model, vocab_size=VOCAB_SIZE, sequence_length=SEQUENCE_LENGTH, **special)
     settings = TrainSettings.model_validate(
         {
             "num_steps": NUM_WARM_UP_STEPS + NUM_REPETITIONS * STEPS_PER_BLOCK,
             "global_batch_size": GLOBAL_BATCH_SIZE,
-            "micro_batch_size": GLOBAL_BATCH_SIZE // WORLD_SIZE,
+            "micro_batch_size": GLOBAL_BATCH_SIZE // distributed.get_world_size(),
             "zero_stage": 2,
             "optimizer": {"learning_rate": 1e-3},
             "schedule": {"kind": "constant", "warmup_fraction": 0.0},
         }
     )
-    precisions = dict.fromkeys(["fp32", resolve_precision(settings)])
+    fastest = resolve_precision(settings)
+    precisions = dict.fromkeys(["fp32", fastest] if distributed.get_world_size() > 1 else [fastest])
     with nullcontext() if verbose else redirect_stdout(io.StringIO()):  # DeepSpeed prints what it has built
-        return {precision: _measure(Job(rows, config, settings, precision)) for precision in precisions}
+        return {
+            precision: _measure(Job(rows, config, settings, precision), fully=precision == fastest)
+            for precision in precisions
+        }
 
 
-def _measure(job: "Job") -> dict[str, Any]:
+def _measure(job: "Job", *, fully: bool) -> dict[str, Any]:
+    """All loops; or, where it is for the check of the losses, ours and its exact peer alone."""
+    from torch import distributed
+
     from jobs.benchmarks.loops import Block, OurLoop, PlainLoop, TrainerLoop
 
-    loops: dict[str, Loop] = {
-        OURS: OurLoop(job),
-        EXACT: PlainLoop(job, exact=True),
-        LEAKING: PlainLoop(job, exact=False),
-    }
-    if find_spec("accelerate") is not None:
+    loops: dict[str, Loop] = {_ours(2): OurLoop(job, 2), EXACT: PlainLoop(job, "mask")}
+    if fully and distributed.get_world_size() > 1:
+        loops |= {_ours(stage): OurLoop(job, stage) for stage in STAGES if stage != 2}
+        loops |= {SAME: PlainLoop(job, "ours"), LEAKING: PlainLoop(job, "leaks")}
+    if fully and find_spec("accelerate") is not None:
         loops[TRAINER] = TrainerLoop(job)
     losses = {name: loop.run(range(NUM_WARM_UP_STEPS)).losses for name, loop in loops.items()}
 
