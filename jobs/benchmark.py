@@ -23,6 +23,7 @@ BENCHMARKS = {
     "duplicates": "jobs.benchmarks.duplicates",
     "prepare": "jobs.benchmarks.prepare",
     "reader": "jobs.benchmarks.reader",
+    "start": "jobs.benchmarks.start",
     "train": "jobs.benchmarks.train",
 }
 """The module of each, whose `measure(options)` gives its `Measured`."""
