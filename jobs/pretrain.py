@@ -10,8 +10,9 @@ from jobs.runtime.retries import counted_retries
 from jobs.runtime.start import find_or_do
 from llmcore.config.pretrain import PretrainConfig
 from llmcore.errors import ConfigError, CorpusError
+from llmcore.models.foundation import find_foundation, foundation_hash
 from llmcore.records import Attempt, begin_attempt, finished_result, newest_result, recorded_inputs, run_folder
-from llmcore.storage import Folder, read_manifest
+from llmcore.storage import Folder, read_manifest, resolve_storage
 from llmcore.train.kept import complete_names, newest_checkpoint, publish_model
 from llmcore.train.place import Place
 
@@ -52,11 +53,19 @@ def run(config: PretrainConfig, options: RunOptions) -> None:
 
 def plan(config: PretrainConfig) -> list[str]:
     """What `--dry-run` says."""
+    from cluster.connect import inside_ray_job
+    from jobs.runtime.model_plan import model_line
+
+    try:
+        found = _found(config, resolve_storage(config.storage, inside_ray_job=inside_ray_job()))
+    except CorpusError:  # the run that prepares the tokens may be still to come
+        found = None
     train, workers = config.train, config.workers
     length = f"{train.num_steps} steps" if train.num_steps else f"{train.num_epochs:g} epochs"
     return [
-        f"Trains a {config.model.family} for {length} of {train.global_batch_size} rows on {workers.num_workers} "
-        f"workers, ZeRO-{train.zero_stage}, precision {train.precision}, from {_origin(config)}"
+        f"Trains a {config.model.family or 'model'} for {length} of {train.global_batch_size} rows on "
+        f"{workers.num_workers} workers, ZeRO-{train.zero_stage}, precision {train.precision}, from {_origin(config)}",
+        model_line(config, found[0] if found else None),
     ]
 
 
@@ -78,11 +87,14 @@ def result_line(result: dict[str, Any], storage: Folder) -> str:
 
 def _found(config: PretrainConfig, storage: Folder) -> tuple[Folder, dict[str, str]] | None:
     """The token shards, and the run's inputs; or the stream that this run froze when it began, None before that."""
+    foundation = _foundation_input(config)
     if config.stream is not None:
         from jobs.runtime.freeze import frozen_folder
 
         inputs = recorded_inputs(storage, config.name)
-        return (frozen_folder(storage, inputs["stream"]), inputs) if inputs and "stream" in inputs else None
+        if not inputs or "stream" not in inputs:
+            return None
+        return frozen_folder(storage, inputs["stream"]), {"stream": inputs["stream"], **foundation}
     assert config.tokens is not None
     run = run_folder(storage, config.tokens)
     result = newest_result(run)
@@ -92,7 +104,14 @@ def _found(config: PretrainConfig, storage: Folder) -> tuple[Folder, dict[str, s
     manifest = read_manifest(tokens)
     if manifest is None:
         raise CorpusError(f"the token shards at {tokens.url} are not complete (no good manifest): run `prepare` again")
-    return tokens, {"tokens": manifest.sha256}
+    return tokens, {"tokens": manifest.sha256, **foundation}
+
+
+def _foundation_input(config: PretrainConfig) -> dict[str, str]:
+    """The hash of the model that the training begins with, if it begins with one."""
+    if config.model.folder is None:
+        return {}
+    return {"model": foundation_hash(find_foundation(config.model.folder))}
 
 
 def finished(config: PretrainConfig, storage: Folder) -> dict[str, Any] | None:
@@ -113,7 +132,7 @@ def _inputs(config: PretrainConfig, storage: Folder) -> tuple[Folder, dict[str, 
 
     assert config.stream is not None
     name = freeze(config.stream, storage)
-    return frozen_folder(storage, name), {"stream": name}
+    return frozen_folder(storage, name), {"stream": name, **_foundation_input(config)}
 
 
 def pretrain(config: PretrainConfig, storage: Folder, options: RunOptions, *, connect_s: float = 0.0) -> dict[str, Any]:
@@ -126,6 +145,7 @@ def pretrain(config: PretrainConfig, storage: Folder, options: RunOptions, *, co
         return result
     _check(config)
     tokens, inputs = _inputs(config, storage)
+    _check_together(config, tokens)
     attempt = begin_attempt(
         storage,
         config,
@@ -165,6 +185,22 @@ def _check(config: PretrainConfig) -> None:
     if config.stream is not None:
         needs.append(Need("reading raw shards", config.stream.cpus_per_lane, count=config.stream.num_tasks))
     check_fits(needs)
+
+
+def _check_together(config: PretrainConfig, tokens: Folder) -> None:
+    """Whether objective, tokens and model go together; in a task, since this process can do without torch."""
+    if config.objective == "causal_lm" and config.model.folder is None:
+        return  # any tokens do
+    import ray
+
+    from jobs.runtime.errors import fetch
+
+    def check(foundation: Folder | None) -> None:
+        from llmcore.train.checks import check_pretraining
+
+        check_pretraining(config, tokens, foundation)
+
+    fetch(ray.remote(check).remote(None if config.model.folder is None else find_foundation(config.model.folder)))
 
 
 def _stream(config: dict[str, Any] | None, storage: str, stream: dict[str, Any], place: Place, world_size: int) -> Any:
@@ -215,6 +251,7 @@ def _train(
         "config": config.model_dump(mode="json"),
         "place": place.as_json(),
         "tokens": tokens.url,
+        "foundation": None if config.model.folder is None else find_foundation(config.model.folder).url,
         "stream": stream,
         "verbose": options.verbose,
     }

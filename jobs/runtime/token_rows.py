@@ -75,11 +75,13 @@ def make_tokenizer(settings: TokenizerSettings, *samples: list[str]) -> ReadyTok
 
     special, files = OWN_IDS._replace(begin=OWN_BEGIN if settings.begin_documents else None), None
     if settings.folder is not None:
-        tokenizer, special, files = find_tokenizer(settings.folder, begin=settings.begin_documents)
+        tokenizer, special, files = find_tokenizer(
+            settings.folder, begin=settings.begin_documents, new_tokens=settings.new_tokens
+        )
     else:
         texts = (text for sample in samples for text in sample)
         tokenizer = train_tokenizer(texts, settings.vocab_size, settings.algorithm)
-    chosen = choose_encoder(tokenizer, _some(samples))
+    chosen = choose_encoder(tokenizer, [*(f"a {new} b{new}c" for new in settings.new_tokens), *_some(samples)])
     return ReadyTokenizer(tokenizer.to_str(), tokenizer.get_vocab_size(), special, files, *chosen)
 
 

@@ -117,7 +117,8 @@ def _pretraining(spec: dict[str, Any], early: Any) -> Any:
         plan = StreamPlan(**spec["stream"], world_size=context.get_world_size(), first_step=first_step)
         return share_tables(early, plan, context.get_world_rank())
 
-    return Pretraining(config, TokenShards.open(Folder(spec["tokens"])), stream, num_parts)
+    foundation = None if spec["foundation"] is None else Folder(spec["foundation"])
+    return Pretraining(config, TokenShards.open(Folder(spec["tokens"])), stream, num_parts, foundation)
 
 
 def _finetuning(spec: dict[str, Any], _: Any) -> Any:

@@ -224,6 +224,11 @@ class TokenizerSettings(Section):
         64_000_000, ge=1, description="At most so many bytes of train text are used to train the tokenizer."
     )
 
+    new_tokens: list[str] = identity(
+        list,
+        description="Entries that a tokenizer from `folder` gets besides its own: words of a field, marks of your own. A "
+        "pre-training from that folder's model (`model.folder`) gives them embeddings.",
+    )
     begin_documents: bool = identity(
         False,
         description="Begin each document with the class token (or the begin of text), as BERT has it: `masked_lm` then "
@@ -234,6 +239,10 @@ class TokenizerSettings(Section):
     def _trained_or_there(self) -> "TokenizerSettings":
         if self.folder is not None and (given := self.model_fields_set & {"algorithm", "vocab_size", "sample_bytes"}):
             raise ValueError(f"a tokenizer from `folder` is not trained: leave {', '.join(sorted(given))} out")
+        if self.new_tokens and self.folder is None:
+            raise ValueError("new_tokens= are for a tokenizer from `folder`: one that is trained learns its entries")
+        if len(set(self.new_tokens)) < len(self.new_tokens) or not all(map(str.strip, self.new_tokens)):
+            raise ValueError(f"new_tokens={self.new_tokens}: give each once, and none that is blank")
         return self
 
 

@@ -6,25 +6,40 @@ from pydantic import model_validator
 
 from llmcore.config.base import Section, free, identity
 from llmcore.config.common import JobSettings, WorkerSettings
+from llmcore.config.corruption import InfillingSettings, SpanSettings
 from llmcore.config.masking import MaskingSettings
 from llmcore.config.model import ModelSettings
 from llmcore.config.stream import StreamSettings
 from llmcore.config.train import TrainSettings, check_shares
 
-__all__ = ["FAMILIES", "PretrainConfig", "PretrainSettings"]
+__all__ = ["FAMILIES", "ObjectiveName", "PretrainConfig", "PretrainSettings"]
 
-FAMILIES = {"causal_lm": ("gpt2", "llama"), "masked_lm": ("bert", "roberta", "modernbert")}
+ObjectiveName = Literal["causal_lm", "masked_lm", "span_corruption", "fill_in_the_middle"]
+
+_DECODERS = ("gpt2", "llama", "qwen3")
+FAMILIES: dict[ObjectiveName, tuple[str, ...]] = {
+    "causal_lm": _DECODERS,
+    "masked_lm": ("bert", "roberta", "modernbert"),
+    "span_corruption": ("t5", "bart"),
+    "fill_in_the_middle": _DECODERS,
+}
 """Architectures that each objective trains."""
 
 
 class PretrainSettings(Section):
     """What `pretrain` does; the same section stands in a pipeline."""
 
-    model: ModelSettings = identity(ModelSettings, description="The model, from random weights.")
-    objective: Literal["causal_lm", "masked_lm"] = identity(
-        "causal_lm", description="What the model learns to predict: the next token (GPT), or masked ones (BERT)."
+    model: ModelSettings = identity(ModelSettings, description="The model, before the first step.")
+    objective: ObjectiveName = identity(
+        "causal_lm",
+        description="What the model learns: the next token (GPT), masked ones (BERT), spans that were cut out (T5), or "
+        "the next token of documents of which some have their middle last (code).",
     )
     masking: MaskingSettings = identity(MaskingSettings, description="Which tokens `masked_lm` masks.")
+    spans: SpanSettings = identity(SpanSettings, description="What `span_corruption` cuts out.")
+    infilling: InfillingSettings = identity(
+        InfillingSettings, description="Which documents `fill_in_the_middle` takes apart."
+    )
     train: TrainSettings = identity(description="The optimization.")
     workers: WorkerSettings = free(WorkerSettings, description="The Ray Train workers.")
     validation_rows: int | None = free(
@@ -35,10 +50,10 @@ class PretrainSettings(Section):
     @model_validator(mode="after")
     def _objective_fits_the_family(self) -> "PretrainSettings":
         fits = FAMILIES[self.objective]
-        if self.model.family not in fits:
+        if self.model.family is not None and self.model.family not in fits:
             raise ValueError(f"objective={self.objective} trains {', '.join(fits)}, not {self.model.family}")
-        if self.objective == "masked_lm" and self.sample_prompts:
-            raise ValueError("sample_prompts= are continued, which a masked language model cannot: leave them out")
+        if fits != _DECODERS and self.sample_prompts:
+            raise ValueError(f"sample_prompts= are continued, which {self.objective} does not teach: leave them out")
         return self
 
     @model_validator(mode="after")

@@ -6,69 +6,107 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSequenceClassification
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
+)
 
 from llmcore.config.model import ModelSettings
+from llmcore.config.pretrain import ObjectiveName
 from llmcore.errors import ConfigError
+from llmcore.models.foundation import POSITIONS
 from llmcore.models.packed import ATTENTION
 
-__all__ = ["build_causal_lm", "build_classifier", "build_masked_lm", "model_config", "num_parameters"]
+__all__ = [
+    "build_causal_lm",
+    "build_classifier",
+    "build_language_model",
+    "build_masked_lm",
+    "load_language_model",
+    "model_config",
+    "num_parameters",
+]
 
-_POSITIONS = {
-    "gpt2": "n_positions",
-    "llama": "max_position_embeddings",
-    "bert": "max_position_embeddings",
-    "roberta": "max_position_embeddings",
-    "modernbert": "max_position_embeddings",
+_AUTO: dict[ObjectiveName, Any] = {
+    "causal_lm": AutoModelForCausalLM,
+    "fill_in_the_middle": AutoModelForCausalLM,
+    "masked_lm": AutoModelForMaskedLM,
+    "span_corruption": AutoModelForSeq2SeqLM,
 }
+_NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 _DEFAULTS: dict[str, dict[str, Any]] = {
     # The same tanh approximation as GPT-2's `gelu_new`, as one kernel.
     "gpt2": {"activation_function": "gelu_pytorch_tanh", "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0},
     "llama": {"tie_word_embeddings": True},
-    "bert": {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0},
-    "roberta": {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0},
+    "qwen3": {"tie_word_embeddings": True},
+    "bert": _NO_DROPOUT,
+    "roberta": _NO_DROPOUT,
     "modernbert": {},
+    "t5": {"dropout_rate": 0.0},
+    "bart": {"dropout": 0.0},
 }
-_DERIVED = ("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id", "num_labels")
+_DERIVED = ("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id", "num_labels")
 
 
 def model_config(settings: ModelSettings, *, vocab_size: int, sequence_length: int, eos_id: int, pad_id: int) -> Any:
     """The transformers config of the settings; raises `ConfigError` for a size the family does not have."""
     family = settings.family
+    assert family is not None, "a model from a folder has a config of its own"
     known = set(inspect.signature(type(AutoConfig.for_model(family)).__init__).parameters)
     known |= set(AutoConfig.for_model(family).to_dict())
     for key in settings.sizes:
-        if key in _DERIVED or key == _POSITIONS[family]:
+        if key in _DERIVED or key == POSITIONS.get(family):
             raise ConfigError(f"model.sizes.{key} comes from the tokens: leave it out")
         if key not in known:
             raise ConfigError(f"model.sizes.{key} is no field of a {family} config: see transformers' {family} page")
-    return AutoConfig.for_model(
-        family,
-        **_DEFAULTS[family]
-        | settings.sizes
-        | {
-            "vocab_size": vocab_size,
-            # RoBERTa's first position comes after that of its padding.
-            _POSITIONS[family]: sequence_length + (pad_id + 1 if family == "roberta" else 0),
-            "bos_token_id": eos_id,
-            "eos_token_id": eos_id,
-            "pad_token_id": pad_id,
-        },
-    )
+    derived: dict[str, Any] = {
+        "vocab_size": vocab_size,
+        "bos_token_id": eos_id,
+        "eos_token_id": eos_id,
+        "pad_token_id": pad_id,
+    }
+    if family in POSITIONS:
+        # RoBERTa's first position comes after that of its padding.
+        derived[POSITIONS[family]] = sequence_length + (pad_id + 1 if family == "roberta" else 0)
+    if family in ("t5", "bart"):  # What stands before a decoder's first token, by each family's custom.
+        derived["decoder_start_token_id"] = pad_id if family == "t5" else eos_id
+    return AutoConfig.for_model(family, **_DEFAULTS[family] | settings.all_sizes() | derived)
+
+
+def build_language_model(objective: ObjectiveName, config: Any, *, seed: int) -> nn.Module:
+    """A model for an objective with random weights, the same on every rank for one seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return _AUTO[objective].from_config(config, attn_implementation=ATTENTION)  # type: ignore[no-any-return]
+
+
+def load_language_model(objective: ObjectiveName, folder: Path, *, vocab_size: int, seed: int) -> nn.Module:
+    """A model for an objective with the weights of a local Hugging Face folder, in fp32.
+
+    Embeddings of entries that the vocabulary has beyond the model's own begin near the mean of the others; they and a
+    head that the folder has no weights of are random, the same on every rank for one seed.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model: Any = _AUTO[objective].from_pretrained(
+            folder, attn_implementation=ATTENTION, dtype=torch.float32, use_safetensors=True
+        )
+        if vocab_size > model.config.vocab_size:
+            model.resize_token_embeddings(vocab_size)
+    return model  # type: ignore[no-any-return]
 
 
 def build_causal_lm(config: Any, *, seed: int) -> nn.Module:
     """A decoder with random weights, the same on every rank for one seed."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return AutoModelForCausalLM.from_config(config, attn_implementation=ATTENTION)  # type: ignore[no-any-return]
+    return build_language_model("causal_lm", config, seed=seed)
 
 
 def build_masked_lm(config: Any, *, seed: int) -> nn.Module:
     """An encoder with a head for masked tokens and random weights, the same on every rank for one seed."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return AutoModelForMaskedLM.from_config(config, attn_implementation=ATTENTION)  # type: ignore[no-any-return]
+    return build_language_model("masked_lm", config, seed=seed)
 
 
 def build_classifier(folder: Path, *, label_names: list[str], seed: int, random_weights: bool) -> nn.Module:

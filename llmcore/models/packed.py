@@ -56,6 +56,10 @@ class PackedBatch:
         """The same batch on a device."""
         return PackedBatch(self.tokens.to(device, non_blocking=True), self.lengths, self.padding)
 
+    def in_one_row(self) -> "PackedBatch":
+        """The same pieces, end to end."""
+        return PackedBatch(self.tokens.view(1, -1), self.lengths, self.padding)
+
     def num_tokens(self) -> int:
         """Real tokens."""
         return sum(length for length, padding in zip(self.lengths, self.padding, strict=True) if not padding)
@@ -83,10 +87,10 @@ class PackedBatch:
         return padding.view(self.tokens.shape).to(self.tokens.device)
 
 
-def _runs(lengths: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Runs of equally long neighbours: (length, how many)."""
-    for length, run in groupby(lengths):
-        yield length, sum(1 for _ in run)
+def _runs(lengths: Sequence[int], key_lengths: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+    """Runs of equally long neighbours, with equally long keys: (length, length of the keys, how many)."""
+    for (length, key_length), run in groupby(zip(lengths, key_lengths, strict=True)):
+        yield length, key_length, sum(1 for _ in run)
 
 
 def _documents_attention(
@@ -99,50 +103,69 @@ def _documents_attention(
     scaling: float | None = None,
     *,
     sliding_window: int | None = None,
+    position_bias: Tensor | None = None,
     document_lengths: Sequence[int],
+    source_lengths: Sequence[int] | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """Attention of transformers' interface: query [rows, heads, length, dim] to [rows, length, heads, dim]."""
+    """Attention of transformers' interface: query [rows, heads, length, dim] to [rows, length, heads, dim].
+
+    A decoder is given `source_lengths`, too: the lengths of the encoder's documents. Its attention that is not causal
+    is the one that reads them.
+    """
     rows, heads, length, dim = query.shape
+    is_causal = bool(getattr(module, "is_causal", True))
+    key_lengths, crosses = document_lengths, False
+    if source_lengths is not None and not is_causal:
+        key_lengths, crosses = source_lengths, True
     # [rows * length, heads, dim]: documents are contiguous spans of the flattened rows.
-    flat_query, flat_key, flat_value = (x.transpose(1, 2).reshape(rows * length, -1, dim) for x in (query, key, value))
+    flat_query, flat_key, flat_value = (x.transpose(1, 2).flatten(0, 1) for x in (query, key, value))
     outputs = []
-    start = 0
-    for size, count in _runs(document_lengths):
-        span = slice(start, start + size * count)
-        start += size * count
-        q, k, v = (x[span].view(count, size, -1, dim).transpose(1, 2) for x in (flat_query, flat_key, flat_value))
+    start = key_start = 0
+    for size, key_size, count in _runs(document_lengths, key_lengths):
+        span, key_span = slice(start, start + size * count), slice(key_start, key_start + key_size * count)
+        start, key_start = span.stop, key_span.stop
+        q = flat_query[span].view(count, size, -1, dim).transpose(1, 2)
+        k, v = (x[key_span].view(count, key_size, -1, dim).transpose(1, 2) for x in (flat_key, flat_value))
+        # What crosses has no distances: T5 gives it zeros.
+        mask = _mask(size, sliding_window, None if crosses else position_bias, is_causal, query.device)
         attended = functional.scaled_dot_product_attention(
             q,
             k,
             v,
-            attn_mask=_band(size, sliding_window, query.device),
+            attn_mask=mask,
             dropout_p=dropout,
             scale=scaling,
-            is_causal=bool(getattr(module, "is_causal", True)),
+            is_causal=is_causal and mask is None,
             enable_gqa=k.shape[1] != heads,
         )
         outputs.append(attended.transpose(1, 2).reshape(size * count, heads, dim))
     return torch.cat(outputs).view(rows, length, heads, dim), None
 
 
-def _band(size: int, window: int | None, device: torch.device) -> Tensor | None:
-    """Which tokens of a document of `size` tokens see each other, bool [size, size]; None where all do.
+def _mask(size: int, window: int | None, bias: Tensor | None, is_causal: bool, device: torch.device) -> Tensor | None:
+    """What a kernel has to be told of a document of `size` tokens beyond `is_causal`; None where that is nothing.
 
-    ModernBERT's layers of local attention see `window` - 1 tokens to either side.
+    Bool [size, size] for layers of local attention, where a token sees `window` - 1 tokens to a side; or, with T5's
+    bias [1, heads, length, length], numbers to add: [1, heads, size, size]. That depends on how far two tokens are
+    apart, so the document may stand anywhere in the row.
     """
-    if window is None or size <= window:
+    if bias is None and (window is None or size <= window):
         return None
     places = torch.arange(size, device=device)
-    return (places[:, None] - places).abs() < window
+    distances = places[:, None] - places
+    seen = distances >= 0 if is_causal else torch.ones_like(distances, dtype=torch.bool)
+    if window is not None:
+        seen &= distances.abs() < window
+    return seen if bias is None else bias[:, :, :size, :size].masked_fill(~seen, float("-inf"))
 
 
 ALL_ATTENTION_FUNCTIONS.register(ATTENTION, _documents_attention)
 
 
 def backbone(model: nn.Module) -> nn.Module:
-    """The model without its head."""
-    return getattr(model, model.base_model_prefix)  # type: ignore[no-any-return, call-overload]
+    """The model without its head; T5 itself, which has no module for that."""
+    return model.base_model  # type: ignore[return-value]
 
 
 def hidden_states(model: nn.Module, batch: PackedBatch) -> Tensor:

@@ -32,6 +32,10 @@ class Objective(Protocol):
 class LanguageObjective(Objective, Protocol):
     """An objective of pre-training: its targets are tokens, and its batches are made of rows of token shards."""
 
+    @property
+    def num_extra_positions(self) -> int:
+        """Positions that a model needs beyond the length of a row."""
+
     def micro_batches(self, rows: pa.Table, num_parts: int, size: int) -> list[Any]:
         """Rows as `num_parts` micro batches of at most `size` rows; one without rows has no targets."""
 

@@ -25,6 +25,8 @@ def causal_lm_targets(batch: PackedBatch) -> tuple[Tensor, Tensor]:
 class CausalLM:
     """The autoregressive objective (GPT)."""
 
+    num_extra_positions = 0
+
     def micro_batches(self, rows: pa.Table, num_parts: int, size: int) -> list[PackedBatch]:
         """Rows of token shards as `num_parts` micro batches of at most `size` rows."""
         return packed_micro_batches(rows, num_parts, size)

@@ -34,6 +34,8 @@ class MaskedBatch:
 class MaskedLM:
     """The masked objective (BERT)."""
 
+    num_extra_positions = 0
+
     def __init__(self, settings: MaskingSettings, vocabulary: Vocabulary, seed: int) -> None:
         self._settings = settings
         self._vocabulary = vocabulary

@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from llmcore.config.masking import MaskingSettings
-from llmcore.corpus.hashing import GOLDEN, UInt64s, mix64
+from llmcore.corpus.hashing import GOLDEN, mix64
+from llmcore.objectives.chance import numbers, row_keys, uniform
 
 __all__ = ["Masked", "masked"]
 
@@ -45,10 +46,8 @@ def masked(
         random_ids: int64 [ids]: what a random token may be.
         word_starts: bool [vocabulary]: whether a token begins a word, for whole words.
     """
-    columns = np.arange(tokens.shape[1], dtype=np.uint64)
-    keys = mix64(positions.astype(np.uint64) * GOLDEN ^ mix64(np.array([seed + 1], np.uint64)))
-    numbers = mix64(keys[:, None] + (columns + np.uint64(1)) * GOLDEN)
-    chance = _uniform(numbers)
+    drawn = numbers(row_keys(seed, positions), tokens.shape[1])
+    chance = uniform(drawn)
     if settings.whole_words:
         assert word_starts is not None
         # The chance of a word's first token is that of all its tokens; whatever may not be a target ends a word.
@@ -58,13 +57,8 @@ def masked(
         first = np.maximum.accumulate(np.where(begins, np.arange(tokens.shape[1]), 0), axis=1)
         chance = np.take_along_axis(chance, first, axis=1)
     targets = real & (chance < settings.share)
-    fate = _uniform(mix64(numbers ^ GOLDEN))
+    fate = uniform(mix64(drawn ^ GOLDEN))
     seen = np.where(targets & (fate < settings.replaced), mask_id, tokens)
-    drawn = random_ids[(mix64(numbers + GOLDEN) % np.uint64(len(random_ids))).astype(np.int64)]
+    others = random_ids[(mix64(drawn + GOLDEN) % np.uint64(len(random_ids))).astype(np.int64)]
     at_random = targets & (fate >= settings.replaced) & (fate < settings.replaced + settings.random)
-    return Masked(np.where(at_random, drawn, seen), targets)
-
-
-def _uniform(numbers: UInt64s) -> npt.NDArray[np.float64]:
-    """Numbers of 64 bits as numbers from 0 to 1."""
-    return (numbers >> np.uint64(11)).astype(np.float64) / 2**53
+    return Masked(np.where(at_random, others, seen), targets)

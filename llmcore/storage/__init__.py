@@ -3,7 +3,7 @@
 from llmcore.storage.content import FileEntry, canonical_json, content_hash, readable_json
 from llmcore.storage.folder import Folder, storage_errors
 from llmcore.storage.manifest import MANIFEST, Manifest, read_manifest, verify_files, write_file, write_manifest
-from llmcore.storage.place import artifact, check_writable, is_location, resolve_storage
+from llmcore.storage.place import artifact, check_writable, folder_at, is_location, resolve_storage
 from llmcore.storage.publish import Publication, publish
 from llmcore.storage.retries import file_system
 
@@ -18,6 +18,7 @@ __all__ = [
     "check_writable",
     "content_hash",
     "file_system",
+    "folder_at",
     "is_location",
     "publish",
     "read_manifest",

@@ -7,7 +7,7 @@ from llmcore.errors import StorageError
 from llmcore.storage.folder import Folder
 from llmcore.storage.retries import within
 
-__all__ = ["artifact", "check_writable", "is_location", "resolve_storage"]
+__all__ = ["artifact", "check_writable", "folder_at", "is_location", "resolve_storage"]
 
 _PROBED_WITHIN_S = 5.0
 """Seconds until a storage that does not answer is refused: somebody waits, and nothing is lost yet."""
@@ -16,6 +16,11 @@ _PROBED_WITHIN_S = 5.0
 def is_location(reference: str) -> bool:
     """Whether a reference is a URL or an absolute path, rather than a name in a storage."""
     return "://" in reference or reference.startswith("/")
+
+
+def folder_at(reference: str) -> Folder:
+    """The folder of a URL, or of a path, which may begin with `~` or be taken from the working directory."""
+    return Folder(reference if "://" in reference else str(Path(reference).expanduser().absolute()))
 
 
 def resolve_storage(url: str, *, inside_ray_job: bool) -> Folder:

@@ -8,6 +8,7 @@ import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -149,6 +150,10 @@ class TokenShards:
     def tokenizer_folder(self) -> Folder:
         """The tokenizer, as Hugging Face files."""
         return self.folder / "tokenizer"
+
+    def tokenizer_path(self) -> Path:
+        """The tokenizer as a local folder: a copy, where the tokens are remote. Raises StorageError."""
+        return self.folder.as_local("tokenizer/") / "tokenizer"
 
     def unigram_counts(self) -> npt.NDArray[np.int64]:
         """int64 [vocab_size]: how often each token is a target in the train split.

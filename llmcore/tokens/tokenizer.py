@@ -1,14 +1,14 @@
 """Tokenizers: trained here or found, kept as Hugging Face files, loaded by anyone's `AutoTokenizer`."""
 
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from llmcore.errors import ConfigError
-from llmcore.storage import Folder
+from llmcore.storage import Folder, folder_at
 
 __all__ = [
     "END_OF_TEXT",
@@ -137,18 +137,21 @@ class FoundTokenizer(NamedTuple):
 
 def tokenizer_files(url: str) -> dict[str, bytes]:
     """Files of a Hugging Face folder that may be its tokenizer's, by name. Raises ConfigError where there is none."""
-    folder = Folder(url if "://" in url else str(Path(url).expanduser().absolute()))
+    folder = folder_at(url)
     names = [name for name in folder.names() if name.endswith(_TOKENIZER_FILES) and not name.endswith(".index.json")]
     if not names:
         raise ConfigError(f"tokenizer.folder={url!r} holds no tokenizer: give a Hugging Face folder")
     return {name: folder.read_bytes(name) for name in names}
 
 
-def find_tokenizer(url: str, *, begin: bool = False) -> FoundTokenizer:
+def find_tokenizer(url: str, *, begin: bool = False, new_tokens: Sequence[str] = ()) -> FoundTokenizer:
     """The tokenizer of a Hugging Face folder; with `begin`, documents begin with its class token, or begin of text.
 
+    With `new_tokens` it has these entries, too, after its own, and finds them in texts.
+
     Raises:
-        ConfigError: there is none, or it has nothing that ends, or begins, a text; the message has the URL.
+        ConfigError: there is none, or it has nothing that ends, or begins, a text, or one of the new entries already;
+            the message has the URL.
     """
     files = tokenizer_files(url)
     try:
@@ -168,7 +171,12 @@ def find_tokenizer(url: str, *, begin: bool = False) -> FoundTokenizer:
     first = loaded.cls_token_id if loaded.cls_token_id is not None else loaded.bos_token_id
     if begin and first is None:
         raise ConfigError(f"tokenizer.folder={url!r} has neither a class token nor a begin of text: no begin_documents")
-    return FoundTokenizer(backend, SpecialIds(end, pad, first if begin else None), files)
+    if new_tokens:
+        if known := sorted(set(new_tokens) & loaded.get_vocab().keys()):
+            raise ConfigError(f"tokenizer.new_tokens: {known} are entries of {url!r} already: leave them out")
+        loaded.add_tokens(list(new_tokens))
+        files = _saved(loaded)
+    return FoundTokenizer(loaded.backend_tokenizer, SpecialIds(end, pad, first if begin else None), files)
 
 
 def encode_documents(tokenizer: Tokenizer, texts: list[str], *, special: bool = False) -> list[list[int]]:
@@ -202,14 +210,18 @@ def hugging_face_files(tokenizer: Tokenizer, sequence_length: int, *, begin: boo
         model_max_length=sequence_length,
         clean_up_tokenization_spaces=False,
     )
-    with tempfile.TemporaryDirectory() as folder:
-        wrapped.save_pretrained(folder)
-        return {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
+    return _saved(wrapped)
 
 
 def load_tokenizer(folder: Folder) -> Any:
     """The tokenizer of a folder as a transformers tokenizer. Raises StorageError."""
     return _loaded({name: folder.read_bytes(name) for name in folder.names()})
+
+
+def _saved(tokenizer: Any) -> dict[str, bytes]:
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer.save_pretrained(folder)
+        return {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
 
 
 def _loaded(files: dict[str, bytes]) -> Any:

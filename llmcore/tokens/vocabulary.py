@@ -42,7 +42,8 @@ class Vocabulary:
             raise ConfigError("objective=masked_lm needs a tokenizer with a mask token: train one, or take BERT's")
         entries = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
         special = np.zeros(len(entries), bool)
-        special[[*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder]] = True
+        added = [number for number, token in tokenizer.added_tokens_decoder.items() if token.special]
+        special[[*tokenizer.all_special_ids, *added]] = True
         if any(entry.startswith(_CONTINUES) for entry in entries):
             begins = [not entry.startswith(_CONTINUES) for entry in entries]
         else:

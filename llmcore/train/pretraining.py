@@ -1,9 +1,7 @@
-"""Pre-training: a model from random weights, on packed rows of token shards."""
+"""Pre-training: a model from random weights, or from a folder, on packed rows of token shards."""
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +11,12 @@ from torch import nn
 
 from llmcore.config.pretrain import PretrainSettings
 from llmcore.errors import ConfigError
-from llmcore.models.build import build_causal_lm, build_masked_lm, model_config
+from llmcore.models.build import build_language_model, load_language_model, model_config
 from llmcore.objectives import objective_of
+from llmcore.storage import Folder
 from llmcore.tokens.shards import TokenShards
+from llmcore.tokens.tokenizer import load_tokenizer
+from llmcore.train.cards import pretraining_card
 from llmcore.train.engine import Engine
 from llmcore.train.lengths import num_steps
 from llmcore.train.progress import Progress
@@ -27,17 +28,28 @@ Stream = Callable[[int], Iterator[pa.Table]]
 
 
 class Pretraining:
-    """The recipe; `stream(first_step)` gives this rank's rows of each step, which become `num_parts` micro batches."""
+    """The recipe; `stream(first_step)` gives this rank's rows of each step, which become `num_parts` micro batches.
+
+    `foundation`: the folder of the model that it begins with, if that is not one of random weights.
+    """
 
     exports_every_time = False
 
-    def __init__(self, config: PretrainSettings, shards: TokenShards, stream: Stream, num_parts: int) -> None:
+    def __init__(
+        self,
+        config: PretrainSettings,
+        shards: TokenShards,
+        stream: Stream,
+        num_parts: int,
+        foundation: Folder | None = None,
+    ) -> None:
         self.config = config
         self.settings = config.train
         self.shards = shards
         self.num_steps = num_steps(config.train, shards.num_rows("train"))
-        self.tokenizer: Path = shards.folder.as_local("tokenizer/") / "tokenizer"
-        self.objective = objective_of(config, self.tokenizer)
+        self.tokenizer = shards.tokenizer_path()
+        self.objective = objective_of(config, shards)
+        self._foundation = foundation
         self._stream = stream
         self._num_parts = num_parts
 
@@ -47,17 +59,20 @@ class Pretraining:
             yield self.objective.micro_batches(rows, self._num_parts, self.settings.micro_batch_size)
 
     def build_model(self) -> nn.Module:
-        """Random weights, the same on every rank."""
+        """Random weights, or those it begins with; the same on every rank."""
+        objective, seed = self.config.objective, self.settings.seed
+        if self._foundation is not None:
+            folder = self._foundation.as_local()
+            return load_language_model(objective, folder, vocab_size=self.shards.vocab_size, seed=seed)
         special: dict[str, int] = self.shards.about["special_ids"]
         config = model_config(
             self.config.model,
             vocab_size=self.shards.vocab_size,
-            sequence_length=self.shards.sequence_length,
+            sequence_length=self.shards.sequence_length + self.objective.num_extra_positions,
             eos_id=special["end"],
             pad_id=special["pad"],
         )
-        build = build_masked_lm if self.config.objective == "masked_lm" else build_causal_lm
-        return build(config, seed=self.settings.seed)
+        return build_language_model(objective, config, seed=seed)
 
     @cached_property
     def _validation_rows(self) -> np.ndarray:
@@ -93,6 +108,18 @@ class Pretraining:
         )
         return float((lengths**2).sum() / lengths.sum())
 
+    @cached_property
+    def _family(self) -> str:
+        if self._foundation is None:
+            assert self.config.model.family is not None
+            return self.config.model.family
+        return str(self._foundation.read_json("config.json")["model_type"])
+
+    @cached_property
+    def _end_of_text(self) -> str:
+        tokenizer = load_tokenizer(self.shards.tokenizer_folder())
+        return str(tokenizer.convert_ids_to_tokens(self.shards.about["special_ids"]["end"]))
+
     def describe(self, progress: Progress, metrics: dict[str, float]) -> tuple[dict[str, Any], str]:
         """What the manifest and the model card say."""
         about = {
@@ -104,54 +131,15 @@ class Pretraining:
             "tokens_sha256": self.shards.manifest.sha256,
             "decontaminated": self.shards.about.get("decontaminated", []),
         }
-        card = _CARD.format(
-            **_CARDS[self.config.objective],
-            family=self.config.model.family,
-            sizes=json.dumps(self.config.model.sizes),
-            tokens=progress.tokens_seen,
-            sources=", ".join(self.shards.about["sources"]),
-            loss=metrics["validation_loss"],
-            unigram=metrics["unigram_loss"],
+        card = pretraining_card(
+            self.config,
+            family=self._family,
+            sources=self.shards.about["sources"],
+            tokens_seen=progress.tokens_seen,
             step=progress.step,
-            length=self.shards.sequence_length,
+            sequence_length=self.shards.sequence_length,
+            loss=metrics["validation_loss"],
+            unigram_loss=metrics["unigram_loss"],
+            end_of_text=self._end_of_text,
         )
         return about, card
-
-
-_CARDS = {
-    "causal_lm": {
-        "tag": "text-generation",
-        "target": "the next token",
-        "use": 'print(pipeline("text-generation", model=".")("Return the", max_new_tokens=40)[0]["generated_text"])',
-    },
-    "masked_lm": {
-        "tag": "fill-mask",
-        "target": "masked tokens",
-        "use": 'fill = pipeline("fill-mask", model=".")\nprint(fill(f"Return {fill.tokenizer.mask_token} value.")[0])',
-    },
-}
-
-_CARD = """---
-library_name: transformers
-pipeline_tag: {tag}
----
-# A pre-trained {family} model
-
-Trained from random weights ({sizes}) to predict {target} on {tokens:,} tokens of {sources}.
-
-| | |
-| --- | --- |
-| optimizer steps | {step} |
-| validation loss (nats a token) | {loss:.4f} |
-| … of the train unigrams on the same tokens | {unigram:.4f} |
-| longest sequence (tokens) | {length} |
-
-```python
-from transformers import pipeline
-
-{use}
-```
-
-Documents of the corpus end with `<|endoftext|>`; no document saw another in training. The model repeats what its corpus
-holds, errors and biases included; it was not tested for any use but the measurements above.
-"""

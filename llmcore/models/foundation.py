@@ -1,0 +1,100 @@
+"""A Hugging Face folder whose weights a pre-training begins with. Needs no torch."""
+
+import hashlib
+from typing import Any
+
+from llmcore.config.pretrain import FAMILIES, ObjectiveName
+from llmcore.errors import ConfigError
+from llmcore.storage import Folder, content_hash, folder_at, read_manifest
+from llmcore.storage.content import chunks
+from llmcore.tokens.tokenizer import find_tokenizer, load_tokenizer
+
+__all__ = ["POSITIONS", "check_foundation", "find_foundation", "foundation_hash"]
+
+POSITIONS = {
+    "gpt2": "n_positions",
+    "llama": "max_position_embeddings",
+    "qwen3": "max_position_embeddings",
+    "bert": "max_position_embeddings",
+    "roberta": "max_position_embeddings",
+    "modernbert": "max_position_embeddings",
+    "bart": "max_position_embeddings",
+}
+"""Where a family's config keeps how many positions there are; T5's are relative."""
+_CONFIG = "config.json"
+_READ = (".safetensors", ".json", ".txt", ".model")
+
+
+def find_foundation(reference: str) -> Folder:
+    """The folder of a path or URL. Raises ConfigError where it has no config and safetensors, StorageError."""
+    folder = folder_at(reference)
+    names = folder.names()
+    if _CONFIG not in names or not any(name.endswith(".safetensors") for name in names):
+        raise ConfigError(
+            f"model.folder={reference!r} has no {_CONFIG} with *.safetensors beside it: give a Hugging Face folder; "
+            "pickled weights (*.bin) are not loaded, save them anew with transformers"
+        )
+    if folder.local_path() is None and read_manifest(folder) is None:
+        raise ConfigError(
+            f"model.folder={reference!r} is remote, and not published by this package, so that a copy could not be "
+            "verified: copy it to a disk that all nodes share"
+        )
+    return folder
+
+
+def foundation_hash(folder: Folder) -> str:
+    """SHA-256 of what is read of it: its manifest's where it is published, else every byte is read."""
+    if (manifest := read_manifest(folder)) is not None:
+        return manifest.sha256
+    hashes = {}
+    for name in folder.names():
+        if name.endswith(_READ):
+            digest = hashlib.sha256()
+            with folder.open(name) as file:
+                for chunk in chunks(file):
+                    digest.update(chunk)
+            hashes[name] = digest.hexdigest()
+    return content_hash(hashes)
+
+
+def check_foundation(folder: Folder, objective: ObjectiveName, tokenizer: Folder, num_positions: int) -> None:
+    """Raises ConfigError where the model is of another kind, too short, or of another vocabulary than the tokens.
+
+    Args:
+        folder: of the model.
+        objective: that is to train it.
+        tokenizer: of the tokens. It may have entries after those of the model's own.
+        num_positions: that a document of the tokens may need.
+    """
+    config = _config(folder)
+    fits = FAMILIES[objective]
+    if config.model_type not in fits:
+        raise ConfigError(
+            f"model.folder={folder.url} is a {config.model_type}; objective={objective} trains {', '.join(fits)}"
+        )
+    there: int = getattr(config, POSITIONS.get(config.model_type, ""), num_positions)
+    if config.model_type == "roberta":
+        there -= config.pad_token_id + 1
+    if there < num_positions:
+        raise ConfigError(
+            f"model.folder={folder.url} has {there} positions, fewer than the {num_positions} that a document of the "
+            f"tokens may need: prepare rows of {num_positions - there} tokens less"
+        )
+    own = find_tokenizer(folder.url).tokenizer.get_vocab()
+    vocabulary = load_tokenizer(tokenizer).get_vocab()
+    if differing := sum(vocabulary.get(entry) != number for entry, number in own.items()):
+        raise ConfigError(
+            f"model.folder={folder.url} has a vocabulary of {len(own):,} entries, of which {differing:,} are not, or "
+            f"not with their ids, among the {len(vocabulary):,} of the tokens: prepare them with "
+            f"prepare.tokenizer.folder={folder.url}"
+        )
+
+
+def _config(folder: Folder) -> Any:
+    from transformers import AutoConfig
+
+    plain = folder.read_json(_CONFIG)
+    try:
+        return AutoConfig.for_model(**plain)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{folder.url}/{_CONFIG} is of no architecture that transformers has: {error}") from error

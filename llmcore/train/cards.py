@@ -1,0 +1,106 @@
+"""Model cards (Markdown) of pre-trained models: what they are, what they saw, and what they are not for."""
+
+import json
+
+from llmcore.config.pretrain import ObjectiveName, PretrainSettings
+
+__all__ = ["pretraining_card"]
+
+
+def pretraining_card(
+    config: PretrainSettings,
+    *,
+    family: str,
+    sources: list[str],
+    tokens_seen: int,
+    step: int,
+    sequence_length: int,
+    loss: float,
+    unigram_loss: float,
+    end_of_text: str,
+) -> str:
+    """The card of an export.
+
+    Args:
+        config: of the run.
+        family: architecture.
+        sources: names of the corpora.
+        tokens_seen: tokens of the corpus that were trained on.
+        step: optimizer steps.
+        sequence_length: tokens in a row.
+        loss: of the validation split, nats a target.
+        unigram_loss: of the train unigrams on the same targets.
+        end_of_text: what documents end with.
+    """
+    tag, target, use = _OF[config.objective]
+    model = config.model
+    named = f"{model.preset}, " if model.preset is not None else ""
+    origin, before = f"random weights ({named}{json.dumps(model.sizes)})", ""
+    if model.folder is not None:
+        origin, before = "the weights of a model", f" It began as `{model.folder}`, which saw more than is told here."
+    return _CARD.format(
+        tag=tag,
+        target=target,
+        use=use,
+        family=family,
+        origin=origin,
+        before=before,
+        tokens=tokens_seen,
+        sources=", ".join(sources),
+        step=step,
+        rows=config.train.global_batch_size,
+        length=sequence_length,
+        precision=config.train.precision,
+        loss=loss,
+        unigram=unigram_loss,
+        end=end_of_text,
+    )
+
+
+_CONTINUED = """from transformers import pipeline
+
+print(pipeline("text-generation", model=".")("Return the", max_new_tokens=40)[0]["generated_text"])"""
+_FILLED_IN = """from transformers import pipeline
+
+fill = pipeline("fill-mask", model=".")
+print(fill(f"Return {fill.tokenizer.mask_token} value.")[0])"""
+_INFILLED = """from transformers import pipeline
+
+text = "<|fim_prefix|>def add(a, b):\\n<|fim_suffix|>\\n    return c<|fim_middle|>"  # by your tokenizer's names
+print(pipeline("text-generation", model=".")(text, max_new_tokens=40)[0]["generated_text"])"""
+_WRITTEN = """from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+tokenizer, model = AutoTokenizer.from_pretrained("."), AutoModelForSeq2SeqLM.from_pretrained(".")
+ids = tokenizer("Return the <|extra_id_0|> of the file.", return_tensors="pt").input_ids  # by your tokenizer's names
+print(tokenizer.decode(model.generate(ids, max_new_tokens=20)[0]))"""
+_OF: dict[ObjectiveName, tuple[str, str, str]] = {
+    "causal_lm": ("text-generation", "the next token", _CONTINUED),
+    "masked_lm": ("fill-mask", "masked tokens", _FILLED_IN),
+    "span_corruption": ("text2text-generation", "spans that were cut out", _WRITTEN),
+    "fill_in_the_middle": ("text-generation", "the next token, also where the middle stands last", _INFILLED),
+}
+"""Of each objective: the hub's tag, what is predicted, and how to try it."""
+
+_CARD = """---
+library_name: transformers
+pipeline_tag: {tag}
+---
+# A pre-trained {family} model
+
+Trained from {origin} to predict {target} on {tokens:,} tokens of {sources}.{before}
+
+| | |
+| --- | --- |
+| optimizer steps | {step} |
+| rows a step, tokens a row | {rows} × {length} |
+| precision | {precision} |
+| validation loss (nats a token) | {loss:.4f} |
+| … of the train unigrams on the same tokens | {unigram:.4f} |
+
+```python
+{use}
+```
+
+Documents of the corpus end with `{end}`; no document saw another in training. The model repeats what its corpus
+holds, errors and biases included; it was not tested for any use but the measurements above.
+"""
