@@ -22,6 +22,17 @@ SIZES = {
         "num_key_value_heads": 2,
         "intermediate_size": 64,
     },
+    "qwen3": {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "intermediate_size": 64,
+        "use_sliding_window": True,
+        "sliding_window": 6,  # less than some documents have
+        "layer_types": ["full_attention", "sliding_attention"],
+    },
 }
 
 
