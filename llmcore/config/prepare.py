@@ -226,8 +226,8 @@ class TokenizerSettings(Section):
 
     new_tokens: list[str] = identity(
         list,
-        description="Entries that a tokenizer from `folder` gets besides its own: words of a field, marks of your own. A "
-        "pre-training from that folder's model (`model.folder`) gives them embeddings.",
+        description="Entries that a tokenizer from `folder` gets besides its own: words of a field, marks of your own. "
+        "A pre-training from that folder's model (`model.folder`) gives them embeddings.",
     )
     begin_documents: bool = identity(
         False,

@@ -19,12 +19,14 @@ from llmcore.config.pretrain import ObjectiveName
 from llmcore.errors import ConfigError
 from llmcore.models.foundation import POSITIONS
 from llmcore.models.packed import ATTENTION
+from llmcore.tokens.shards import TokenShards
 
 __all__ = [
     "build_causal_lm",
     "build_classifier",
     "build_language_model",
     "build_masked_lm",
+    "config_for_tokens",
     "load_language_model",
     "model_config",
     "num_parameters",
@@ -74,6 +76,18 @@ def model_config(settings: ModelSettings, *, vocab_size: int, sequence_length: i
     if family in ("t5", "bart"):  # What stands before a decoder's first token, by each family's custom.
         derived["decoder_start_token_id"] = pad_id if family == "t5" else eos_id
     return AutoConfig.for_model(family, **_DEFAULTS[family] | settings.all_sizes() | derived)
+
+
+def config_for_tokens(settings: ModelSettings, shards: TokenShards, num_extra_positions: int) -> Any:
+    """The transformers config of the settings for rows of token shards, and so many positions more."""
+    special: dict[str, int] = shards.about["special_ids"]
+    return model_config(
+        settings,
+        vocab_size=shards.vocab_size,
+        sequence_length=shards.sequence_length + num_extra_positions,
+        eos_id=special["end"],
+        pad_id=special["pad"],
+    )
 
 
 def build_language_model(objective: ObjectiveName, config: Any, *, seed: int) -> nn.Module:

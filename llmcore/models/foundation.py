@@ -9,7 +9,7 @@ from llmcore.storage import Folder, content_hash, folder_at, read_manifest
 from llmcore.storage.content import chunks
 from llmcore.tokens.tokenizer import find_tokenizer, load_tokenizer
 
-__all__ = ["POSITIONS", "check_foundation", "find_foundation", "foundation_hash"]
+__all__ = ["POSITIONS", "check_foundation", "find_foundation", "foundation_config", "foundation_hash"]
 
 POSITIONS = {
     "gpt2": "n_positions",
@@ -22,6 +22,14 @@ POSITIONS = {
 }
 """Where a family's config keeps how many positions there are; T5's are relative."""
 _CONFIG = "config.json"
+_TOKENIZERS = {
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+}
 _READ = (".safetensors", ".json", ".txt", ".model")
 
 
@@ -63,10 +71,11 @@ def check_foundation(folder: Folder, objective: ObjectiveName, tokenizer: Folder
     Args:
         folder: of the model.
         objective: that is to train it.
-        tokenizer: of the tokens. It may have entries after those of the model's own.
+        tokenizer: of the tokens. It may have entries after those of the model's own. Where the model has none beside
+            it, it must have as many as the model.
         num_positions: that a document of the tokens may need.
     """
-    config = _config(folder)
+    config = foundation_config(folder)
     fits = FAMILIES[objective]
     if config.model_type not in fits:
         raise ConfigError(
@@ -80,8 +89,18 @@ def check_foundation(folder: Folder, objective: ObjectiveName, tokenizer: Folder
             f"model.folder={folder.url} has {there} positions, fewer than the {num_positions} that a document of the "
             f"tokens may need: prepare rows of {num_positions - there} tokens less"
         )
+    _check_vocabulary(folder, config.vocab_size, load_tokenizer(tokenizer).get_vocab())
+
+
+def _check_vocabulary(folder: Folder, num_entries: int, vocabulary: dict[str, int]) -> None:
+    if not _TOKENIZERS & set(folder.names()):
+        if len(vocabulary) != num_entries:
+            raise ConfigError(
+                f"model.folder={folder.url} has {num_entries:,} entries, and the tokens {len(vocabulary):,}; no tokenizer "
+                "beside the model tells which are the same: put its files there"
+            )
+        return
     own = find_tokenizer(folder.url).tokenizer.get_vocab()
-    vocabulary = load_tokenizer(tokenizer).get_vocab()
     if differing := sum(vocabulary.get(entry) != number for entry, number in own.items()):
         raise ConfigError(
             f"model.folder={folder.url} has a vocabulary of {len(own):,} entries, of which {differing:,} are not, or "
@@ -90,7 +109,8 @@ def check_foundation(folder: Folder, objective: ObjectiveName, tokenizer: Folder
         )
 
 
-def _config(folder: Folder) -> Any:
+def foundation_config(folder: Folder) -> Any:
+    """The transformers config of the folder. Raises ConfigError where there is no such architecture."""
     from transformers import AutoConfig
 
     plain = folder.read_json(_CONFIG)

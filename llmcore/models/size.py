@@ -1,6 +1,5 @@
 """How many parameters a model has, found on the meta device: without memory for them."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,41 +10,23 @@ from llmcore.config.pretrain import ObjectiveName
 from llmcore.models.build import build_language_model, model_config, num_parameters
 from llmcore.models.foundation import POSITIONS
 
-__all__ = ["TokenFacts", "count_parameters", "usual_facts"]
+__all__ = ["count_parameters", "usual_config"]
 
 
-@dataclass(frozen=True)
-class TokenFacts:
-    """What a model takes from the tokens: see `model_config`."""
+def usual_config(settings: ModelSettings) -> Any:
+    """The transformers config of the settings with the vocabulary and positions that the family is known by.
 
-    vocab_size: int
-    sequence_length: int
-    eos_id: int
-    pad_id: int
-
-
-def usual_facts(settings: ModelSettings) -> TokenFacts:
-    """What the family usually has: the vocabulary and positions of the model that it is known by."""
+    Raises ConfigError for a size that the family does not have.
+    """
     usual: Any = AutoConfig.for_model(settings.family)
     eos_id = usual.eos_token_id or 0
     pad_id = eos_id if usual.pad_token_id is None else usual.pad_token_id
-    positions = getattr(usual, POSITIONS.get(usual.model_type, ""), 512)
-    return TokenFacts(
-        vocab_size=usual.vocab_size,
-        sequence_length=positions - (pad_id + 1 if usual.model_type == "roberta" else 0),
-        eos_id=eos_id,
-        pad_id=pad_id,
-    )
+    positions = getattr(usual, POSITIONS.get(usual.model_type, ""), 0)
+    length = positions - (pad_id + 1 if usual.model_type == "roberta" else 0)
+    return model_config(settings, vocab_size=usual.vocab_size, sequence_length=length, eos_id=eos_id, pad_id=pad_id)
 
 
-def count_parameters(objective: ObjectiveName, settings: ModelSettings, facts: TokenFacts) -> int:
-    """Parameters of the model that a pre-training by these settings would build, tied ones once."""
-    config = model_config(
-        settings,
-        vocab_size=facts.vocab_size,
-        sequence_length=facts.sequence_length,
-        eos_id=facts.eos_id,
-        pad_id=facts.pad_id,
-    )
+def count_parameters(objective: ObjectiveName, config: Any) -> int:
+    """Parameters of the model that `build_language_model` would build, tied ones once."""
     with torch.device("meta"):
         return num_parameters(build_language_model(objective, config, seed=0))

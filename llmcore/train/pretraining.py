@@ -11,7 +11,7 @@ from torch import nn
 
 from llmcore.config.pretrain import PretrainSettings
 from llmcore.errors import ConfigError
-from llmcore.models.build import build_language_model, load_language_model, model_config
+from llmcore.models.build import build_language_model, config_for_tokens, load_language_model
 from llmcore.objectives import objective_of
 from llmcore.storage import Folder
 from llmcore.tokens.shards import TokenShards
@@ -64,14 +64,7 @@ class Pretraining:
         if self._foundation is not None:
             folder = self._foundation.as_local()
             return load_language_model(objective, folder, vocab_size=self.shards.vocab_size, seed=seed)
-        special: dict[str, int] = self.shards.about["special_ids"]
-        config = model_config(
-            self.config.model,
-            vocab_size=self.shards.vocab_size,
-            sequence_length=self.shards.sequence_length + self.objective.num_extra_positions,
-            eos_id=special["end"],
-            pad_id=special["pad"],
-        )
+        config = config_for_tokens(self.config.model, self.shards, self.objective.num_extra_positions)
         return build_language_model(objective, config, seed=seed)
 
     @cached_property
