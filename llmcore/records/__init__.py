@@ -1,6 +1,6 @@
 """What a run leaves behind: its identity, its attempts, its metrics."""
 
-from llmcore.records.attempt import Attempt, begin_attempt
+from llmcore.records.attempt import Attempt, begin_attempt, in_line
 from llmcore.records.heartbeat import TIMING, Timing
 from llmcore.records.identity import RUN, finished_result, recorded_inputs
 from llmcore.records.layout import (
@@ -34,6 +34,7 @@ __all__ = [
     "checkpoint_name",
     "finished_result",
     "folder_of",
+    "in_line",
     "list_runs",
     "newest_result",
     "read_metrics",

@@ -22,7 +22,7 @@ from llmcore.records.layout import attempt_folder, attempt_numbers, attempt_of, 
 from llmcore.storage import Folder
 from llmcore.storage.content import readable_json
 
-__all__ = ["CONFIG", "COST", "Attempt", "begin_attempt"]
+__all__ = ["CONFIG", "COST", "Attempt", "begin_attempt", "in_line"]
 
 CONFIG = "config.yaml"
 COST = "cost.json"
@@ -138,7 +138,7 @@ def begin_attempt(
     try:
         run.write_text(CONFIG, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
         if accept is not None:
-            attempt.accepted = _in_line(run, attempt.number, accept(run))
+            attempt.accepted = in_line(run, accept(run), before=attempt.number)
             folder.write_json(BEGIN, begin | {"accepted": attempt.accepted})
     except BaseException as error:
         attempt.__exit__(type(error), error, error.__traceback__)
@@ -146,9 +146,12 @@ def begin_attempt(
     return attempt
 
 
-def _in_line(run: Folder, number: int, complete: Sequence[str]) -> list[str]:
-    """Of complete checkpoints, those that older attempts accepted in their turn, and what was written since."""
-    for older in range(number - 1, 0, -1):
+def in_line(run: Folder, complete: Sequence[str], *, before: int | None = None) -> list[str]:
+    """Of complete checkpoints, those that a next attempt accepts, or the one of number `before` did.
+
+    They are what older attempts accepted in their turn, and what was written since.
+    """
+    for older in (number for number in reversed(attempt_numbers(run)) if before is None or number < before):
         accepted = (attempt_folder(run, older).find_json(BEGIN) or {}).get("accepted")
         if accepted is not None:
             return [name for name in complete if name in accepted or attempt_of(name) >= older]
