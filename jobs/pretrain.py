@@ -265,6 +265,7 @@ def _train(
 
 def _publish(attempt: Attempt, outcome: dict[str, Any]) -> dict[str, Any]:
     best = attempt.run / "exports" / outcome["progress"]["best_export"]
+    attempt.check_newest()
     sha256 = publish_model(best, attempt.run / "model")
     manifest = read_manifest(attempt.run / "model")
     assert manifest is not None

@@ -18,7 +18,7 @@ from llmcore.cost import Ledger
 from llmcore.errors import InterruptedRunError
 from llmcore.records.heartbeat import BEGIN, END, TIMING, Heartbeat, Say, Timing, await_silence
 from llmcore.records.identity import changes_of, open_run
-from llmcore.records.layout import attempt_folder, attempt_numbers, attempt_of, software_versions
+from llmcore.records.layout import attempt_folder, attempt_numbers, attempt_of, check_newest, software_versions
 from llmcore.storage import Folder
 from llmcore.storage.content import readable_json
 
@@ -49,6 +49,10 @@ class Attempt:
     def ref(self) -> dict[str, Any]:
         """Plain JSON that names this attempt to other processes: see `folder_of`."""
         return {"run": self.run.url, "number": self.number}
+
+    def check_newest(self) -> None:
+        """Raises RunHeldError where a later attempt has begun: call it before what readers find by one name changes."""
+        check_newest(self.run, self.number)
 
     def __enter__(self) -> Self:
         return self

@@ -50,9 +50,7 @@ def pretraining_card(
         rows=config.train.global_batch_size,
         length=sequence_length,
         precision=config.train.precision,
-        figures="".join(
-            f"| {told} | {metrics[name]:.4f} |\n" for name, told in _FIGURES.items() if name in metrics
-        ),
+        figures="".join(f"| {told} | {metrics[name]:.4f} |\n" for name, told in _FIGURES.items() if name in metrics),
         end=end_of_text,
     )
 

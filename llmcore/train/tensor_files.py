@@ -33,6 +33,8 @@ _CHUNK_BYTES = 8 << 20
 _GAP_BYTES = 64 << 10
 """What lies between two wanted ranges is read too, if it is less: a request costs more than that."""
 _READ_BYTES = 64 << 20
+_LONGEST_HEADER = 100_000_000
+"""As the library has it."""
 
 
 class TensorSpec(NamedTuple):
@@ -132,6 +134,8 @@ class TensorReader:
         self._file = folder.open_at_random(name)
         try:
             length = int.from_bytes(self._bytes_at(0, 8), "little")
+            if length > _LONGEST_HEADER:
+                raise ValueError(f"it would have {length} bytes")
             self.layout = Layout.parse(self._bytes_at(8, length))
         except (ValueError, KeyError) as error:
             raise CheckpointError(f"{self._url} has no header of a safetensors file: {error}") from error
@@ -152,10 +156,10 @@ class TensorReader:
 
     def read(self, wanted: Iterable[Wanted]) -> None:
         """Fills the targets, with as few reads as their places in the file allow."""
-        placed = [part for one in wanted for part in self._placed(one)]
+        placed = [part for one in wanted if one.target.numel() for part in self._placed(one)]
         for run in _runs(sorted(placed, key=lambda part: part.start)):
             first = run[0].start
-            data = torch.empty(run[-1].stop - first, dtype=torch.uint8)
+            data = torch.empty(max(part.stop for part in run) - first, dtype=torch.uint8)
             self._read_into(self._data_start + first, _bytes_of(data))
             for part in run:
                 part.target.copy_(data[part.start - first : part.stop - first].view(part.dtype))
