@@ -14,6 +14,7 @@ from typing import Any
 from jobs.benchmarks.rows import Measured, Row
 from jobs.runtime.console import say
 from jobs.runtime.options import RunOptions
+from jobs.runtime.tables import aligned
 from llmcore.errors import UserError
 
 __all__ = ["BENCHMARKS", "machine", "run", "table"]
@@ -76,16 +77,7 @@ def machine() -> dict[str, Any]:
 
 def table(rows: list[Row]) -> str:
     """The rows as text, in aligned columns."""
-    cells = [_HEADINGS, *map(_cells, rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = [
-        "  ".join(
-            cell.rjust(width) if heading in ("ours", "peer's", "ours / peer's") else cell.ljust(width)
-            for cell, width, heading in zip(line, widths, _HEADINGS, strict=True)
-        ).rstrip()
-        for line in cells
-    ]
-    return "\n".join(lines)
+    return "\n".join(aligned([_HEADINGS, *map(_cells, rows)], ("ours", "peer's", "ours / peer's")))
 
 
 def _cells(row: Row) -> tuple[str, ...]:

@@ -96,6 +96,32 @@ def _runs(storage: str, as_json: bool, verbose: bool) -> None:
     _named("jobs.runs:run_listing")(storage, as_json)
 
 
+_STORAGE = click.option("--storage", default="runs", show_default=True, help="Where a run that is named is kept.")
+
+
+@click.command("checkpoints")
+@click.argument("run")
+@_STORAGE
+@click.option("--verify", is_flag=True, help="Read every byte, and hold it against its SHA-256.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
+@click.option("--verbose", is_flag=True, help="Show tracebacks.")
+def _checkpoints(run: str, storage: str, verify: bool, as_json: bool, verbose: bool) -> None:
+    """List the checkpoints of a RUN, a name or a URL: step, ranks, size, loss, and whether they are whole."""
+    _named("jobs.checkpoints:checkpoint_listing")(run, storage, verify=verify, as_json=as_json)
+
+
+@click.command("export")
+@click.argument("run")
+@_STORAGE
+@click.option("--step", type=int, help="That of the checkpoint; without it, the newest good one.")
+@click.option("--to", help="Folder or URL to write to; without it, in the run.")
+@click.option("--verbose", is_flag=True, help="Show what transformers says, and tracebacks.")
+def _export(run: str, storage: str, step: int | None, to: str | None, verbose: bool) -> None:
+    """Make a Hugging Face folder of a checkpoint of a RUN, a name or a URL."""
+    quiet(verbose)
+    _named("jobs.export:export")(run, storage, step=step, to=to)
+
+
 @click.command("benchmark")
 @click.argument("name")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Also write the figures to this file.")
@@ -115,4 +141,6 @@ def _named(path: str) -> Any:
 for _name, _job in JOBS.items():
     commands.add_command(_job_command(_name, _job))
 commands.add_command(_runs)
+commands.add_command(_checkpoints)
+commands.add_command(_export)
 commands.add_command(_benchmark)

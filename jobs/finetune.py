@@ -118,6 +118,7 @@ def _train(config: FinetuneConfig, inputs: Inputs, attempt: Attempt, options: Ru
         outcome = run_workers(worker_spec(config, inputs, Place.of(attempt), options), config.workers)
     charge(attempt.ledger, outcome, time.perf_counter() - started)
     newest = attempt.run / "exports" / outcome["progress"]["newest_export"]
+    attempt.check_newest()
     sha256 = publish_model(newest, attempt.run / "model")
     manifest = read_manifest(attempt.run / "model")
     assert manifest is not None

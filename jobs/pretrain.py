@@ -35,7 +35,7 @@ _TOLD = (
     "world_size",
     "zero_stage",
     "samples",
-    "damaged_checkpoints",
+    "passed_over_checkpoints",
 )
 """What the workers' outcome and the run's result share."""
 
@@ -208,8 +208,7 @@ def _stream(config: dict[str, Any] | None, storage: str, stream: dict[str, Any],
     from jobs.runtime.reader import StreamPlan, token_stream
     from jobs.runtime.streaming import serve_rows
 
-    newest = newest_checkpoint(place.run / "checkpoints", place.accepted, place.attempt)
-    first_step = newest[1].about["progress"]["step"] if newest else 0
+    first_step = newest_checkpoint(place.checkpoints, place.accepted, place.attempt).step
     plan = StreamPlan(**stream, world_size=world_size, first_step=first_step)
     server = None
     if config is not None and first_step < plan.num_steps:
@@ -266,6 +265,7 @@ def _train(
 
 def _publish(attempt: Attempt, outcome: dict[str, Any]) -> dict[str, Any]:
     best = attempt.run / "exports" / outcome["progress"]["best_export"]
+    attempt.check_newest()
     sha256 = publish_model(best, attempt.run / "model")
     manifest = read_manifest(attempt.run / "model")
     assert manifest is not None

@@ -1,10 +1,10 @@
 """`python -m jobs runs STORAGE`: which runs there are, and how they stand. Imports neither Ray nor torch."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 
+from jobs.runtime.tables import aligned
 from llmcore.records import RunStatus, list_runs
 from llmcore.storage import resolve_storage
 
@@ -25,7 +25,7 @@ def run_listing(storage_url: str, as_json: bool) -> None:
     elif not runs:
         print(f"no runs at {storage.url}")
     else:
-        print("\n".join(_table([_HEADINGS, *map(_cells, runs)])))
+        print("\n".join(aligned([_HEADINGS, *map(_cells, runs)], ("attempts", "time", "cost"))))
 
 
 def _cells(run: RunStatus) -> tuple[str, ...]:
@@ -42,15 +42,3 @@ def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}"
-
-
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    numbers = {_HEADINGS.index("attempts"), _HEADINGS.index("time"), _HEADINGS.index("cost")}
-    return [
-        "  ".join(
-            cell.rjust(width) if index in numbers else cell.ljust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]

@@ -159,7 +159,7 @@ def write_pretrain(storage: Folder) -> None:
             "train_loss": 4.871, "validation_loss": 4.982, "unigram_loss": UNIGRAM_LOSS, "num_parameters": 4_325_376,
             "data_wait_fraction": 0.0153, "precision": "bf16", "world_size": 2, "zero_stage": 2,
             "samples": [{"prompt": "def read(self", "text": SAMPLE}, {"prompt": "The method ", "text": "returns it"}],
-            "damaged_checkpoints": ["checkpoints/step-00000240-attempt-01: model.safetensors has another SHA-256"],
+            "passed_over_checkpoints": ["checkpoints/step-00000240-attempt-01: model.safetensors has another SHA-256"],
         }  # fmt: skip
 
 

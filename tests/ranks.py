@@ -10,15 +10,17 @@ import torch
 from torch import distributed, multiprocessing
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens at."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
 
 
-def _enter(
+def enter_rank(
     rank: int, world_size: int, port: int, function: Callable[..., Any], args: tuple[Any, ...], out: str
 ) -> None:
+    """Runs a function as one rank, and saves what it returned."""
     os.environ |= {
         "DS_ACCELERATOR": "cpu",
         "RANK": str(rank),
@@ -40,6 +42,6 @@ def run_ranks(world_size: int, function: Callable[..., Any], *args: Any, out: Pa
     """What `function(*args)` returned on each rank."""
     out.mkdir(parents=True, exist_ok=True)
     multiprocessing.spawn(
-        _enter, args=(world_size, _free_port(), function, args, str(out)), nprocs=world_size, join=True
+        enter_rank, args=(world_size, free_port(), function, args, str(out)), nprocs=world_size, join=True
     )
     return [torch.load(out / f"{rank}.pt", weights_only=False) for rank in range(world_size)]

@@ -75,6 +75,10 @@ class TrainSettings(Section):
     validate_every: int | None = free(None, ge=1, description="Steps between validations; null: at the end only.")
     checkpoint_every: int | None = free(None, ge=1, description="Steps between checkpoints; null: at the end only.")
     keep_checkpoints: int = free(2, ge=1, description="Complete checkpoints kept, the newest ones.")
+    keep_best: bool = free(
+        False, description="Keep the best checkpoint too, of those at whose step there was a validation."
+    )
+    keep_every: int | None = free(None, ge=1, description="Keep checkpoints at multiples of so many steps for good.")
     deepspeed: dict[str, Any] = flagged(
         dict, description="Anything else for DeepSpeed; a key that contradicts a derived one is an error."
     )

@@ -1,15 +1,25 @@
 """What a run leaves behind: its identity, its attempts, its metrics."""
 
-from llmcore.records.attempt import Attempt, begin_attempt
+from llmcore.records.attempt import Attempt, begin_attempt, in_line
 from llmcore.records.heartbeat import TIMING, Timing
-from llmcore.records.identity import finished_result, recorded_inputs
-from llmcore.records.layout import attempt_folder, attempt_numbers, folder_of
+from llmcore.records.identity import RUN, finished_result, recorded_inputs
+from llmcore.records.layout import (
+    attempt_folder,
+    attempt_numbers,
+    attempt_of,
+    check_newest,
+    checkpoint_name,
+    folder_of,
+    software_versions,
+    step_of,
+)
 from llmcore.records.listing import RunStatus, list_runs
 from llmcore.records.metrics import MetricsWriter, read_metrics, read_metrics_counted
 from llmcore.records.parts import PartsWriter, read_part
 from llmcore.records.results import newest_result, run_folder
 
 __all__ = [
+    "RUN",
     "TIMING",
     "Attempt",
     "MetricsWriter",
@@ -18,9 +28,13 @@ __all__ = [
     "Timing",
     "attempt_folder",
     "attempt_numbers",
+    "attempt_of",
     "begin_attempt",
+    "check_newest",
+    "checkpoint_name",
     "finished_result",
     "folder_of",
+    "in_line",
     "list_runs",
     "newest_result",
     "read_metrics",
@@ -28,4 +42,6 @@ __all__ = [
     "read_part",
     "recorded_inputs",
     "run_folder",
+    "software_versions",
+    "step_of",
 ]

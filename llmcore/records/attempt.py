@@ -18,11 +18,11 @@ from llmcore.cost import Ledger
 from llmcore.errors import InterruptedRunError
 from llmcore.records.heartbeat import BEGIN, END, TIMING, Heartbeat, Say, Timing, await_silence
 from llmcore.records.identity import changes_of, open_run
-from llmcore.records.layout import attempt_folder, attempt_numbers, software_versions
+from llmcore.records.layout import attempt_folder, attempt_numbers, attempt_of, check_newest, software_versions
 from llmcore.storage import Folder
 from llmcore.storage.content import readable_json
 
-__all__ = ["CONFIG", "COST", "Attempt", "begin_attempt"]
+__all__ = ["CONFIG", "COST", "Attempt", "begin_attempt", "in_line"]
 
 CONFIG = "config.yaml"
 COST = "cost.json"
@@ -49,6 +49,10 @@ class Attempt:
     def ref(self) -> dict[str, Any]:
         """Plain JSON that names this attempt to other processes: see `folder_of`."""
         return {"run": self.run.url, "number": self.number}
+
+    def check_newest(self) -> None:
+        """Raises RunHeldError where a later attempt has begun: call it before what readers find by one name changes."""
+        check_newest(self.run, self.number)
 
     def __enter__(self) -> Self:
         return self
@@ -102,8 +106,10 @@ def begin_attempt(
     """Begin a start of the run `<storage>/<config.name>`: it is new, or the same run going on.
 
     `inputs` are content hashes of what is read, by name; `parents` names of the runs that made it. `accept` is called
-    once older writers are known to be silent and the number is taken; it returns the names of their complete
-    checkpoints. Raises RunChangedError with the differences, and RunHeldError when another start is alive; it may wait
+    once older writers are known to be silent and the number is taken; it returns the names of complete checkpoints. Of
+    those, what an older attempt wrote after a later one had begun is left out: it stood still, and woke up.
+
+    Raises RunChangedError with the differences, and RunHeldError when another start is alive; it may wait
     for `timing.stale_s` to find out, and says so. Where the storage has no conditional create, two starts within the
     same second may both begin; the heartbeat guards against all others.
     """
@@ -114,7 +120,7 @@ def begin_attempt(
         "host": socket.gethostname(),
         "pid": getpid(),
         "started": 0.0,
-        "accepted": [],
+        "accepted": None,
         "command": shlex.join(sys.argv),
         "flagged": flagged_of(config),
         "changes": changes,
@@ -136,9 +142,21 @@ def begin_attempt(
     try:
         run.write_text(CONFIG, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
         if accept is not None:
-            attempt.accepted = accept(run)
+            attempt.accepted = in_line(run, accept(run), before=attempt.number)
             folder.write_json(BEGIN, begin | {"accepted": attempt.accepted})
     except BaseException as error:
         attempt.__exit__(type(error), error, error.__traceback__)
         raise
     return attempt
+
+
+def in_line(run: Folder, complete: Sequence[str], *, before: int | None = None) -> list[str]:
+    """Of complete checkpoints, those that a next attempt accepts, or the one of number `before` did.
+
+    They are what older attempts accepted in their turn, and what was written since.
+    """
+    for older in (number for number in reversed(attempt_numbers(run)) if before is None or number < before):
+        accepted = (attempt_folder(run, older).find_json(BEGIN) or {}).get("accepted")
+        if accepted is not None:
+            return [name for name in complete if name in accepted or attempt_of(name) >= older]
+    return list(complete)

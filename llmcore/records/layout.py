@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import llmcore
+from llmcore.errors import RunHeldError
 from llmcore.storage import Folder
 
-__all__ = ["ATTEMPTS", "attempt_folder", "attempt_numbers", "folder_of", "software_versions"]
+__all__ = ["ATTEMPTS", "attempt_folder", "attempt_numbers", "attempt_of", "check_newest", "checkpoint_name"]
+__all__ += ["folder_of", "software_versions", "step_of"]
 
 ATTEMPTS = "attempts"
 _PACKAGES = ("ray", "torch", "deepspeed", "transformers")
@@ -22,6 +24,33 @@ def attempt_folder(run: Folder, number: int) -> Folder:
 def attempt_numbers(run: Folder) -> list[int]:
     """Numbers of the run's attempts, in order; none when nothing has begun."""
     return sorted(int(name) for name in (run / ATTEMPTS).names() if name.isdecimal())
+
+
+def check_newest(run: Folder, attempt: int) -> None:
+    """Raises RunHeldError where a later attempt has begun: one that was paused is no longer the run's writer."""
+    newest = max(attempt_numbers(run), default=attempt)
+    if newest > attempt:
+        raise RunHeldError(
+            f"{run.url}: attempt {newest} has begun while attempt {attempt} stood still: a run has one writer, and "
+            f"attempt {attempt} ends here"
+        )
+
+
+def checkpoint_name(step: int, attempt: int) -> str:
+    """The name of a checkpoint or an export: it sorts by step and says which attempt wrote it."""
+    return f"step-{step:08d}-attempt-{attempt:02d}"
+
+
+def attempt_of(checkpoint: str) -> int:
+    """The attempt that a checkpoint's name tells; 0 for a name that is none."""
+    told = checkpoint.rpartition("-attempt-")[2]
+    return int(told) if told.isdecimal() else 0
+
+
+def step_of(checkpoint: str) -> int:
+    """The step that a checkpoint's name tells; 0 for a name that is none."""
+    told = checkpoint.removeprefix("step-").partition("-")[0]
+    return int(told) if told.isdecimal() else 0
 
 
 def folder_of(ref: Mapping[str, Any]) -> Folder:

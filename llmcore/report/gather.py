@@ -260,8 +260,9 @@ def _with_losses(
 
 def _left_out(result: Mapping[str, Any]) -> dict[str, int]:
     dropped = dict(_flat(result.get("dropped"), (int,)))
-    damaged = result.get("damaged_checkpoints")
-    return dropped | {"damaged checkpoints": len(damaged)} if isinstance(damaged, list) and damaged else dropped
+    passed_over = result.get("passed_over_checkpoints")
+    told = {"checkpoints passed over": len(passed_over)} if isinstance(passed_over, list) and passed_over else {}
+    return dropped | told
 
 
 def _curve(rows: list[dict[str, Any]], metric: str) -> Curve:

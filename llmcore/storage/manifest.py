@@ -27,20 +27,23 @@ class Manifest:
     sha256: str
 
 
-def write_file(folder: Folder, name: str, data: bytes | Path) -> FileEntry:
-    """Write one file (bytes, or a copy of a local file in constant memory); its entry goes into the manifest.
+def write_file(folder: Folder, name: str, data: bytes | Path | Iterable[bytes | memoryview]) -> FileEntry:
+    """Write one file; its entry goes into the manifest.
 
-    Raises StorageError.
+    It is given as bytes, or in constant memory: as a local file to be copied, or piece by piece. Raises StorageError.
     """
     if isinstance(data, bytes):
         folder.write_bytes(name, data)
         return FileEntry(name, len(data), hashlib.sha256(data).hexdigest())
+    if isinstance(data, Path):
+        with data.open("rb") as source:
+            return write_file(folder, name, chunks(source))
     digest, size = hashlib.sha256(), 0
-    with data.open("rb") as source, folder.open(name, "wb") as target:
-        for chunk in chunks(source):
-            digest.update(chunk)
-            target.write(chunk)
-            size += len(chunk)
+    with folder.open(name, "wb") as target:
+        for piece in data:
+            digest.update(piece)
+            target.write(piece)
+            size += len(piece)
     return FileEntry(name, size, digest.hexdigest())
 
 

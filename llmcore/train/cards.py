@@ -1,6 +1,7 @@
 """Model cards (Markdown) of pre-trained models: what they are, what they saw, and what they are not for."""
 
 import json
+from collections.abc import Mapping
 
 from llmcore.config.pretrain import ObjectiveName, PretrainSettings
 
@@ -15,8 +16,7 @@ def pretraining_card(
     tokens_seen: int,
     step: int,
     sequence_length: int,
-    loss: float,
-    unigram_loss: float,
+    metrics: Mapping[str, float],
     end_of_text: str,
 ) -> str:
     """The card of an export.
@@ -28,8 +28,7 @@ def pretraining_card(
         tokens_seen: tokens of the corpus that were trained on.
         step: optimizer steps.
         sequence_length: tokens in a row.
-        loss: of the validation split, nats a target.
-        unigram_loss: of the train unigrams on the same targets.
+        metrics: of the validation split; none of a checkpoint at whose step there was no validation.
         end_of_text: what documents end with.
     """
     tag, target, use = _OF[config.objective]
@@ -51,8 +50,7 @@ def pretraining_card(
         rows=config.train.global_batch_size,
         length=sequence_length,
         precision=config.train.precision,
-        loss=loss,
-        unigram=unigram_loss,
+        figures="".join(f"| {told} | {metrics[name]:.4f} |\n" for name, told in _FIGURES.items() if name in metrics),
         end=end_of_text,
     )
 
@@ -81,6 +79,11 @@ _OF: dict[ObjectiveName, tuple[str, str, str]] = {
 }
 """Of each objective: the hub's tag, what is predicted, and how to try it."""
 
+_FIGURES = {
+    "validation_loss": "validation loss (nats a token)",
+    "unigram_loss": "… of the train unigrams on the same tokens",
+}
+
 _CARD = """---
 library_name: transformers
 pipeline_tag: {tag}
@@ -94,9 +97,7 @@ Trained from {origin} to predict {target} on {tokens:,} tokens of {sources}.{bef
 | optimizer steps | {step} |
 | rows a step, tokens a row | {rows} × {length} |
 | precision | {precision} |
-| validation loss (nats a token) | {loss:.4f} |
-| … of the train unigrams on the same tokens | {unigram:.4f} |
-
+{figures}
 ```python
 {use}
 ```

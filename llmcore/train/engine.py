@@ -165,14 +165,12 @@ class Engine:
         distributed.all_reduce(total)
         return total.tolist()
 
-    def on_full_weights(self, use: Callable[[dict[str, Tensor]], None]) -> None:
-        """Calls `use` on rank 0 with the model's whole state dict. A collective at ZeRO-3."""
-        parameters = list(self.model.parameters())
+    @contextmanager
+    def whole(self, parameter: nn.Parameter) -> Iterator[Tensor]:
+        """A parameter with all its elements, on every rank. A collective at ZeRO-3."""
         sharded = self.settings.zero_stage == 3
-        with deepspeed.zero.GatheredParameters(parameters, modifier_rank=None, enabled=sharded):
-            if distributed.get_rank() == 0:
-                use(self.model.state_dict())
-        distributed.barrier()
+        with deepspeed.zero.GatheredParameters([parameter], modifier_rank=None, enabled=sharded):
+            yield parameter
 
     def _set_learning_rate(self, step: int) -> float:
         factor = learning_rate_factor(self.settings.schedule, step, self.num_steps)

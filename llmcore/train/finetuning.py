@@ -80,6 +80,10 @@ class Finetuning:
         num_classes = len(self._data.label_names)
         return validate_classifier(engine, self.task, self._validation, 64, _metrics_of(self.task), num_classes)
 
+    def probe_batch(self) -> TaskBatch:
+        """The two shortest validation examples."""
+        return self.task.collate(self._validation[:2])
+
     def better(self, metrics: dict[str, float], best: float | None) -> float | None:
         """The task's validation metric, where it is higher."""
         value = metrics[f"validation_{self.task.validation_metric}"]

@@ -1,7 +1,8 @@
 """One run on one rank: from a recipe to a trained, exported model. Knows nothing of who started it."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -11,17 +12,21 @@ from torch import distributed, nn
 from llmcore.cost import Ledger
 from llmcore.cost.flops import training_flops_per_token
 from llmcore.errors import NonFiniteError
-from llmcore.records import MetricsWriter
-from llmcore.train.checkpoint import load_checkpoint, save_checkpoint
+from llmcore.records import MetricsWriter, checkpoint_name
+from llmcore.train.architecture import publish_architecture
+from llmcore.train.checkpoint import about_checkpoint, load_checkpoint, seed_rank
 from llmcore.train.engine import Engine, StepResult
 from llmcore.train.export import export_model
-from llmcore.train.kept import newest_checkpoint, prune_checkpoints, prune_exports
+from llmcore.train.kept import Resumption, newest_checkpoint
 from llmcore.train.loop import train
 from llmcore.train.place import Place
 from llmcore.train.precision import resolve_precision
 from llmcore.train.prefetch import prefetched
-from llmcore.train.progress import Progress, export_name
+from llmcore.train.probe import check_probe, probe_loss
+from llmcore.train.progress import Progress
+from llmcore.train.pruning import prune
 from llmcore.train.recipe import Recipe
+from llmcore.train.writer import CheckpointWriter
 
 __all__ = ["fit"]
 
@@ -32,9 +37,19 @@ class _RunHooks:
     """What the loop tells and asks; files are written by rank 0, collectives are made by all."""
 
     def __init__(
-        self, recipe: Recipe, engine: Engine, place: Place, start: Progress, report: Report, ledger: Ledger
+        self,
+        recipe: Recipe,
+        engine: Engine,
+        place: Place,
+        start: Progress,
+        report: Report,
+        ledger: Ledger,
+        writer: CheckpointWriter,
+        void: Collection[str],
     ) -> None:
         self._recipe, self._engine, self._place, self._report, self._ledger = recipe, engine, place, report, ledger
+        self._writer, self._void = writer, set(void)
+        self._validated: tuple[int, dict[str, float]] = (-1, {})
         self.is_first = distributed.get_rank() == 0
         self._rows = MetricsWriter(place.records, flush_every_s=2.0, resumed_at=start.step) if self.is_first else None
         self._started = self._window_started = time.perf_counter()
@@ -68,32 +83,49 @@ class _RunHooks:
             }
         )
         self._window_started, self._window_tokens, self._window_wait_s = now, progress.tokens_seen, wait_s
+        self._writer.poll(self._engine)
 
     def validate(self, progress: Progress) -> dict[str, float]:
         metrics = self._recipe.validate(self._engine)
         self._write({"step": progress.step, **metrics})
+        self._validated = (progress.step, metrics)
         return metrics
 
     def export(self, progress: Progress, metrics: dict[str, float]) -> Progress:
         best = self._recipe.better(metrics, progress.best_metric)
         if best is None and not self._recipe.exports_every_time:
             return progress
-        name = export_name(progress.step, self._place.attempt)
+        name = checkpoint_name(progress.step, self._place.attempt)
         about, card = self._recipe.describe(progress, metrics)
-        export_model(self._engine, self._place.run / "exports" / name, self._recipe.tokenizer, card, about)
+        export_model(self._engine, self._place.exports / name, self._recipe.tokenizer, card, about)
         return progress.exported(name, best)
 
     def save(self, progress: Progress) -> None:
-        checkpoints = self._place.run / "checkpoints"
         if self._rows is not None:
             self._rows.flush()  # who goes on from this checkpoint does not tell of its steps again
-        save_checkpoint(self._engine, checkpoints, progress, self._place.attempt)
-        if self.is_first:
-            prune_checkpoints(checkpoints, self._recipe.settings.keep_checkpoints)
-            # Exports go after the checkpoint that no longer names them: a kill in between leaves one too many, not few.
-            prune_exports(self._place.run / "exports", progress.best_export)
+        name = checkpoint_name(progress.step, self._place.attempt)
+        self._void.discard(name)
+        step, metrics = self._validated
+        metrics = metrics if step == progress.step else {}
+        about, card = self._recipe.describe(progress, metrics)
+        described = {
+            "probe_loss": probe_loss(self._engine, self._recipe.probe_batch()),
+            "metrics": metrics,
+            "model": {"about": about, "card": card},
+            "run": self._place.fingerprint,
+        }
+        self._writer.save(
+            self._engine,
+            self._place.checkpoints / name,
+            about_checkpoint(self._engine, progress) | described,
+            check=self._place.check_newest,
+            done=partial(prune, self._place, name, frozenset(self._void), self._recipe.settings, self._recipe.better),
+        )
 
     def report(self, progress: Progress, metrics: dict[str, float]) -> None:
+        if self._recipe.exports_every_time:  # a scheduler that hears of it may end the run: it must be there to go on
+            with self._ledger.measure("checkpoint"):
+                self._writer.wait()
         if self._rows is not None:
             self._rows.flush()
         every = self._recipe.settings.validate_every or self._engine.num_steps
@@ -109,13 +141,13 @@ class _RunHooks:
         return time.perf_counter() - self._started
 
 
-def _agreed_start(place: Place) -> Any:
+def _agreed_start(place: Place) -> Resumption:
     """The newest good checkpoint, found by rank 0 and told to all. A collective."""
     found: list[Any] = [None]
     if distributed.get_rank() == 0:
-        found[0] = newest_checkpoint(place.run / "checkpoints", place.accepted, place.attempt)
+        found[0] = newest_checkpoint(place.checkpoints, place.accepted, place.attempt)
     distributed.broadcast_object_list(found)
-    return found[0]
+    return found[0]  # type: ignore[no-any-return]
 
 
 def fit(recipe: Recipe, place: Place, *, device: torch.device, report: Report, ledger: Ledger) -> dict[str, Any]:
@@ -132,10 +164,9 @@ def fit(recipe: Recipe, place: Place, *, device: torch.device, report: Report, l
         Plain JSON of how it ended; the same on each rank, but for the ledger.
     """
     settings = recipe.settings
-    start = Progress()
-    checkpoint = _agreed_start(place)
-    if checkpoint is not None:
-        start = Progress(**checkpoint[1].about["progress"])
+    resumption = _agreed_start(place)
+    checkpoint = resumption.checkpoint
+    start = Progress() if checkpoint is None else Progress(**checkpoint[1].about["progress"])
     batches: Iterator[Sequence[Any]] = iter(())
     last_step = min(recipe.num_steps, settings.stop_after or recipe.num_steps)
     if start.step < last_step:
@@ -147,17 +178,23 @@ def fit(recipe: Recipe, place: Place, *, device: torch.device, report: Report, l
         engine = Engine(
             model, recipe.objective, settings, num_steps=recipe.num_steps, precision=precision, device=device
         )
+    seed_rank(settings.seed, start.step)
     if checkpoint is not None:
         with ledger.measure("restart"):
-            load_checkpoint(engine, checkpoint[0], checkpoint[1])
+            load_checkpoint(engine, *checkpoint)
+            check_probe(engine, recipe.probe_batch(), *checkpoint)
+    publish_architecture(engine, recipe.tokenizer, place.run)
     if start.step < last_step:
         with ledger.measure("start_up", "first_batch"):
             batches = chain([next(batches)], batches)
-    hooks = _RunHooks(recipe, engine, place, start, report, ledger)
-    try:
-        progress = train(engine, batches, start, settings, hooks, ledger)
-    finally:
-        hooks.close()
+    with CheckpointWriter(device) as writer:
+        hooks = _RunHooks(recipe, engine, place, start, report, ledger, writer, resumption.passed_over)
+        try:
+            progress = train(engine, batches, start, settings, hooks, ledger)
+            with ledger.measure("checkpoint"):
+                writer.wait()
+        finally:
+            hooks.close()
     num_tokens = progress.tokens_seen - start.tokens_seen
     ledger.count(flops=num_tokens * _flops_per_token(recipe, engine), tokens=num_tokens)
     seconds = ledger.to_json()["seconds"]
@@ -175,7 +212,7 @@ def fit(recipe: Recipe, place: Place, *, device: torch.device, report: Report, l
         "world_size": engine.world_size,
         "zero_stage": settings.zero_stage,
         "resumed_at": start.step,
-        "damaged_checkpoints": checkpoint[2] if checkpoint is not None else [],
+        "passed_over_checkpoints": list(resumption.passed_over.values()),
     }
 
 

@@ -6,7 +6,7 @@ any world size finds the ranges it needs. The attributes are private to DeepSpee
 the reload tests hold them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,22 +16,28 @@ from torch import Tensor, distributed
 from llmcore.train.engine import Engine
 
 __all__ = [
-    "STATE_KEYS",
+    "WEIGHT",
     "Fragment",
     "fragments_to_read",
     "own_fragments",
     "prepare_to_load",
     "refresh_weights",
+    "restore_scalars",
     "restore_step",
+    "scalars",
 ]
 
+WEIGHT = "weight"
 MOMENTS = ("exp_avg", "exp_avg_sq")
-STATE_KEYS = ("weight", *MOMENTS)
+_LOSS_SCALE = ("cur_scale", "cur_iter", "last_overflow_iter", "cur_hysteresis")
 
 
 @dataclass(frozen=True)
 class Fragment:
-    """A range of one parameter, flattened: `state` has live, flat fp32 views of `STATE_KEYS`, one size each."""
+    """A range of one parameter, flattened.
+
+    `state` has live, flat views of its master (`WEIGHT`), and of what its optimizer keeps of it, one size each.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -41,7 +47,7 @@ class Fragment:
     @property
     def size(self) -> int:
         """Elements in the range."""
-        return self.state["weight"].numel()
+        return self.state[WEIGHT].numel()
 
 
 def _adam(engine: Engine) -> torch.optim.Optimizer:
@@ -101,7 +107,7 @@ def own_fragments(engine: Engine) -> Iterator[Fragment]:
 
 def _views(adam: torch.optim.Optimizer, master: Tensor, offset: int, size: int) -> dict[str, Tensor]:
     state = _with_moments(adam, master)
-    flat = {"weight": master.data, **{key: state[key] for key in MOMENTS}}
+    flat = {WEIGHT: master.data, **{key: state[key] for key in MOMENTS}}
     return {key: tensor.view(-1).narrow(0, offset, size) for key, tensor in flat.items()}
 
 
@@ -127,6 +133,18 @@ def restore_step(engine: Engine, step: int) -> None:
     adam = _adam(engine)
     for master in _flat_masters(engine):
         _with_moments(adam, master)["step"] = torch.tensor(float(step), device=master.device)
+
+
+def scalars(engine: Engine) -> dict[str, float]:
+    """What DeepSpeed's optimizer keeps beside its tensors, the same on each rank: where fp16's loss scale stands."""
+    scaler = getattr(engine.zero_optimizer, "loss_scaler", None)
+    return {key: getattr(scaler, key) for key in _LOSS_SCALE} if scaler is not None and scaler.dynamic else {}
+
+
+def restore_scalars(engine: Engine, saved: Mapping[str, float]) -> None:
+    """Puts them back, where this run's precision has them too."""
+    for key in scalars(engine).keys() & saved.keys():
+        setattr(engine.zero_optimizer.loss_scaler, key, saved[key])
 
 
 def refresh_weights(engine: Engine) -> None:

@@ -1,16 +1,16 @@
-"""Which checkpoints and exports a run keeps on its storage. Needs no torch."""
+"""Which checkpoints and exports of a run are there, and good. Needs no torch."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from llmcore.errors import CheckpointError
-from llmcore.storage import MANIFEST, Folder, Manifest, publish, read_manifest, verify_files
+from llmcore.records import attempt_of
+from llmcore.storage import Folder, Manifest, publish, read_manifest, verify_files
 
-__all__ = ["MODEL", "complete_names", "newest_checkpoint", "prune_checkpoints", "prune_exports", "publish_model"]
+__all__ = ["MODEL", "Resumption", "complete_names", "newest_checkpoint", "publish_model"]
 
 MODEL = "model"
 """Kind of a published model folder."""
-_NUM_EXPORTS = 2
-"""The newest exports that are kept: one may have been told of while the next is already written."""
 
 
 def complete_names(folders: Folder) -> list[str]:
@@ -18,49 +18,45 @@ def complete_names(folders: Folder) -> list[str]:
     return [name for name in folders.names() if read_manifest(folders / name) is not None]
 
 
-def newest_checkpoint(
-    checkpoints: Folder, accepted: Sequence[str], attempt: int
-) -> tuple[Folder, Manifest, list[str]] | None:
+@dataclass(frozen=True)
+class Resumption:
+    """Where a run goes on.
+
+    Attributes:
+        checkpoint: The newest good one, and its manifest; None where there is none, and the run begins anew.
+        passed_over: Of each newer one, by its name, why it is not it.
+    """
+
+    checkpoint: tuple[Folder, Manifest] | None
+    passed_over: dict[str, str]
+
+    @property
+    def step(self) -> int:
+        """The step that training goes on after."""
+        return 0 if self.checkpoint is None else int(self.checkpoint[1].about["progress"]["step"])
+
+
+def newest_checkpoint(checkpoints: Folder, accepted: Sequence[str], attempt: int) -> Resumption:
     """The newest good checkpoint among the accepted ones of older attempts and this attempt's own.
 
-    Every byte is verified. Returns its folder, its manifest, and what was passed over for being damaged (incomplete
-    ones are absent, and not mentioned); None when there is none.
+    Every byte of it is verified.
     """
-    own = [name for name in checkpoints.names() if name.endswith(f"-attempt-{attempt:02d}")]
-    damaged: list[str] = []
-    for name in sorted({*accepted, *own}, reverse=True):
-        manifest = read_manifest(checkpoints / name)
+    passed_over: dict[str, str] = {}
+    for name in sorted({*accepted, *checkpoints.names()}, reverse=True):
+        folder = checkpoints / name
+        manifest = read_manifest(folder)
         if manifest is None:
-            continue
-        try:
-            verify_files(checkpoints / name, manifest)
-        except CheckpointError as error:
-            damaged.append(str(error))
-            continue
-        return checkpoints / name, manifest, damaged
-    return None
-
-
-def prune_checkpoints(checkpoints: Folder, keep: int) -> None:
-    """Deletes all but the newest complete ones. Incomplete ones newer than those may still be being written: kept."""
-    complete = complete_names(checkpoints)
-    kept = complete[-keep:]
-    for name in checkpoints.names():
-        if kept and name < kept[0]:
-            _delete(checkpoints, name)
-
-
-def prune_exports(exports: Folder, best: str | None) -> None:
-    """Deletes all but the best and the newest two."""
-    names = exports.names()
-    for name in names:
-        if name != best and name not in names[-_NUM_EXPORTS:]:
-            _delete(exports, name)
-
-
-def _delete(folders: Folder, name: str) -> None:
-    folders.delete(f"{name}/{MANIFEST}")  # absent from the first moment on
-    folders.delete(name)
+            passed_over[name] = f"{folder.url} is incomplete, or its manifest is damaged"
+        elif name not in accepted and attempt_of(name) != attempt:
+            passed_over[name] = f"{folder.url} was written after a later attempt had begun"
+        else:
+            try:
+                verify_files(folder, manifest)
+            except CheckpointError as error:
+                passed_over[name] = str(error)
+                continue
+            return Resumption((folder, manifest), passed_over)
+    return Resumption(None, passed_over)
 
 
 def publish_model(source: Folder, target: Folder) -> str:

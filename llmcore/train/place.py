@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from llmcore.records import Attempt, attempt_folder
+from llmcore.records import RUN, Attempt, attempt_folder, check_newest
 from llmcore.storage import Folder
 from llmcore.train.kept import complete_names
 
@@ -19,32 +19,57 @@ class Place:
         run: Folder of the run or trial: `checkpoints/` and `exports/` go there.
         attempt: Number that everything written carries.
         accepted: Checkpoints of older attempts that may be read.
+        holder: Folder of the run whose attempt it is; that of a trial is the search.
     """
 
     run: Folder
     attempt: int
     accepted: tuple[str, ...] = ()
+    holder: Folder | None = None
 
     @classmethod
     def of(cls, attempt: Attempt) -> "Place":
         """That of a run's attempt."""
-        return cls(attempt.run, attempt.number, tuple(attempt.accepted))
+        return cls(attempt.run, attempt.number, tuple(attempt.accepted), attempt.run)
 
     @classmethod
     def beneath(cls, attempt: Attempt, folder: Folder) -> "Place":
         """That of one of several runs which an attempt has, as a search its trials: laid out like a run of its own."""
-        return cls(folder, attempt.number, tuple(complete_names(folder / "checkpoints")))
+        return cls(folder, attempt.number, tuple(complete_names(folder / "checkpoints")), attempt.run)
 
     @property
     def records(self) -> Folder:
         """Folder of the attempt: metrics go there."""
         return attempt_folder(self.run, self.attempt)
 
+    @property
+    def checkpoints(self) -> Folder:
+        """Folder of the checkpoints."""
+        return self.run / "checkpoints"
+
+    @property
+    def exports(self) -> Folder:
+        """Folder of the exports."""
+        return self.run / "exports"
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Of the run that holds it; None where nothing is recorded of a run."""
+        record = None if self.holder is None else self.holder.find_json(RUN)
+        return None if record is None else str(record["fingerprint"])
+
+    def check_newest(self) -> None:
+        """Raises RunHeldError where a later attempt has begun: what this one would write then is nobody's to read."""
+        if self.holder is not None:
+            check_newest(self.holder, self.attempt)
+
     def as_json(self) -> dict[str, Any]:
         """What `from_json` takes."""
-        return {"run": self.run.url, "attempt": self.attempt, "accepted": list(self.accepted)}
+        holder = None if self.holder is None else self.holder.url
+        return {"run": self.run.url, "attempt": self.attempt, "accepted": list(self.accepted), "holder": holder}
 
     @classmethod
     def from_json(cls, given: Mapping[str, Any]) -> "Place":
         """The place that `as_json` told."""
-        return cls(Folder(given["run"]), given["attempt"], tuple(given["accepted"]))
+        holder = None if given["holder"] is None else Folder(given["holder"])
+        return cls(Folder(given["run"]), given["attempt"], tuple(given["accepted"]), holder)

@@ -7,9 +7,12 @@ from torch import distributed
 
 from llmcore.config.train import TrainSettings
 
-__all__ = ["Precision", "resolve_precision"]
+__all__ = ["DTYPES", "Precision", "resolve_precision"]
 
 Precision = Literal["fp32", "bf16"]
+
+DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
+"""What the model computes in; the masters are fp32 in each."""
 
 
 def _multiplies_bf16() -> bool:

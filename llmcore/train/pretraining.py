@@ -85,6 +85,10 @@ class Pretraining:
         rows, batch_rows = len(self._validation_rows), self.settings.micro_batch_size
         return validate_language_model(engine, self.objective, rows, self._validation_batch, batch_rows, counts)
 
+    def probe_batch(self) -> Any:
+        """The first validation rows."""
+        return self._validation_batch(range(min(2, len(self._validation_rows))))
+
     def better(self, metrics: dict[str, float], best: float | None) -> float | None:
         """The validation loss, where it is lower."""
         loss = metrics["validation_loss"]
@@ -131,8 +135,7 @@ class Pretraining:
             tokens_seen=progress.tokens_seen,
             step=progress.step,
             sequence_length=self.shards.sequence_length,
-            loss=metrics["validation_loss"],
-            unigram_loss=metrics["unigram_loss"],
+            metrics=metrics,
             end_of_text=self._end_of_text,
         )
         return about, card

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-__all__ = ["Progress", "checkpoint_name", "export_name"]
+__all__ = ["Progress"]
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,3 @@ class Progress:
     def to_json(self) -> dict[str, Any]:
         """As plain JSON; `Progress(**…)` reads it."""
         return asdict(self)
-
-
-def checkpoint_name(step: int, attempt: int) -> str:
-    """A name that sorts by step and says which attempt wrote it."""
-    return f"step-{step:08d}-attempt-{attempt:02d}"
-
-
-export_name = checkpoint_name
-"""Exports are named like checkpoints."""

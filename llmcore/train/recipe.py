@@ -46,6 +46,9 @@ class Recipe(Protocol):
     def validate(self, engine: Engine) -> dict[str, float]:
         """Metrics of the validation split, over all ranks. A collective."""
 
+    def probe_batch(self) -> Any:
+        """A few rows of the validation split, always the same: their loss must survive a checkpoint."""
+
     def better(self, metrics: dict[str, float], best: float | None) -> float | None:
         """The metric that chooses the best export, where it is better than the best so far; else None."""
 
@@ -53,4 +56,4 @@ class Recipe(Protocol):
         """Mean over tokens of the length of the document they stand in: what the attention's FLOPs depend on."""
 
     def describe(self, progress: Progress, metrics: dict[str, float]) -> tuple[dict[str, Any], str]:
-        """What an export's manifest says of the model, and its model card (Markdown)."""
+        """What an export's manifest says of the model, and its model card (Markdown); `metrics` may be empty."""

@@ -2,106 +2,15 @@
 
 import itertools
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from torch import distributed
 
-from llmcore.config.model import ModelSettings
-from llmcore.config.train import TrainSettings
-from llmcore.errors import CheckpointError
-from llmcore.models.build import build_causal_lm, model_config
-from llmcore.models.packed import PackedBatch
-from llmcore.objectives.causal_lm import CausalLM
 from llmcore.storage import Folder, read_manifest
 from llmcore.tasks.base import Example
-from llmcore.tokens.order import RowOrder
-from llmcore.train.deepspeed_config import num_micro_batches
-from llmcore.train.rows import step_rows
+from tests.engines import NUM_STEPS, plain_losses, steps, tiny_engine, tiny_model, tiny_settings
 from tests.ranks import run_ranks
-
-NUM_STEPS = 6
-GLOBAL_BATCH = 5  # not divisible by 2: ranks hold unequal shares
-ROWS = torch.randint(2, 50, (23, 16), generator=torch.Generator().manual_seed(1))
-LENGTHS = [[16] if index % 3 else [4, 1, 9] for index in range(23)]
-
-
-def _settings(stage: int, **changes: Any) -> TrainSettings:
-    return TrainSettings.model_validate(
-        {
-            "num_steps": NUM_STEPS,
-            "global_batch_size": GLOBAL_BATCH,
-            "micro_batch_size": 2,
-            "zero_stage": stage,
-            "precision": "fp32",
-            "optimizer": {"learning_rate": 3e-3, "max_grad_norm": 0.5},
-        }
-        | changes
-    )
-
-
-def _model() -> torch.nn.Module:
-    settings = ModelSettings(family="gpt2", sizes={"n_embd": 32, "n_layer": 2, "n_head": 2})
-    return build_causal_lm(model_config(settings, vocab_size=50, sequence_length=16, eos_id=0, pad_id=1), seed=3)
-
-
-def _batch(rows: np.ndarray) -> PackedBatch:
-    if not len(rows):
-        return PackedBatch.of_rows(torch.zeros(1, 16, dtype=torch.long), [[]])
-    return PackedBatch.of_rows(ROWS[torch.from_numpy(rows)], [LENGTHS[row] for row in rows])
-
-
-def _engine(stage: int, precision: Literal["fp32", "bf16"] = "fp32") -> Any:
-    from llmcore.train.engine import Engine
-
-    return Engine(
-        _model(),
-        CausalLM(),
-        _settings(stage),
-        num_steps=NUM_STEPS,
-        precision=precision,
-        device=torch.device("cpu"),
-    )
-
-
-def _steps(engine: Any, first: int, last: int) -> list[float]:
-    rank, world_size = distributed.get_rank(), distributed.get_world_size()
-    losses = []
-    for step in range(first, last):
-        rows = step_rows(RowOrder(len(ROWS), 7), GLOBAL_BATCH, world_size, rank, step)
-        num_parts = num_micro_batches(engine.settings, world_size)
-        micro = [_batch(rows[2 * part : 2 * part + 2]) for part in range(num_parts)]
-        losses.append(engine.step(step, micro).loss)
-    return losses
-
-
-def _plain_losses() -> list[float]:
-    """A plain loop on the whole global batch, in one process."""
-    from llmcore.train.schedule import learning_rate_factor
-
-    model, settings = _model(), _settings(0)
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": [p for p in model.parameters() if p.dim() >= 2], "weight_decay": 0.1},
-            {"params": [p for p in model.parameters() if p.dim() < 2], "weight_decay": 0.0},
-        ],
-        lr=3e-3,
-        betas=(0.9, 0.95),
-    )
-    losses = []
-    for step in range(NUM_STEPS):
-        batch = _batch(step_rows(RowOrder(len(ROWS), 7), GLOBAL_BATCH, 1, 0, step))
-        for group in optimizer.param_groups:
-            group["lr"] = 3e-3 * learning_rate_factor(settings.schedule, step, NUM_STEPS)
-        optimizer.zero_grad()
-        loss = CausalLM().loss_sums(model, batch).sum() / CausalLM().num_targets(batch)[0]
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)
-        optimizer.step()
-        losses.append(loss.item())
-    return losses
 
 
 def _train_save_reload(root: str) -> dict[int, dict[str, Any]]:
@@ -112,18 +21,20 @@ def _train_save_reload(root: str) -> dict[int, dict[str, Any]]:
     found: dict[int, dict[str, Any]] = {}
     for stage in (0, 1, 2, 3):
         checkpoints = Folder(f"{root}/stage-{stage}")
-        engine = _engine(stage)
-        losses = _steps(engine, 0, 3)
+        engine = tiny_engine(stage)
+        losses = steps(engine, 0, 3)
         save_checkpoint(engine, checkpoints, Progress(step=3, tokens_seen=11), attempt=1)
-        losses += _steps(engine, 3, NUM_STEPS)
+        losses += steps(engine, 3, NUM_STEPS)
         weights: dict[str, torch.Tensor] = {}
-        engine.on_full_weights(lambda state, weights=weights: weights.update({k: v.clone() for k, v in state.items()}))
+        for name, parameter in engine.model.named_parameters():
+            with engine.whole(parameter) as tensor:
+                weights[name] = tensor.detach().clone()
         found[stage] = {"losses": losses, "weights": weights}
-        engine = _engine(stage)
-        newest = newest_checkpoint(checkpoints, [], 1)
+        engine = tiny_engine(stage)
+        newest = newest_checkpoint(checkpoints, [], 1).checkpoint
         assert newest is not None
-        progress = load_checkpoint(engine, newest[0], newest[1])
-        found[stage] |= {"progress": progress, "resumed": _steps(engine, 3, NUM_STEPS)}
+        progress = load_checkpoint(engine, *newest)
+        found[stage] |= {"progress": progress, "resumed": steps(engine, 3, NUM_STEPS)}
     return found
 
 
@@ -132,15 +43,15 @@ def _resume_in_bf16(root: str) -> tuple[list[float], list[float]]:
     from llmcore.train.kept import newest_checkpoint
     from llmcore.train.progress import Progress
 
-    engine, checkpoints = _engine(2, "bf16"), Folder(root)
-    losses = _steps(engine, 0, 3)
+    engine, checkpoints = tiny_engine(2, "bf16"), Folder(root)
+    losses = steps(engine, 0, 3)
     save_checkpoint(engine, checkpoints, Progress(step=3, tokens_seen=11), attempt=1)
-    losses += _steps(engine, 3, NUM_STEPS)
-    engine = _engine(2, "bf16")
-    newest = newest_checkpoint(checkpoints, [], 1)
+    losses += steps(engine, 3, NUM_STEPS)
+    engine = tiny_engine(2, "bf16")
+    newest = newest_checkpoint(checkpoints, [], 1).checkpoint
     assert newest is not None
-    load_checkpoint(engine, newest[0], newest[1])
-    return losses, _steps(engine, 3, NUM_STEPS)
+    load_checkpoint(engine, *newest)
+    return losses, steps(engine, 3, NUM_STEPS)
 
 
 def _reload_elsewhere(root: str) -> dict[tuple[int, int], list[float]]:
@@ -152,9 +63,9 @@ def _reload_elsewhere(root: str) -> dict[tuple[int, int], list[float]]:
         folder = Folder(f"{root}/stage-{written}/step-00000003-attempt-01")
         manifest = read_manifest(folder)
         assert manifest is not None
-        engine = _engine(read)
+        engine = tiny_engine(read)
         load_checkpoint(engine, folder, manifest)
-        found[written, read] = _steps(engine, 3, NUM_STEPS)
+        found[written, read] = steps(engine, 3, NUM_STEPS)
     return found
 
 
@@ -168,7 +79,7 @@ def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[int,
 
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
 def test_losses_equal_a_plain_loop(two_ranks: tuple[Path, dict[int, dict[str, Any]]], stage: int) -> None:
-    assert two_ranks[1][stage]["losses"] == pytest.approx(_plain_losses(), abs=2e-6)
+    assert two_ranks[1][stage]["losses"] == pytest.approx(plain_losses(), abs=2e-6)
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
@@ -182,8 +93,8 @@ def test_in_bf16_resumed_losses_are_the_same_to_a_thousandth(tmp_path: Path) -> 
     """Whether the hardware has bf16 or emulates it."""
     losses, resumed = run_ranks(2, _resume_in_bf16, str(tmp_path / "checkpoints"), out=tmp_path)[0]
     assert resumed == pytest.approx(losses[3:], abs=1e-3)
-    assert losses == pytest.approx(_plain_losses(), abs=0.05)
-    assert losses != pytest.approx(_plain_losses(), abs=1e-6), "it is bf16"
+    assert losses == pytest.approx(plain_losses(), abs=0.05)
+    assert losses != pytest.approx(plain_losses(), abs=1e-6), "it is bf16"
 
 
 def test_exported_weights_are_whole_at_every_stage(two_ranks: tuple[Path, dict[int, dict[str, Any]]]) -> None:
@@ -202,51 +113,6 @@ def test_any_stage_reads_any_stage_at_another_world_size(
         assert losses == pytest.approx(found[written]["losses"][3:], abs=2e-6)
 
 
-def test_a_damaged_checkpoint_is_passed_over_and_a_torn_one_is_absent(tmp_path: Path) -> None:
-    from llmcore.storage import write_file, write_manifest
-    from llmcore.train.kept import newest_checkpoint
-
-    checkpoints = Folder(str(tmp_path))
-    for step in (1, 2, 3):
-        folder = checkpoints / f"step-{step:08d}-attempt-01"
-        entry = write_file(folder, "rank-0000.safetensors", bytes([step]) * 100)
-        if step < 3:
-            write_manifest(folder, "checkpoint", [entry], {"progress": {"step": step}})
-    (tmp_path / "step-00000002-attempt-01/rank-0000.safetensors").write_bytes(b"x" * 100)
-    newest = newest_checkpoint(checkpoints, [], 1)
-    assert newest is not None
-    assert newest[0].name == "step-00000001-attempt-01"
-    assert len(newest[2]) == 1
-    assert "step-00000002-attempt-01/rank-0000.safetensors" in newest[2][0]
-    assert newest_checkpoint(checkpoints, ["step-00000001-attempt-01"], 2) is not None
-    assert newest_checkpoint(checkpoints, [], 2) is None  # nothing of another attempt but what was accepted
-
-
-def _save_with_a_failing_rank(root: str) -> str:
-    from llmcore.train import checkpoint
-    from llmcore.train.progress import Progress
-
-    engine = _engine(2)
-    if distributed.get_rank() == 1:
-        Path(root, "blocked").mkdir(exist_ok=True)
-        checkpoint.write_file = _no_space  # type: ignore[assignment]
-    try:
-        checkpoint.save_checkpoint(engine, Folder(f"{root}/run"), Progress(step=1), attempt=1)
-    except CheckpointError as error:
-        return str(error)
-    return "saved"
-
-
-def _no_space(*_: Any) -> None:
-    raise OSError(28, "No space left on device")
-
-
-def test_a_rank_that_cannot_write_leaves_no_checkpoint(tmp_path: Path) -> None:
-    messages = run_ranks(2, _save_with_a_failing_rank, str(tmp_path), out=tmp_path / "out")
-    assert all("rank 1" in message and "No space left" in message for message in messages)
-    assert read_manifest(Folder(f"{tmp_path}/run/step-00000001-attempt-01")) is None
-
-
 def _learning_rates(folder: str) -> list[float]:
     from llmcore.models.build import build_classifier
     from llmcore.tasks.text_classification import TextClassification
@@ -256,7 +122,7 @@ def _learning_rates(folder: str) -> list[float]:
     engine = Engine(
         build_classifier(Path(folder), label_names=["a", "b"], seed=0, random_weights=False),
         TextClassification(("a", "b"), 8),
-        _settings(2, optimizer=optimizer, schedule={"kind": "constant", "warmup_fraction": 0}),
+        tiny_settings(2, optimizer=optimizer, schedule={"kind": "constant", "warmup_fraction": 0}),
         num_steps=NUM_STEPS,
         precision="fp32",
         device=torch.device("cpu"),
@@ -271,7 +137,7 @@ def _learning_rates(folder: str) -> list[float]:
 
 
 def test_a_head_learns_at_its_own_rate(tmp_path: Path) -> None:
-    _model().save_pretrained(tmp_path / "base")  # type: ignore[operator]
+    tiny_model().save_pretrained(tmp_path / "base")  # type: ignore[operator]
     [(slow, fast, moved)] = run_ranks(1, _learning_rates, str(tmp_path / "base"), out=tmp_path)
     assert (slow, fast) == pytest.approx((1e-3, 1e-2))
     assert moved > 0.005  # three steps of Adam at 1e-3 move a weight by 0.003 at most

@@ -189,6 +189,37 @@ def test_checkpoints_are_accepted_once_the_number_is_taken(storage: Folder) -> N
         assert attempt.folder.read_json("begin.json")["accepted"] == attempt.accepted
 
 
+def test_what_a_paused_attempt_writes_when_it_wakes_up_is_accepted_by_no_later_one(storage: Folder) -> None:
+    complete: list[str] = []
+
+    def start(*written: str) -> list[str]:
+        with begin(storage, accept=lambda _: sorted(complete)) as attempt:
+            complete.extend(written)
+            return attempt.accepted
+
+    assert start("step-00000010-attempt-01", "step-00000020-attempt-01") == []
+    assert start("step-00000030-attempt-02") == ["step-00000010-attempt-01", "step-00000020-attempt-01"]
+    complete.append("step-00000040-attempt-01")  # the first attempt stood still until now
+    complete.remove("step-00000010-attempt-01")
+    expected = ["step-00000020-attempt-01", "step-00000030-attempt-02"]
+    assert start() == expected
+    with pytest.raises(StorageError):  # one that dies before it has accepted anything hides nothing
+        begin(storage, accept=fail)
+    assert start() == expected
+
+
+def fail(run: Folder) -> list[str]:
+    raise StorageError("gone")
+
+
+def test_an_attempt_that_was_overtaken_is_told_so(storage: Folder) -> None:
+    with begin(storage) as first:
+        first.check_newest()
+        (storage / "tiny").write_json("attempts/02/begin.json", {})
+        with pytest.raises(RunHeldError, match="attempt 2 has begun while attempt 1 stood still"):
+            first.check_newest()
+
+
 def test_a_start_that_fails_while_beginning_has_failed(storage: Folder) -> None:
     def accept(run: Folder) -> list[str]:
         raise StorageError("gone")

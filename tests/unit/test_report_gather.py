@@ -58,7 +58,7 @@ def test_everything_left_out_is_counted(storage: Folder) -> None:
     assert dropped == {
         ("prepare", "exact duplicates"): 412,
         ("prepare", "shorter than 24 characters"): 1038,
-        ("pretrain", "damaged checkpoints"): 1,
+        ("pretrain", "checkpoints passed over"): 1,
         ("tune", "failed trials"): 1,
         ("evaluate", "ends of long validation texts"): 87,
     }

@@ -96,7 +96,7 @@ def test_costs_by_stage_and_startup_by_part(text: str, shown: str) -> None:
 
 
 def test_what_was_dropped_and_where_it_comes_from(text: str) -> None:
-    for shown in ("exact duplicates prepare 412", "failed trials tune 1", "damaged checkpoints pretrain 1"):
+    for shown in ("exact duplicates prepare 412", "failed trials tune 1", "checkpoints passed over pretrain 1"):
         assert shown in text
     for shown in ("looked at 3 times", "the search ran for the pre-trained model alone", "smoke.pretrain", "deepspeed"):
         assert shown in text

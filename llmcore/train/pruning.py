@@ -1,0 +1,66 @@
+"""Which checkpoints and exports are deleted, once a newer one is complete. Needs no torch."""
+
+from collections.abc import Callable, Collection, Mapping
+
+from llmcore.config.train import TrainSettings
+from llmcore.records import attempt_of, step_of
+from llmcore.storage import MANIFEST, Folder, Manifest, read_manifest
+from llmcore.train.place import Place
+
+__all__ = ["Better", "prune"]
+
+_NUM_EXPORTS = 2
+"""The newest exports that are kept: one may have been told of while the next is already written."""
+
+Better = Callable[[dict[str, float], float | None], float | None]
+"""The metric that chooses, of a validation's metrics, where it is better than the best so far; else None."""
+
+
+def prune(place: Place, newest: str, void: Collection[str], settings: TrainSettings, better: Better) -> None:
+    """Deletes what need not be kept, now that `newest` is complete: this attempt's, and what older ones left.
+
+    Kept are of the complete checkpoints that the run descends from (none of `void`, which it passed over) those that
+    the settings say, and the exports that these name; what is newer is being written. What a later attempt wrote is
+    not touched, and nothing is once there is one. Raises StorageError, RunHeldError.
+    """
+    place.check_newest()
+    line = {
+        name: manifest
+        for name in place.checkpoints.names()
+        if name not in void and (name in place.accepted or attempt_of(name) == place.attempt)
+        if (manifest := read_manifest(place.checkpoints / name)) is not None
+    }
+    kept = {name: line[name] for name in _kept(line, settings, better)}
+    assert newest in kept, newest
+    for name in place.checkpoints.names():
+        if name not in kept and attempt_of(name) <= place.attempt:
+            _delete(place.checkpoints, name)
+    # Exports go after the checkpoints that name them: a kill in between leaves one too many, not few.
+    named = {manifest.about["progress"][key] for manifest in kept.values() for key in ("best_export", "newest_export")}
+    exports = [name for name in place.exports.names() if attempt_of(name) <= place.attempt]
+    own = [name for name in exports if attempt_of(name) == place.attempt]
+    needed = named | set(own[-_NUM_EXPORTS:]) | {name for name in own if step_of(name) > step_of(newest)}
+    for name in exports:
+        if name not in needed:
+            _delete(place.exports, name)
+
+
+def _kept(line: Mapping[str, Manifest], settings: TrainSettings, better: Better) -> set[str]:
+    names = sorted(line)
+    kept = set(names[-settings.keep_checkpoints :])
+    if settings.keep_every is not None:
+        kept |= {name for name in names if step_of(name) % settings.keep_every == 0}
+    if settings.keep_best:
+        best, best_name = None, None
+        for name in names:
+            metrics = line[name].about.get("metrics")
+            value = better(metrics, best) if metrics else None
+            if value is not None:
+                best, best_name = value, name
+        kept |= {best_name} if best_name else set()
+    return kept
+
+
+def _delete(folders: Folder, name: str) -> None:
+    folders.delete(f"{name}/{MANIFEST}")  # absent from the first moment on
+    folders.delete(name)

@@ -1,0 +1,108 @@
+"""A tiny GPT on real ranks: its engine, its steps, and the same training in a plain loop."""
+
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import distributed
+
+from llmcore.config.model import ModelSettings
+from llmcore.config.train import TrainSettings
+from llmcore.models.build import build_causal_lm, model_config
+from llmcore.models.packed import PackedBatch
+from llmcore.objectives.causal_lm import CausalLM
+from llmcore.tokens.order import RowOrder
+from llmcore.train.deepspeed_config import num_micro_batches
+from llmcore.train.rows import step_rows
+
+__all__ = [
+    "GLOBAL_BATCH",
+    "NUM_STEPS",
+    "batch_of",
+    "plain_losses",
+    "steps",
+    "tiny_engine",
+    "tiny_model",
+    "tiny_settings",
+]
+
+NUM_STEPS = 6
+GLOBAL_BATCH = 5  # not divisible by 2: ranks hold unequal shares
+ROWS = torch.randint(2, 50, (23, 16), generator=torch.Generator().manual_seed(1))
+LENGTHS = [[16] if index % 3 else [4, 1, 9] for index in range(23)]
+
+
+def tiny_settings(stage: int, **changes: Any) -> TrainSettings:
+    return TrainSettings.model_validate(
+        {
+            "num_steps": NUM_STEPS,
+            "global_batch_size": GLOBAL_BATCH,
+            "micro_batch_size": 2,
+            "zero_stage": stage,
+            "precision": "fp32",
+            "optimizer": {"learning_rate": 3e-3, "max_grad_norm": 0.5},
+        }
+        | changes
+    )
+
+
+def tiny_model() -> torch.nn.Module:
+    settings = ModelSettings(family="gpt2", sizes={"n_embd": 32, "n_layer": 2, "n_head": 2})
+    return build_causal_lm(model_config(settings, vocab_size=50, sequence_length=16, eos_id=0, pad_id=1), seed=3)
+
+
+def batch_of(rows: np.ndarray) -> PackedBatch:
+    if not len(rows):
+        return PackedBatch.of_rows(torch.zeros(1, 16, dtype=torch.long), [[]])
+    return PackedBatch.of_rows(ROWS[torch.from_numpy(rows)], [LENGTHS[row] for row in rows])
+
+
+def tiny_engine(stage: int, precision: Literal["fp32", "bf16"] = "fp32", num_steps: int = NUM_STEPS) -> Any:
+    from llmcore.train.engine import Engine
+
+    return Engine(
+        tiny_model(),
+        CausalLM(),
+        tiny_settings(stage, num_steps=num_steps),
+        num_steps=num_steps,
+        precision=precision,
+        device=torch.device("cpu"),
+    )
+
+
+def steps(engine: Any, first: int, last: int) -> list[float]:
+    rank, world_size = distributed.get_rank(), distributed.get_world_size()
+    losses = []
+    for step in range(first, last):
+        rows = step_rows(RowOrder(len(ROWS), 7), GLOBAL_BATCH, world_size, rank, step)
+        num_parts = num_micro_batches(engine.settings, world_size)
+        micro = [batch_of(rows[2 * part : 2 * part + 2]) for part in range(num_parts)]
+        losses.append(engine.step(step, micro).loss)
+    return losses
+
+
+def plain_losses(num_steps: int = NUM_STEPS) -> list[float]:
+    """A plain loop on the whole global batch, in one process."""
+    from llmcore.train.schedule import learning_rate_factor
+
+    model, settings = tiny_model(), tiny_settings(0)
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": [p for p in model.parameters() if p.dim() >= 2], "weight_decay": 0.1},
+            {"params": [p for p in model.parameters() if p.dim() < 2], "weight_decay": 0.0},
+        ],
+        lr=3e-3,
+        betas=(0.9, 0.95),
+    )
+    losses = []
+    for step in range(num_steps):
+        batch = batch_of(step_rows(RowOrder(len(ROWS), 7), GLOBAL_BATCH, 1, 0, step))
+        for group in optimizer.param_groups:
+            group["lr"] = 3e-3 * learning_rate_factor(settings.schedule, step, num_steps)
+        optimizer.zero_grad()
+        loss = CausalLM().loss_sums(model, batch).sum() / CausalLM().num_targets(batch)[0]
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+        optimizer.step()
+        losses.append(loss.item())
+    return losses

@@ -1,0 +1,74 @@
+"""A start that stands still (SIGSTOP, a suspended laptop) until another has taken its run over, and then wakes up."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from llmcore.records import list_runs, newest_result, read_metrics
+from llmcore.storage import Folder, read_manifest
+from llmcore.train.kept import complete_names, newest_checkpoint
+from tests.drivers import environment, wait_for
+from tests.tiny_run import FAST, write_tokenizer
+
+NUM_STEPS = 12
+
+
+def _start(storage: Path, tokenizer: Path, step_s: float) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.tiny_run", str(storage), str(tokenizer), str(NUM_STEPS), str(step_s)],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _seen(storage: Folder, attempt: int) -> dict[str, Any]:
+    """What readers see of the run."""
+    run = storage / "tiny"
+    begun = [run.read_json(f"attempts/{number:02d}/begin.json")["accepted"] for number in range(1, attempt + 1)]
+    newest = newest_checkpoint(run / "checkpoints", begun[-1], attempt)
+    assert newest.checkpoint is not None
+    model = read_manifest(run / "model")
+    assert model is not None
+    metrics = [{key: value for key, value in row.items() if not key.endswith("_s")} for row in read_metrics(run)]
+    return {
+        "accepted": begun,
+        "newest": (newest.checkpoint[0].name, newest.checkpoint[1].sha256),
+        "checkpoints": [name for name in complete_names(run / "checkpoints") if name.endswith(f"{attempt:02d}")],
+        "model": model.sha256,
+        "metrics": metrics,
+        "result": newest_result(run),
+        "status": [(one.status, one.attempts) for one in list_runs(storage, timing=FAST)],
+    }
+
+
+def test_a_paused_attempt_that_wakes_up_changes_nothing_that_readers_see(tmp_path: Path) -> None:
+    storage, tokenizer = tmp_path / "runs", write_tokenizer(tmp_path / "tokenizer")
+    checkpoints = storage / "tiny/checkpoints"
+    paused = _start(storage, tokenizer, step_s=0.4)
+    try:
+        assert wait_for(lambda: (checkpoints / "step-00000004-attempt-01/manifest.json").exists(), paused)
+        os.kill(paused.pid, signal.SIGSTOP)
+        second = _start(storage, tokenizer, step_s=0.0)
+        out, err = second.communicate(timeout=300)
+        assert second.returncode == 0, err
+        assert "attempts/01 has not ended" in out
+        folder = Folder(str(storage))
+        before = _seen(folder, 2)
+        assert before["accepted"][1][-1].startswith("step-0000000") and before["newest"][0].endswith("12-attempt-02")
+    finally:
+        os.kill(paused.pid, signal.SIGCONT)
+    out, err = paused.communicate(timeout=300)
+    # It took a step or two, and ended at its next checkpoint.
+    assert paused.returncode == 1
+    assert "RunHeldError" in err and "attempt 2 has begun while attempt 1 stood still" in err
+    assert json.loads((storage / "tiny/attempts/01/end.json").read_text())["status"] == "failed"
+    assert _seen(folder, 2) == before
+    third = _start(storage, tokenizer, step_s=0.0)
+    assert third.communicate(timeout=300)[0] and third.returncode == 0
+    assert all(name in before["checkpoints"] for name in _seen(folder, 3)["accepted"][2])

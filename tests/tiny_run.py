@@ -1,0 +1,149 @@
+"""A whole run without Ray: an attempt, a recipe, `fit`; here, or in a process that can be stopped.
+
+python -m tests.tiny_run STORAGE TOKENIZER [num_steps=9] [step_s=0.0]
+"""
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import distributed, nn
+
+from llmcore.config.base import identity
+from llmcore.config.common import JobSettings
+from llmcore.config.train import TrainSettings
+from llmcore.cost import Ledger
+from llmcore.objectives.causal_lm import CausalLM
+from llmcore.records import Attempt, Timing, begin_attempt
+from llmcore.storage import Folder
+from llmcore.tokens.order import RowOrder
+from llmcore.tokens.tokenizer import hugging_face_files, train_tokenizer
+from llmcore.train.deepspeed_config import num_micro_batches
+from llmcore.train.kept import complete_names, publish_model
+from llmcore.train.place import Place
+from llmcore.train.progress import Progress
+from llmcore.train.rows import step_rows
+from tests.engines import GLOBAL_BATCH, ROWS, batch_of, tiny_model, tiny_settings
+from tests.ranks import enter_rank, free_port
+
+__all__ = ["FAST", "TinyConfig", "TinyRecipe", "fit_tiny", "write_tokenizer"]
+
+FAST = Timing(beat_s=0.1, stale_s=1.0, drained_s=0.3)
+
+
+class TinyConfig(JobSettings):
+    """The configuration of a run of this recipe."""
+
+    train: TrainSettings = identity(description="The optimization.")
+
+
+def write_tokenizer(folder: Path) -> Path:
+    """The files of a tokenizer of 50 entries."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data in hugging_face_files(train_tokenizer(["a b c"], 300), 16).items():
+        (folder / name).write_bytes(data)
+    return folder
+
+
+class TinyRecipe:
+    """Causal language modelling of the rows of `tests.engines`; the loss of the last three rows validates."""
+
+    exports_every_time = False
+
+    def __init__(self, settings: TrainSettings, tokenizer: Path, step_s: float = 0.0) -> None:
+        self.settings = settings
+        self.tokenizer = tokenizer
+        self.objective = CausalLM()
+        self._step_s = step_s
+
+    @property
+    def num_steps(self) -> int:
+        assert self.settings.num_steps is not None
+        return self.settings.num_steps
+
+    def build_model(self) -> nn.Module:
+        return tiny_model()
+
+    def step_batches(self, first_step: int) -> Iterator[Sequence[Any]]:
+        rank, world_size = distributed.get_rank(), distributed.get_world_size()
+        num_parts = num_micro_batches(self.settings, world_size)
+        for step in range(first_step, self.num_steps):
+            time.sleep(self._step_s)
+            rows = step_rows(RowOrder(len(ROWS), 7), GLOBAL_BATCH, world_size, rank, step)
+            yield [batch_of(rows[2 * part : 2 * part + 2]) for part in range(num_parts)]
+
+    @cached_property
+    def _validation(self) -> Any:
+        return batch_of(np.arange(len(ROWS) - 3, len(ROWS)))
+
+    def validate(self, engine: Any) -> dict[str, float]:
+        with engine.evaluating():
+            [loss] = engine.measure(self._validation, self.objective.loss_sums)
+        return {"validation_loss": loss / self.objective.num_targets(self._validation)[0]}
+
+    def probe_batch(self) -> Any:
+        return self._validation
+
+    def better(self, metrics: dict[str, float], best: float | None) -> float | None:
+        loss = metrics["validation_loss"]
+        return loss if best is None or loss < best else None
+
+    def attended_tokens(self) -> float:
+        return 8.0
+
+    def describe(self, progress: Progress, metrics: dict[str, float]) -> tuple[dict[str, Any], str]:
+        return {"step": progress.step, "metrics": metrics}, f"# After {progress.step} steps\n"
+
+
+def fit_tiny(storage: Folder, tokenizer: Path, *, step_s: float = 0.0, **train: Any) -> dict[str, Any]:
+    """Begins an attempt at the run `tiny`, trains, publishes the model; `train` changes the settings. A collective."""
+    from llmcore.train.fit import fit
+
+    zero_stage = train.pop("zero_stage", 2)
+    settings = tiny_settings(zero_stage, **{"log_every": 1, "checkpoint_every": 2, "validate_every": 4} | train)
+    is_first = distributed.get_rank() == 0
+    attempt = _begin(storage, settings) if is_first else None
+    ledger = Ledger(1, "cpu")
+    with attempt or nullcontext():
+        told = [Place.of(attempt).as_json() if attempt else None]
+        distributed.broadcast_object_list(told)
+        assert told[0] is not None
+        place, recipe = Place.from_json(told[0]), TinyRecipe(settings, tokenizer, step_s)
+        outcome = fit(recipe, place, device=torch.device("cpu"), report=lambda _: None, ledger=ledger)
+        if attempt:
+            attempt.check_newest()
+            publish_model(place.exports / outcome["progress"]["best_export"], attempt.run / "model")
+            attempt.result.update(outcome)
+    return {**outcome, "ledger": ledger.to_json()}
+
+
+def _begin(storage: Folder, settings: TrainSettings) -> Attempt:
+    return begin_attempt(
+        storage,
+        TinyConfig(name="tiny", storage=storage.url, train=settings),
+        kind="tiny",
+        step_version=1,
+        inputs={},
+        accept=lambda run: complete_names(run / "checkpoints"),
+        allow_changes=True,
+        timing=FAST,
+    )
+
+
+def _main(storage: str, tokenizer: str, num_steps: str, step_s: str) -> None:
+    def run() -> None:
+        outcome = fit_tiny(Folder(storage), Path(tokenizer), step_s=float(step_s), num_steps=int(num_steps))
+        print(json.dumps(outcome["passed_over_checkpoints"]), flush=True)
+
+    enter_rank(0, 1, free_port(), run, (), storage)
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])
