@@ -96,8 +96,8 @@ def _check_vocabulary(folder: Folder, num_entries: int, vocabulary: dict[str, in
     if not _TOKENIZERS & set(folder.names()):
         if len(vocabulary) != num_entries:
             raise ConfigError(
-                f"model.folder={folder.url} has {num_entries:,} entries, and the tokens {len(vocabulary):,}; no tokenizer "
-                "beside the model tells which are the same: put its files there"
+                f"model.folder={folder.url} has {num_entries:,} entries, and the tokens {len(vocabulary):,}; no "
+                "tokenizer beside the model tells which are the same: put its files there"
             )
         return
     own = find_tokenizer(folder.url).tokenizer.get_vocab()

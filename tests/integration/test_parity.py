@@ -15,16 +15,23 @@ import pyarrow as pa
 import pytest
 import torch
 from torch import Tensor, distributed, nn
-from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
+from torch.nn import functional
+from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM
 
+from llmcore.config.corruption import InfillingSettings, SpanSettings
 from llmcore.config.masking import MaskingSettings
 from llmcore.config.model import ModelSettings
 from llmcore.config.train import TrainSettings
-from llmcore.models.build import build_causal_lm, build_masked_lm, model_config
+from llmcore.models.build import build_language_model, model_config
+from llmcore.models.packed import PackedBatch
 from llmcore.objectives.base import LanguageObjective
 from llmcore.objectives.causal_lm import CausalLM
+from llmcore.objectives.infilling import FillInTheMiddle
 from llmcore.objectives.masked_lm import MaskedLM
+from llmcore.objectives.span_corruption import SpanCorruption
+from llmcore.tokens.marks import InfillingMarks
 from llmcore.tokens.schema import PackedRows, in_run
+from llmcore.tokens.tokenizer import SpecialIds
 from llmcore.tokens.vocabulary import Vocabulary
 from tests.plain_loop import Document, plain_losses
 from tests.ranks import run_ranks
@@ -37,7 +44,15 @@ VOCAB_SIZE = 60
 GLOBAL_BATCH = 7
 """Not divisible by 2 or 4."""
 END, PAD, MASK = 0, 1, 2
-STAGES = (0, 1, 2, 3)
+MARKS = list(range(52, 60))
+"""The rarest tokens, to be sentinels, or to mark a document's parts."""
+ALL_STAGES, TWO_STAGES = (0, 1, 2, 3), (0, 3)
+STAGES = {
+    "causal_lm": ALL_STAGES,
+    "masked_lm": ALL_STAGES,
+    "span_corruption": TWO_STAGES,
+    "fill_in_the_middle": TWO_STAGES,
+}
 WORLD_SIZES = (1, 2, 4)
 SETTINGS = {
     "global_batch_size": GLOBAL_BATCH,
@@ -46,10 +61,11 @@ SETTINGS = {
     "optimizer": {"learning_rate": 1e-3, "max_grad_norm": 0.5},
     "schedule": {"kind": "constant", "warmup_fraction": 0.1},
 }
-FAMILIES = {"causal_lm": "gpt2", "masked_lm": "bert"}
+FAMILIES = {"causal_lm": "gpt2", "masked_lm": "bert", "span_corruption": "t5", "fill_in_the_middle": "gpt2"}
 SIZES: dict[str, dict[str, Any]] = {
     "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 2},
     "bert": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64},
+    "t5": {"d_model": 32, "d_ff": 64, "d_kv": 16, "num_layers": 2, "num_heads": 2},
 }
 
 
@@ -84,13 +100,18 @@ def _settings(stage: int, num_steps: int) -> TrainSettings:
 def _model(name: str) -> nn.Module:
     family = FAMILIES[name]
     settings = ModelSettings.model_validate({"family": family, "sizes": SIZES[family]})
-    config = model_config(settings, vocab_size=VOCAB_SIZE, sequence_length=LENGTH, eos_id=END, pad_id=PAD)
-    return {"causal_lm": build_causal_lm, "masked_lm": build_masked_lm}[name](config, seed=3)
+    length = LENGTH + _objective(name).num_extra_positions
+    config = model_config(settings, vocab_size=VOCAB_SIZE, sequence_length=length, eos_id=END, pad_id=PAD)
+    return build_language_model(name, config, seed=3)  # type: ignore[arg-type]
 
 
 def _objective(name: str) -> LanguageObjective:
     if name == "causal_lm":
         return CausalLM()
+    if name == "span_corruption":
+        return SpanCorruption(SpanSettings(share=0.3), MARKS, SpecialIds(END, PAD), LENGTH, seed=9)
+    if name == "fill_in_the_middle":
+        return FillInTheMiddle(InfillingSettings(), InfillingMarks(*MARKS[:3]), SpecialIds(END, PAD), seed=9)
     special = np.arange(VOCAB_SIZE) < 3
     begins = special | (np.arange(VOCAB_SIZE) % 3 > 0)
     return MaskedLM(MaskingSettings(share=0.3, whole_words=True), Vocabulary(MASK, special, begins), seed=9)
@@ -99,7 +120,7 @@ def _objective(name: str) -> LanguageObjective:
 def _plain(name: str) -> nn.Module:
     """The same weights in a model whose attention is plain."""
     ours = _model(name)
-    kind: Any = {"causal_lm": AutoModelForCausalLM, "masked_lm": AutoModelForMaskedLM}[name]
+    kind: Any = {"bert": AutoModelForMaskedLM, "t5": AutoModelForSeq2SeqLM}.get(FAMILIES[name], AutoModelForCausalLM)
     model: nn.Module = kind.from_config(deepcopy(ours.config), attn_implementation="eager")
     model.load_state_dict(ours.state_dict())
     return model.train()
@@ -108,6 +129,8 @@ def _plain(name: str) -> nn.Module:
 def _documents(name: str, objective: LanguageObjective, step: int) -> list[Document]:
     """The documents of a global batch, each by itself."""
     rows = _rows(range(step * GLOBAL_BATCH, (step + 1) * GLOBAL_BATCH))
+    if name in ("span_corruption", "fill_in_the_middle"):  # how documents are taken apart is a matter of its own tests
+        return _taken_apart(objective.micro_batches(rows, 1, GLOBAL_BATCH)[0])
     tokens = np.array(rows["tokens"].to_pylist())
     seen, labels = tokens, np.full_like(tokens, -100)
     if name == "masked_lm":  # which tokens are masked is a matter of its own tests
@@ -126,6 +149,19 @@ def _documents(name: str, objective: LanguageObjective, step: int) -> list[Docum
     return documents
 
 
+def _taken_apart(batch: Any) -> list[Document]:
+    if isinstance(batch, PackedBatch):
+        texts = _pieces(batch)
+        return [({"input_ids": text}, (functional.pad(text[:, 1:], (0, 1), value=-100),)) for text in texts]
+    pairs = zip(_pieces(batch.pair.source), _pieces(batch.pair.target), strict=True)
+    return [({"input_ids": source, "labels": target}, (target,)) for source, target in pairs]
+
+
+def _pieces(batch: PackedBatch) -> list[Tensor]:
+    pieces = batch.tokens.flatten().split(list(batch.lengths))
+    return [piece[None] for piece, padding in zip(pieces, batch.padding, strict=True) if not padding]
+
+
 def _logits(output: Any) -> Sequence[Tensor]:
     return [output.logits]
 
@@ -141,7 +177,7 @@ def _our_losses(names: Sequence[str], num_steps: int) -> dict[tuple[str, int], l
     found = {}
     for name in names:
         objective = _objective(name)
-        for stage in STAGES:
+        for stage in STAGES[name]:
             settings = _settings(stage, num_steps)
             engine = Engine(
                 _model(name),
