@@ -46,8 +46,7 @@ def _learns(folder: Path) -> None:
 
 
 def test_a_t5_learns_and_writes_what_was_cut_out(tmp_path: Path, tiny: dict[str, Any], reference: Path) -> None:
-    model_settings = {"family": "t5", "sizes": T5}
-    config = _config(tmp_path, tiny, reference, objective="span_corruption", model=model_settings)
+    config = _config(tmp_path, tiny, reference, objective="span_corruption", model={"family": "t5", "sizes": T5})
     result = _run(tmp_path, config)
     _learns(tmp_path)
     folder = tmp_path / "runs/tiny.pretrain/model"
@@ -64,18 +63,16 @@ def test_an_infilling_gpt_learns_and_marks_are_text_to_it(
     tmp_path: Path, tiny: dict[str, Any], reference: Path
 ) -> None:
     settings = {"share": 0.7, "suffix_first": 0.5}
-    model_settings = {"family": "gpt2", "sizes": GPT}
-    config = _config(
-        tmp_path, tiny, reference, objective="fill_in_the_middle", infilling=settings, model=model_settings
-    )
+    model = {"family": "gpt2", "sizes": GPT}
+    config = _config(tmp_path, tiny, reference, objective="fill_in_the_middle", infilling=settings, model=model)
     _run(tmp_path, config)
     _learns(tmp_path)
     folder = tmp_path / "runs/tiny.pretrain/model"
-    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder).eval()
-    assert model.config.n_positions == tokenizer.model_max_length + 3
+    tokenizer, loaded = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder).eval()
+    assert loaded.config.n_positions == tokenizer.model_max_length + 3
     ids = tokenizer("<|fim_prefix|>return the<|fim_suffix|> of the file<|fim_middle|>", return_tensors="pt").input_ids
     with torch.no_grad():
-        assert torch.isfinite(model(input_ids=ids).logits).all()
+        assert torch.isfinite(loaded(input_ids=ids).logits).all()
 
 
 def test_a_run_goes_on_from_a_folder_and_is_another_when_the_folder_changes(
