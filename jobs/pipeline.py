@@ -32,7 +32,7 @@ def plan(config: PipelineConfig) -> list[str]:
     """What `--dry-run` says."""
     return [
         *prepare.plan(config.prepare_config()),
-        *pretrain.plan(config.pretrain_config()),
+        pretrain.course(config.pretrain_config()),
         *tune.plan(config.tune_config()),
         *evaluate.plan(config.evaluate_config()),
         f"Writes report.html to {config.name}.report",

@@ -19,7 +19,7 @@ from llmcore.train.place import Place
 if TYPE_CHECKING:
     from llmcore.tokens.shards import TokenShards
 
-__all__ = ["finished", "plan", "pretrain", "result_line", "run"]
+__all__ = ["course", "finished", "plan", "pretrain", "result_line", "run"]
 
 KIND = "pretrain"
 STEP_VERSION = 2
@@ -52,7 +52,7 @@ def run(config: PretrainConfig, options: RunOptions) -> None:
 
 
 def plan(config: PretrainConfig) -> list[str]:
-    """What `--dry-run` says."""
+    """What `--dry-run` says: what is done, and how large the model is."""
     from cluster.connect import inside_ray_job
     from jobs.runtime.model_plan import model_line
 
@@ -60,13 +60,17 @@ def plan(config: PretrainConfig) -> list[str]:
         found = _found(config, resolve_storage(config.storage, inside_ray_job=inside_ray_job()))
     except CorpusError:  # the run that prepares the tokens may be still to come
         found = None
+    return [course(config), model_line(config, found[0] if found else None)]
+
+
+def course(config: PretrainConfig) -> str:
+    """What is done, in one line; needs no model."""
     train, workers = config.train, config.workers
     length = f"{train.num_steps} steps" if train.num_steps else f"{train.num_epochs:g} epochs"
-    return [
+    return (
         f"Trains a {config.model.family or 'model'} for {length} of {train.global_batch_size} rows on "
-        f"{workers.num_workers} workers, ZeRO-{train.zero_stage}, precision {train.precision}, from {_origin(config)}",
-        model_line(config, found[0] if found else None),
-    ]
+        f"{workers.num_workers} workers, ZeRO-{train.zero_stage}, precision {train.precision}, from {_origin(config)}"
+    )
 
 
 def _origin(config: PretrainConfig) -> str:

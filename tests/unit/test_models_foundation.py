@@ -121,3 +121,28 @@ def test_a_real_encoder_is_loaded_and_gets_a_head_and_a_new_entry(tmp_path: Path
     alone = [plain.bert(input_ids=torch.tensor([document])).last_hidden_state[0] for document in documents]
     assert torch.allclose(ours, torch.cat(alone), atol=1e-5)
     assert model.get_output_embeddings().weight.shape[0] == 30523  # type: ignore[operator]
+
+
+def test_new_tokens_are_encoded_by_prepare_and_may_be_masked(foundation: Folder, tmp_path: Path) -> None:
+    from jobs.runtime.token_rows import make_tokenizer
+    from llmcore.config.prepare import TokenizerSettings
+    from llmcore.tokens.vocabulary import Vocabulary
+
+    settings = TokenizerSettings(folder=foundation.url, new_tokens=["<|tool|>", "bytestream"])
+    ready = make_tokenizer(settings, TEXTS)
+    assert ready.vocab_size == VOCAB_SIZE + 2 and ready.files is not None
+    encoded = ready.load().encode(["the bytestream of <|tool|>, not <|mask|>"])
+    assert {VOCAB_SIZE, VOCAB_SIZE + 1} <= set(encoded.ids.tolist())
+    assert 3 not in encoded.ids, "what is special elsewhere stays text"
+    vocabulary = Vocabulary.of(write(tmp_path, ready.files).as_local())
+    assert not vocabulary.is_special[VOCAB_SIZE:].any() and vocabulary.is_special[:64].all()
+
+
+@pytest.mark.parametrize("new_tokens", [["a", "a"], [" "], ["a"]])
+def test_new_tokens_without_a_folder_or_given_twice_are_refused(new_tokens: list[str]) -> None:
+    from pydantic import ValidationError
+
+    from llmcore.config.prepare import TokenizerSettings
+
+    with pytest.raises(ValidationError, match="new_tokens="):
+        TokenizerSettings(folder=None if new_tokens == ["a"] else "/model", new_tokens=new_tokens)
