@@ -15,6 +15,7 @@ from llmcore.corpus.document_lists import write_document_lists
 from llmcore.corpus.passport import Passport
 from llmcore.errors import CorpusError
 from llmcore.storage import FileEntry, Folder, Publication, publish, readable_json
+from llmcore.tokens.encode import PieceCounts
 from llmcore.tokens.shards import KIND as TOKENS
 from llmcore.tokens.shards import PASSPORT, UNIGRAM_COUNTS, ShardLayout, array_bytes
 from llmcore.tokens.tokenizer import hugging_face_files
@@ -71,6 +72,7 @@ def publish_tokens(
             "rows_per_block": layout.rows_per_block,
             "splits": splits,
             "special_ids": tokenizer.special._asdict(),
+            "sentence_pairs": config.packing.sentence_pairs,
             **_totals(splits, length),
         }
 
@@ -91,6 +93,7 @@ def publish_split(publication: Publication, written: Sequence[WrittenShard]) -> 
         "num_rows": sum(shard.num_rows for shard in written),
         "num_tokens": sum(shard.counts.num_tokens for shard in written),
         "num_documents": sum(shard.counts.num_documents for shard in written),
+        "pieces": {name: sum(getattr(shard.counts.pieces, name) for shard in written) for name in PieceCounts._fields},
         "shards": [{"name": shard.entry.name, "num_rows": shard.num_rows} for shard in written],
     }
 
