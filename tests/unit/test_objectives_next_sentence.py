@@ -1,0 +1,185 @@
+"""BERT's two losses are those of plain transformers, pair by pair; each is divided by its own number."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from torch import nn
+from transformers import AutoModelForPreTraining, AutoModelForSequenceClassification, AutoTokenizer, BertForPreTraining
+
+from llmcore.config.masking import MaskingSettings
+from llmcore.config.model import ModelSettings
+from llmcore.config.pretrain import PretrainConfig
+from llmcore.models.build import build_masked_lm, model_config
+from llmcore.models.packed import hidden_states
+from llmcore.objectives.masked_lm import MaskedLM
+from llmcore.objectives.next_sentence import NextSentence, PairBatch
+from llmcore.tasks.text_classification import TextClassification
+from llmcore.tokens.schema import ALONE, FOLLOWS, RANDOM, PackedRows, Second
+from llmcore.tokens.tokenizer import OWN_BEGIN, OWN_IDS, hugging_face_files, train_tokenizer
+from llmcore.tokens.vocabulary import Vocabulary
+
+LENGTH, VOCAB_SIZE, MASK, CLS, SEP, PAD = 16, 60, 3, 4, 0, 1
+VOCABULARY = Vocabulary(MASK, np.arange(VOCAB_SIZE) < 5, np.arange(VOCAB_SIZE) % 3 != 0)
+SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+PIECES = [
+    [(16, Second(9, FOLLOWS))],
+    [(6, Second(3, RANDOM)), (5, Second()), (5, Second(3, FOLLOWS))],
+    [(9, Second(4, RANDOM))],
+    [(4, Second())],
+]
+"""Length and second segment of each piece of each row."""
+
+
+def rows_of(first_position: int = 0) -> pa.Table:
+    tokens = np.random.default_rng(0).integers(5, VOCAB_SIZE, (len(PIECES), LENGTH), dtype=np.int32)
+    for row, pieces in zip(tokens, PIECES, strict=True):
+        end = 0
+        for length, second in pieces:
+            start, end = end, end + length
+            row[[start, end - 1]] = CLS, SEP
+            if second.start:
+                row[start + second.start - 1] = SEP
+        row[end:] = PAD
+    lengths = [[length for length, _ in pieces] for pieces in PIECES]
+    seconds = [[second for _, second in pieces] for pieces in PIECES]
+    sources = [[0] * len(pieces) for pieces in PIECES]
+    return PackedRows(tokens, lengths, sources, seconds).to_table(VOCAB_SIZE, first_position)
+
+
+def objective_of(**changes: object) -> NextSentence:
+    return NextSentence(MaskedLM(MaskingSettings.model_validate(changes), VOCABULARY, seed=2))
+
+
+def whole_batch(**changes: object) -> PairBatch:
+    return objective_of(**changes).micro_batches(rows_of(), 1, len(PIECES))[0]
+
+
+@pytest.fixture
+def model() -> nn.Module:
+    settings = ModelSettings(family="bert", sizes=SIZES)
+    config = model_config(settings, vocab_size=VOCAB_SIZE, sequence_length=LENGTH, eos_id=SEP, pad_id=PAD)
+    return build_masked_lm(config, seed=3, next_sentence=True).eval()
+
+
+def test_both_losses_equal_plain_transformers_pair_by_pair(model: nn.Module, tmp_path: Path) -> None:
+    model.save_pretrained(tmp_path)  # type: ignore[operator]
+    plain = AutoModelForPreTraining.from_pretrained(tmp_path, dtype=torch.float32).eval()
+    assert isinstance(plain, BertForPreTraining)
+    batch, objective = whole_batch(share=0.4), objective_of(share=0.4)
+    original = torch.tensor(rows_of()["tokens"].to_pylist())
+    sums, hits, counts = np.zeros(2), np.zeros(2), np.zeros(2, int)
+    for row, pieces in enumerate(PIECES):
+        end = 0
+        for length, second in pieces:
+            start, end = end, end + length
+            seen = batch.masked.seen.tokens[row : row + 1, start:end]
+            types = torch.tensor([[int(second.start and place >= second.start) for place in range(length)]])
+            labels = torch.full((1, length), -100)
+            here = [place for place in range(length) if row * LENGTH + start + place in batch.masked.places.tolist()]
+            labels[0, here] = original[row, start:end][here]
+            label = torch.tensor([second.label if second.label != ALONE else -100])
+            out = plain(input_ids=seen, token_type_ids=types)
+            for part, (logits, wanted) in enumerate(
+                [(out.prediction_logits[0], labels[0]), (out.seq_relationship_logits, label)]
+            ):
+                sums[part] += nn.functional.cross_entropy(logits, wanted, reduction="sum").item()
+                hits[part] += ((logits.argmax(-1) == wanted) & (wanted != -100)).sum().item()
+                counts[part] += (wanted != -100).sum().item()
+    assert objective.num_targets(batch) == tuple(counts) and counts[0] > 8 and counts[1] == 4
+    assert objective.loss_sums(model, batch).tolist() == pytest.approx(sums.tolist(), rel=1e-5)
+    measured = objective.loss_and_hits(model, batch).tolist()
+    assert measured == pytest.approx([sums[0], hits[0], sums[1], hits[1]], rel=1e-5)
+
+
+def test_special_tokens_are_never_masked_and_token_types_begin_after_the_first_end() -> None:
+    batch, tokens = whole_batch(share=0.9), torch.tensor(rows_of()["tokens"].to_pylist())
+    assert not torch.from_numpy(VOCABULARY.is_special)[batch.masked.targets].any()
+    types = batch.masked.seen.token_types
+    assert types is not None
+    for row, pieces in enumerate(PIECES):
+        expected = []
+        for length, second in pieces:
+            expected += [0] * (second.start or length) + [1] * (length - second.start if second.start else 0)
+        assert types[row, : len(expected)].tolist() == expected
+        assert not types[row, len(expected) :].any()
+    assert (tokens.flatten()[batch.firsts] == CLS).all()
+
+
+def test_a_row_is_the_same_whoever_reads_it(model: nn.Module) -> None:
+    parts = objective_of().micro_batches(rows_of(), 5, 1)
+    whole = whole_batch()
+    assert torch.equal(torch.cat([part.labels for part in parts]), whole.labels)
+    assert whole.labels.tolist() == [FOLLOWS, RANDOM, FOLLOWS, RANDOM]
+    sums = [objective_of().loss_sums(model, part) for part in parts]
+    assert torch.allclose(torch.stack(sums).sum(0), objective_of().loss_sums(model, whole), rtol=1e-5)
+    assert objective_of().num_targets(parts[4]) == (0, 0), "a micro batch without rows"
+    sums[4].sum().backward()
+    assert objective_of().num_tokens(whole) == 16 + 16 + 9 + 4
+
+
+def test_changing_one_pair_moves_no_other(model: nn.Module) -> None:
+    seen = whole_batch().masked.seen
+    assert seen.token_types is not None
+    before = hidden_states(model, seen)
+    tokens, types = seen.tokens.clone(), seen.token_types.clone()
+    tokens[1, 6:11] = 5 + (tokens[1, 6:11] + 1) % (VOCAB_SIZE - 5)
+    types[1, 6:11] = 1
+    for changed in (replace(seen, tokens=tokens), replace(seen, token_types=types)):
+        moved = (before != hidden_states(model, changed)).any(-1)
+        assert moved[1, 6:11].all()
+        moved[1, 6:11] = False
+        assert not moved.any()
+
+
+def test_what_is_exported_classifies_as_a_plain_pipeline_frames_texts(tmp_path: Path) -> None:
+    texts = ["Open a file.", "Return the local time as a tuple, since the epoch.", "Strip blanks"]
+    tokenizer = train_tokenizer(texts * 2, 330)
+    config = model_config(
+        ModelSettings(family="bert", sizes=SIZES), vocab_size=330, sequence_length=32, eos_id=OWN_IDS.end, pad_id=1
+    )
+    base = build_masked_lm(config, seed=1, next_sentence=True)
+    base.save_pretrained(tmp_path)  # type: ignore[operator]
+    for name, data in hugging_face_files(tokenizer, 32, begin=True).items():
+        (tmp_path / name).write_bytes(data)
+    loaded = AutoTokenizer.from_pretrained(tmp_path)
+    pair = loaded(texts[0], texts[1], return_token_type_ids=True)
+    second = pair["input_ids"].index(OWN_IDS.end) + 1
+    assert pair["input_ids"][0] == OWN_BEGIN and pair["token_type_ids"].index(1) == second
+    task = TextClassification(("a", "b"), 24)
+    model = task.build_model(tmp_path, seed=3, random_weights=False).eval()
+    assert torch.equal(model.bert.pooler.dense.weight, base.bert.pooler.dense.weight), "the pooler is pre-trained"
+    with torch.no_grad():
+        ours = task.logits(model, task.collate(task.features(loaded, pa.table({"text": texts})).examples))
+        model.save_pretrained(tmp_path / "tuned")  # type: ignore[operator]
+        plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "tuned").eval()
+        framed = loaded(
+            texts, padding=True, truncation=True, max_length=24, return_token_type_ids=True, return_tensors="pt"
+        )
+        theirs = plain(**framed).logits
+    assert torch.allclose(ours, theirs, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"objective": "causal_lm"}, "is for masked_lm of a bert, not causal_lm of a gpt2"),
+        ({"objective": "masked_lm", "model": {"family": "roberta"}}, "not masked_lm of a roberta"),
+        (
+            {
+                "objective": "masked_lm",
+                "model": {"family": "bert"},
+                "tokens": None,
+                "stream": {"sources": [{"name": "a", "url": "/x"}]},
+            },
+            "packing.sentence_pairs=false and next_sentence=true",
+        ),
+    ],
+)
+def test_what_cannot_learn_from_pairs_is_refused(changes: dict[str, object], message: str) -> None:
+    given = {"name": "x", "tokens": "p", "next_sentence": True, "train": {"num_steps": 1}} | changes
+    with pytest.raises(ValueError, match=message):
+        PretrainConfig.model_validate(given)
