@@ -93,7 +93,7 @@ def _publish(
     rows = [TokenRows([one.rows], [fetch(one.num_rows)]) for one in packed]
     with publish(folder, KIND, {}) as publication:
         references = write_rows(folder, "validation", rows, layout, vocab_size, tokenizer.special.end)
-        publish_tokenizer(publication, tokenizer, length)
+        publish_tokenizer(publication, tokenizer, settings.packing)
         publication.write_bytes(ENCODER, tokenizer.tokenizer.encode())
         publication.write_bytes(LISTING, listing_bytes(listing))
         publication.write_bytes(HELD_OUT, held_out_bytes([sample.held_out for sample in samples]))

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 from jobs.runtime.documents import Buckets
 from jobs.runtime.errors import fetch
 from jobs.runtime.token_rows import PackedBuckets, ReadyTokenizer, WrittenShard, write_rows
-from llmcore.config.prepare import PrepareConfig
+from llmcore.config.prepare import PackingSettings, PrepareConfig
 from llmcore.corpus.document_lists import write_document_lists
 from llmcore.corpus.passport import Passport
 from llmcore.errors import CorpusError
@@ -45,7 +45,7 @@ def publish_tokens(
             for split, rows in packed.rows.items()
         }
         listed = _write_lists(config, folder, buckets, packed)
-        publish_tokenizer(publication, tokenizer, length)
+        publish_tokenizer(publication, tokenizer, config.packing)
         for split, references in writing.items():
             of_sources: list[list[WrittenShard]] = [fetch(of_source) for of_source in references]
             written = [shard for of_source in of_sources for shard in of_source]
@@ -77,10 +77,14 @@ def publish_tokens(
         }
 
 
-def publish_tokenizer(publication: Publication, tokenizer: ReadyTokenizer, sequence_length: int) -> None:
+def publish_tokenizer(publication: Publication, tokenizer: ReadyTokenizer, packing: PackingSettings) -> None:
     """Add the tokenizer to what is published, as Hugging Face files: those it was found in, or new ones."""
-    begin = tokenizer.special.begin is not None
-    files = tokenizer.files or hugging_face_files(Tokenizer.from_str(tokenizer.tokenizer), sequence_length, begin=begin)
+    files = tokenizer.files or hugging_face_files(
+        Tokenizer.from_str(tokenizer.tokenizer),
+        packing.sequence_length,
+        begin=tokenizer.special.begin is not None,
+        token_types=packing.sentence_pairs,
+    )
     for name, data in files.items():
         publication.write_bytes(f"tokenizer/{name}", data)
 

@@ -10,48 +10,25 @@ import torch
 from torch import nn
 from transformers import AutoModelForPreTraining, AutoModelForSequenceClassification, AutoTokenizer, BertForPreTraining
 
-from llmcore.config.masking import MaskingSettings
 from llmcore.config.model import ModelSettings
 from llmcore.config.pretrain import PretrainConfig
 from llmcore.models.build import build_masked_lm, model_config
 from llmcore.models.packed import hidden_states
-from llmcore.objectives.masked_lm import MaskedLM
-from llmcore.objectives.next_sentence import NextSentence, PairBatch
+from llmcore.objectives.next_sentence import PairBatch
 from llmcore.tasks.text_classification import TextClassification
-from llmcore.tokens.schema import ALONE, FOLLOWS, RANDOM, PackedRows, Second
+from llmcore.tokens.schema import FOLLOWS, RANDOM
 from llmcore.tokens.tokenizer import OWN_BEGIN, OWN_IDS, hugging_face_files, train_tokenizer
-from llmcore.tokens.vocabulary import Vocabulary
-
-LENGTH, VOCAB_SIZE, MASK, CLS, SEP, PAD = 16, 60, 3, 4, 0, 1
-VOCABULARY = Vocabulary(MASK, np.arange(VOCAB_SIZE) < 5, np.arange(VOCAB_SIZE) % 3 != 0)
-SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
-PIECES = [
-    [(16, Second(9, FOLLOWS))],
-    [(6, Second(3, RANDOM)), (5, Second()), (5, Second(3, FOLLOWS))],
-    [(9, Second(4, RANDOM))],
-    [(4, Second())],
-]
-"""Length and second segment of each piece of each row."""
-
-
-def rows_of(first_position: int = 0) -> pa.Table:
-    tokens = np.random.default_rng(0).integers(5, VOCAB_SIZE, (len(PIECES), LENGTH), dtype=np.int32)
-    for row, pieces in zip(tokens, PIECES, strict=True):
-        end = 0
-        for length, second in pieces:
-            start, end = end, end + length
-            row[[start, end - 1]] = CLS, SEP
-            if second.start:
-                row[start + second.start - 1] = SEP
-        row[end:] = PAD
-    lengths = [[length for length, _ in pieces] for pieces in PIECES]
-    seconds = [[second for _, second in pieces] for pieces in PIECES]
-    sources = [[0] * len(pieces) for pieces in PIECES]
-    return PackedRows(tokens, lengths, sources, seconds).to_table(VOCAB_SIZE, first_position)
-
-
-def objective_of(**changes: object) -> NextSentence:
-    return NextSentence(MaskedLM(MaskingSettings.model_validate(changes), VOCABULARY, seed=2))
+from tests.sentence_pairs import (
+    CLS,
+    PIECES,
+    SIZES,
+    VOCAB_SIZE,
+    VOCABULARY,
+    bert,
+    objective_of,
+    plain_losses,
+    rows_of,
+)
 
 
 def whole_batch(**changes: object) -> PairBatch:
@@ -60,9 +37,7 @@ def whole_batch(**changes: object) -> PairBatch:
 
 @pytest.fixture
 def model() -> nn.Module:
-    settings = ModelSettings(family="bert", sizes=SIZES)
-    config = model_config(settings, vocab_size=VOCAB_SIZE, sequence_length=LENGTH, eos_id=SEP, pad_id=PAD)
-    return build_masked_lm(config, seed=3, next_sentence=True).eval()
+    return bert().eval()
 
 
 def test_both_losses_equal_plain_transformers_pair_by_pair(model: nn.Module, tmp_path: Path) -> None:
@@ -72,23 +47,11 @@ def test_both_losses_equal_plain_transformers_pair_by_pair(model: nn.Module, tmp
     batch, objective = whole_batch(share=0.4), objective_of(share=0.4)
     original = torch.tensor(rows_of()["tokens"].to_pylist())
     sums, hits, counts = np.zeros(2), np.zeros(2), np.zeros(2, int)
-    for row, pieces in enumerate(PIECES):
-        end = 0
-        for length, second in pieces:
-            start, end = end, end + length
-            seen = batch.masked.seen.tokens[row : row + 1, start:end]
-            types = torch.tensor([[int(second.start and place >= second.start) for place in range(length)]])
-            labels = torch.full((1, length), -100)
-            here = [place for place in range(length) if row * LENGTH + start + place in batch.masked.places.tolist()]
-            labels[0, here] = original[row, start:end][here]
-            label = torch.tensor([second.label if second.label != ALONE else -100])
-            out = plain(input_ids=seen, token_type_ids=types)
-            for part, (logits, wanted) in enumerate(
-                [(out.prediction_logits[0], labels[0]), (out.seq_relationship_logits, label)]
-            ):
-                sums[part] += nn.functional.cross_entropy(logits, wanted, reduction="sum").item()
-                hits[part] += ((logits.argmax(-1) == wanted) & (wanted != -100)).sum().item()
-                counts[part] += (wanted != -100).sum().item()
+    for told in plain_losses(plain, batch, original, [*range(len(PIECES))]):
+        for part, (logits, wanted) in enumerate((told[:2], told[2:])):
+            sums[part] += nn.functional.cross_entropy(logits, wanted, reduction="sum").item()
+            hits[part] += (logits.argmax(-1) == wanted).sum().item()
+            counts[part] += (wanted != -100).sum().item()
     assert objective.num_targets(batch) == tuple(counts) and counts[0] > 8 and counts[1] == 4
     assert objective.loss_sums(model, batch).tolist() == pytest.approx(sums.tolist(), rel=1e-5)
     measured = objective.loss_and_hits(model, batch).tolist()
@@ -143,10 +106,10 @@ def test_what_is_exported_classifies_as_a_plain_pipeline_frames_texts(tmp_path: 
     )
     base = build_masked_lm(config, seed=1, next_sentence=True)
     base.save_pretrained(tmp_path)  # type: ignore[operator]
-    for name, data in hugging_face_files(tokenizer, 32, begin=True).items():
+    for name, data in hugging_face_files(tokenizer, 32, begin=True, token_types=True).items():
         (tmp_path / name).write_bytes(data)
     loaded = AutoTokenizer.from_pretrained(tmp_path)
-    pair = loaded(texts[0], texts[1], return_token_type_ids=True)
+    pair = loaded(texts[0], texts[1])
     second = pair["input_ids"].index(OWN_IDS.end) + 1
     assert pair["input_ids"][0] == OWN_BEGIN and pair["token_type_ids"].index(1) == second
     task = TextClassification(("a", "b"), 24)
@@ -156,9 +119,8 @@ def test_what_is_exported_classifies_as_a_plain_pipeline_frames_texts(tmp_path: 
         ours = task.logits(model, task.collate(task.features(loaded, pa.table({"text": texts})).examples))
         model.save_pretrained(tmp_path / "tuned")  # type: ignore[operator]
         plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "tuned").eval()
-        framed = loaded(
-            texts, padding=True, truncation=True, max_length=24, return_token_type_ids=True, return_tensors="pt"
-        )
+        framed = loaded(texts, padding=True, truncation=True, max_length=24, return_tensors="pt")
+        assert "token_type_ids" in framed
         theirs = plain(**framed).logits
     assert torch.allclose(ours, theirs, atol=1e-5)
 
