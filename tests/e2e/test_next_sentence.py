@@ -1,4 +1,4 @@
-"""A BERT with sentence pairs by the command line: prepared, trained on both losses, and loaded by plain transformers."""
+"""A BERT of sentence pairs by the command line: prepared, trained on both losses, loaded by plain transformers."""
 
 import json
 from pathlib import Path
