@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from llmcore.config.masking import MaskingSettings
 from llmcore.config.model import ModelSettings
-from llmcore.models.build import build_masked_lm, model_config
+from llmcore.models.build import build_language_model, model_config
 from llmcore.objectives.masked_lm import MaskedLM
 from llmcore.objectives.next_sentence import NextSentence, PairBatch
 from llmcore.tokens.schema import ALONE, FOLLOWS, RANDOM, PackedRows, Second
@@ -68,7 +68,7 @@ def objective_of(**changes: object) -> NextSentence:
 def bert() -> nn.Module:
     settings = ModelSettings(family="bert", sizes=SIZES)
     config = model_config(settings, vocab_size=VOCAB_SIZE, sequence_length=LENGTH, eos_id=SEP, pad_id=PAD)
-    return build_masked_lm(config, seed=3, next_sentence=True)
+    return build_language_model("next_sentence", config, seed=3)
 
 
 def plain_losses(

@@ -1,6 +1,7 @@
 """Sentence pairs through `prepare` and through a stream: the same ones whoever makes them, and nothing is lost."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -49,29 +50,31 @@ def _prepared(config: PrepareConfig) -> tuple[dict[str, Any], TokenShards]:
     return result, TokenShards.open(storage / result["tokens"])
 
 
-def _texts(shards: TokenShards) -> list[str]:
-    """The words of all rows, sorted."""
+def _characters(shards: TokenShards) -> Counter[str]:
+    """How often each character stands in the segments of all rows."""
     tokenizer = load_tokenizer(shards.tokenizer_folder())
-    words: list[str] = []
+    found: Counter[str] = Counter()
     for split in SPLITS:
         for row in shards.rows(split, np.arange(shards.num_rows(split))).to_pylist():
-            segments, start = [], 0
+            start = 0
             for length, second in zip(row["document_lengths"], row["sentence_offsets"], strict=True):
                 piece = row["tokens"][start : start + length]
-                segments += [piece[1 : second - 1], piece[second:-1]] if second else [piece[1:-1]]
                 start += length
-            words += [word for segment in segments for word in tokenizer.decode(segment).split()]
-    return sorted(words)
+                for segment in (piece[1 : second - 1], piece[second:-1]) if second else (piece[1:-1],):
+                    found.update(tokenizer.decode(segment))
+    return found
 
 
-def test_prepare_makes_the_same_pairs_however_many_tasks_read_and_loses_no_word(corpus: Path, tmp_path: Path) -> None:
+def test_prepare_makes_the_same_pairs_however_many_tasks_read_and_loses_no_character(
+    corpus: Path, tmp_path: Path
+) -> None:
     result, shards = _prepared(_config(corpus, tmp_path / "one", read_parallelism=1))
     again, _ = _prepared(_config(corpus, tmp_path / "two", read_parallelism=4))
     assert result["tokens_sha256"] == again["tokens_sha256"]
     other, _ = _prepared(_config(corpus, tmp_path / "three", seed=1))
     assert result["tokens_sha256"] != other["tokens_sha256"]
     texts = [json.loads(line)["text"] for path in corpus.iterdir() for line in path.read_text().splitlines()]
-    assert _texts(shards) == sorted(word for text in texts for word in text.split())
+    assert _characters(shards) == Counter("".join(texts))
     pieces = shards.about["splits"]["train"]["pieces"]
     assert 0.35 < pieces["random"] / (pieces["random"] + pieces["follows"]) <= 0.5 and not pieces["alone"]
     assert "sentence pairs" in result_line(result, Folder(str(tmp_path)))

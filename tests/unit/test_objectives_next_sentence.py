@@ -12,7 +12,7 @@ from transformers import AutoModelForPreTraining, AutoModelForSequenceClassifica
 
 from llmcore.config.model import ModelSettings
 from llmcore.config.pretrain import PretrainConfig
-from llmcore.models.build import build_masked_lm, model_config
+from llmcore.models.build import build_language_model, model_config
 from llmcore.models.packed import hidden_states
 from llmcore.objectives.next_sentence import PairBatch
 from llmcore.tasks.text_classification import TextClassification
@@ -104,7 +104,7 @@ def test_what_is_exported_classifies_as_a_plain_pipeline_frames_texts(tmp_path: 
     config = model_config(
         ModelSettings(family="bert", sizes=SIZES), vocab_size=330, sequence_length=32, eos_id=OWN_IDS.end, pad_id=1
     )
-    base = build_masked_lm(config, seed=1, next_sentence=True)
+    base = build_language_model("next_sentence", config, seed=1)
     base.save_pretrained(tmp_path)  # type: ignore[operator]
     for name, data in hugging_face_files(tokenizer, 32, begin=True, token_types=True).items():
         (tmp_path / name).write_bytes(data)
@@ -128,8 +128,11 @@ def test_what_is_exported_classifies_as_a_plain_pipeline_frames_texts(tmp_path: 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"objective": "causal_lm"}, "is for masked_lm of a bert, not causal_lm of a gpt2"),
-        ({"objective": "masked_lm", "model": {"family": "roberta"}}, "not masked_lm of a roberta"),
+        ({"objective": "causal_lm"}, "goes with objective=masked_lm, not causal_lm"),
+        (
+            {"objective": "masked_lm", "model": {"family": "roberta"}},
+            "next_sentence trains bert, not roberta",
+        ),
         (
             {
                 "objective": "masked_lm",
