@@ -65,9 +65,7 @@ def _characters(shards: TokenShards) -> Counter[str]:
     return found
 
 
-def test_prepare_makes_the_same_pairs_however_many_tasks_read_and_loses_no_character(
-    corpus: Path, tmp_path: Path
-) -> None:
+def test_prepare_makes_the_same_pairs_however_many_tasks_read_and_loses_nothing(corpus: Path, tmp_path: Path) -> None:
     result, shards = _prepared(_config(corpus, tmp_path / "one", read_parallelism=1))
     again, _ = _prepared(_config(corpus, tmp_path / "two", read_parallelism=4))
     assert result["tokens_sha256"] == again["tokens_sha256"]
