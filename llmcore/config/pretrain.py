@@ -77,7 +77,8 @@ class PretrainSettings(Section):
             raise ValueError(f"next_sentence=true goes with objective=masked_lm, not {self.objective}: leave it out")
         fits = FAMILIES[self.learnt]
         if self.model.family is not None and self.model.family not in fits:
-            raise ValueError(f"objective={self.learnt} trains {', '.join(fits)}, not {self.model.family}")
+            asked = f"objective={self.objective}" + (" with next_sentence=true" if self.next_sentence else "")
+            raise ValueError(f"{asked} trains {', '.join(fits)}, not {self.model.family}")
         if fits != _DECODERS and self.sample_prompts:
             raise ValueError(f"sample_prompts= are continued, which {self.objective} does not teach: leave them out")
         return self

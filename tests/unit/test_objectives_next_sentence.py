@@ -131,7 +131,7 @@ def test_what_is_exported_classifies_as_a_plain_pipeline_frames_texts(tmp_path: 
         ({"objective": "causal_lm"}, "goes with objective=masked_lm, not causal_lm"),
         (
             {"objective": "masked_lm", "model": {"family": "roberta"}},
-            "next_sentence trains bert, not roberta",
+            "with next_sentence=true trains bert, not roberta",
         ),
         (
             {
