@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 __all__ = ["finished", "plan", "prepare", "result_line", "run"]
 
 KIND = "prepare"
-STEP_VERSION = 3
+STEP_VERSION = 4
+_TOLD = ("labelled_sets", "dropped", "counts", "fill_fraction", "sentence_pairs")
+"""What the manifest of the tokens and the run's result share."""
 
 
 def run(config: PrepareConfig, options: RunOptions) -> None:
@@ -51,8 +53,9 @@ def result_line(result: dict[str, Any], storage: Folder) -> str:
     """The result in one line."""
     counts = result["counts"]
     dropped = ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in result["dropped"].items() if count)
+    what = "sentence pairs" if result["sentence_pairs"] else "documents"
     return (
-        f"prepare: {counts['num_documents']:,} documents, {counts['num_tokens']:,} tokens in {counts['num_rows']:,} "
+        f"prepare: {counts['num_documents']:,} {what}, {counts['num_tokens']:,} tokens in {counts['num_rows']:,} "
         f"rows ({result['fill_fraction']:.1%} filled), dropped {dropped or 'nothing'}, in {storage.url}/"
         f"{result['tokens']}"
     )
@@ -106,7 +109,7 @@ def prepare(config: PrepareConfig, storage: Folder, options: RunOptions) -> dict
         manifest = read_manifest(folder)
         assert manifest is not None
         attempt.result |= {"tokens": f"artifacts/tokens/{name}", "tokens_sha256": manifest.sha256}
-        attempt.result |= {key: manifest.about[key] for key in ("labelled_sets", "dropped", "counts", "fill_fraction")}
+        attempt.result |= {key: manifest.about[key] for key in _TOLD}
         attempt.result["seconds"] = timings.seconds
     return attempt.result
 
@@ -142,7 +145,8 @@ def _make(config: PrepareConfig, storage: Folder, folder: Folder, timings: Timin
         if tokenizer.slow_because is not None:
             say(f"prepare: encodes with {tokenizer.encoder}, since {tokenizer.slow_because}")
     with timings.part("tokenize and pack"):
-        packed = pack_buckets(buckets, making, config.packing, [source.chat is not None for source in config.sources])
+        special = [source.chat is not None for source in config.sources]
+        packed = pack_buckets(buckets, making, config.packing, special, config.seed)
         for source, of_source in zip(config.sources, packed.rows["train"], strict=True):
             if source.max_tokens is not None and (
                 over := of_source.cut(source.max_tokens // config.packing.sequence_length)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["course", "finished", "plan", "pretrain", "result_line", "run"]
 
 KIND = "pretrain"
-STEP_VERSION = 2
+STEP_VERSION = 3
 _TOLD = (
     "num_steps",
     "rows_consumed",
@@ -220,6 +220,27 @@ def _stream(config: dict[str, Any] | None, storage: str, stream: dict[str, Any],
     return token_stream(plan, server)
 
 
+def _check_pairs(config: PretrainConfig, shards: "TokenShards") -> None:
+    """Raises ConfigError where the rows are not what the objective reads: sentence pairs of both kinds, or none."""
+    are_pairs = shards.about["sentence_pairs"]
+    if config.next_sentence and not are_pairs:
+        raise ConfigError(
+            f"next_sentence=true: the rows of tokens={config.tokens!r} are no sentence pairs: prepare them with "
+            "packing.sentence_pairs=true and tokenizer.begin_documents=true, or leave next_sentence out"
+        )
+    if are_pairs and not config.next_sentence:
+        raise ConfigError(
+            f"next_sentence=false: the rows of tokens={config.tokens!r} are sentence pairs, half of them of two "
+            "documents: set it, or prepare them without packing.sentence_pairs"
+        )
+    pieces = shards.about["splits"]["train"].get("pieces") if are_pairs else None
+    if pieces is not None and not (pieces["follows"] and pieces["random"]):
+        raise ConfigError(
+            f"next_sentence=true: tokens={config.tokens!r} have {pieces['follows']} train pairs that follow and "
+            f"{pieces['random']} of two documents, which teaches nothing: give several documents of several sentences"
+        )
+
+
 def _check_epochs(shards: "TokenShards", num_steps: int, global_batch: int) -> None:
     """Raises ConfigError where a source would be read more often than it may be."""
     passes = shards.epochs_after(num_steps * global_batch) if shards.mixture else {}
@@ -240,6 +261,7 @@ def _train(
     from llmcore.train.lengths import last_step
 
     shards = TokenShards.open(tokens)
+    _check_pairs(config, shards)
     steps = last_step(config.train, shards.num_rows("train"))
     _check_epochs(shards, steps, config.train.global_batch_size)
     stream = {

@@ -133,7 +133,8 @@ def _write_rows(folder: Folder) -> tuple[int, float]:
         num_characters += len(text)
     tokenizer = train_tokenizer(chosen, VOCAB_SIZE)
     documents = pa.table({"text": chosen, "source": [0] * len(chosen)})
-    rows = pack_documents(documents, Encoder(tokenizer, "gigatoken"), PackingSettings(sequence_length=SEQUENCE_LENGTH))
+    packing = PackingSettings(sequence_length=SEQUENCE_LENGTH)
+    rows, _ = pack_documents(documents, Encoder(tokenizer, "gigatoken"), packing)
     num_rows, name = rows.num_rows, shard_name("train", 0)
     source = {"name": "stdlib", "first_row": 0, "num_rows": num_rows, "weight": None, "max_epochs": None}
     about = {

@@ -25,7 +25,7 @@ from llmcore.tokens.shards import KIND, SPLITS, UNIGRAM_COUNTS, ShardLayout, arr
 
 __all__ = ["freeze", "frozen_folder"]
 
-VERSION = 1
+VERSION = 2
 
 
 def frozen_folder(storage: Folder, name: str) -> Folder:
@@ -73,9 +73,9 @@ def _pack(
     from llmcore.tokens.encode import count_rows, pack_documents
 
     encoder = ready.load()
-    rows = pack_documents(validation, encoder, settings.packing, special=special)
+    rows, _ = pack_documents(validation, encoder, settings.packing, special=special, seed=settings.seed)
     sample = pa.table({"text": pa.array(texts, pa.string()), "source": pa.array([0] * len(texts), pa.int16())})
-    train = pack_documents(sample, encoder, settings.packing, special=special)
+    train, _ = pack_documents(sample, encoder, settings.packing, special=special, seed=settings.seed)
     return rows, rows.num_rows, count_rows(train, ready.vocab_size, 1, ready.special.end).targets
 
 
@@ -93,7 +93,7 @@ def _publish(
     rows = [TokenRows([one.rows], [fetch(one.num_rows)]) for one in packed]
     with publish(folder, KIND, {}) as publication:
         references = write_rows(folder, "validation", rows, layout, vocab_size, tokenizer.special.end)
-        publish_tokenizer(publication, tokenizer, length)
+        publish_tokenizer(publication, tokenizer, settings.packing)
         publication.write_bytes(ENCODER, tokenizer.tokenizer.encode())
         publication.write_bytes(LISTING, listing_bytes(listing))
         publication.write_bytes(HELD_OUT, held_out_bytes([sample.held_out for sample in samples]))
@@ -109,6 +109,7 @@ def _publish(
             "splits": {split: validation if split == "validation" else nothing for split in SPLITS},
             "mixture": [],
             "special_ids": tokenizer.special._asdict(),
+            "sentence_pairs": settings.packing.sentence_pairs,
             "encoder": tokenizer.encoder,
             "decontaminated": decontaminated,
         }

@@ -87,7 +87,8 @@ def read_lane(work: LaneWork, portion: Portion, key: tuple[int, ...], cursor: Cu
 
     encoder, source = work.ready.load(), work.settings.sources[portion.source].name
     for window in work.readers[portion.source].windows(portion, cursor):
-        rows = pack_documents(window.documents, encoder, work.settings.packing, special=work.special[portion.source])
+        special, settings = work.special[portion.source], work.settings
+        rows, _ = pack_documents(window.documents, encoder, settings.packing, special=special, seed=settings.seed)
         num_tokens = pc.sum(pc.list_flatten(rows["document_lengths"])).as_py() or 0
         streamed = Streamed.of(source, window.documents.num_rows, num_tokens, window.tally)
         yield Window(shuffled(rows, *key, *cursor), window.next, streamed)

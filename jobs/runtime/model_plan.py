@@ -27,7 +27,7 @@ def model_line(config: PretrainConfig, tokens: Folder | None) -> str:
     else:
         architecture = usual_config(config.model)
         vocabulary = f"vocabulary a {config.model.family} usually has: the tokens are not there yet"
-    num_parameters, num_entries = count_parameters(config.objective, architecture), architecture.vocab_size
+    num_parameters, num_entries = count_parameters(config.learnt, architecture), architecture.vocab_size
     return f"The model has {num_parameters:,} parameters{begins}, with {num_entries:,} entries, the {vocabulary}"
 
 

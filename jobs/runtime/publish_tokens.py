@@ -10,11 +10,12 @@ from tokenizers import Tokenizer
 from jobs.runtime.documents import Buckets
 from jobs.runtime.errors import fetch
 from jobs.runtime.token_rows import PackedBuckets, ReadyTokenizer, WrittenShard, write_rows
-from llmcore.config.prepare import PrepareConfig
+from llmcore.config.prepare import PackingSettings, PrepareConfig
 from llmcore.corpus.document_lists import write_document_lists
 from llmcore.corpus.passport import Passport
 from llmcore.errors import CorpusError
 from llmcore.storage import FileEntry, Folder, Publication, publish, readable_json
+from llmcore.tokens.encode import PieceCounts
 from llmcore.tokens.shards import KIND as TOKENS
 from llmcore.tokens.shards import PASSPORT, UNIGRAM_COUNTS, ShardLayout, array_bytes
 from llmcore.tokens.tokenizer import hugging_face_files
@@ -44,7 +45,7 @@ def publish_tokens(
             for split, rows in packed.rows.items()
         }
         listed = _write_lists(config, folder, buckets, packed)
-        publish_tokenizer(publication, tokenizer, length)
+        publish_tokenizer(publication, tokenizer, config.packing)
         for split, references in writing.items():
             of_sources: list[list[WrittenShard]] = [fetch(of_source) for of_source in references]
             written = [shard for of_source in of_sources for shard in of_source]
@@ -71,14 +72,19 @@ def publish_tokens(
             "rows_per_block": layout.rows_per_block,
             "splits": splits,
             "special_ids": tokenizer.special._asdict(),
+            "sentence_pairs": config.packing.sentence_pairs,
             **_totals(splits, length),
         }
 
 
-def publish_tokenizer(publication: Publication, tokenizer: ReadyTokenizer, sequence_length: int) -> None:
+def publish_tokenizer(publication: Publication, tokenizer: ReadyTokenizer, packing: PackingSettings) -> None:
     """Add the tokenizer to what is published, as Hugging Face files: those it was found in, or new ones."""
-    begin = tokenizer.special.begin is not None
-    files = tokenizer.files or hugging_face_files(Tokenizer.from_str(tokenizer.tokenizer), sequence_length, begin=begin)
+    files = tokenizer.files or hugging_face_files(
+        Tokenizer.from_str(tokenizer.tokenizer),
+        packing.sequence_length,
+        begin=tokenizer.special.begin is not None,
+        token_types=packing.sentence_pairs,
+    )
     for name, data in files.items():
         publication.write_bytes(f"tokenizer/{name}", data)
 
@@ -91,6 +97,7 @@ def publish_split(publication: Publication, written: Sequence[WrittenShard]) -> 
         "num_rows": sum(shard.num_rows for shard in written),
         "num_tokens": sum(shard.counts.num_tokens for shard in written),
         "num_documents": sum(shard.counts.num_documents for shard in written),
+        "pieces": {name: sum(getattr(shard.counts.pieces, name) for shard in written) for name in PieceCounts._fields},
         "shards": [{"name": shard.entry.name, "num_rows": shard.num_rows} for shard in written],
     }
 

@@ -129,7 +129,7 @@ class PackedBuckets(NamedTuple):
 
     Attributes:
         rows: of each split and source, bucket after bucket; a row is of one source.
-        num_tokens: for each bucket, a reference to the tokens of each of its documents, its end included.
+        num_tokens: for each bucket, a reference to the tokens of each of its documents.
         languages: by source, tokens by language.
     """
 
@@ -139,18 +139,23 @@ class PackedBuckets(NamedTuple):
 
 
 def pack_buckets(
-    buckets: Buckets, ready: "ray.ObjectRef[ReadyTokenizer]", packing: PackingSettings, special: Sequence[bool]
+    buckets: Buckets,
+    ready: "ray.ObjectRef[ReadyTokenizer]",
+    packing: PackingSettings,
+    special: Sequence[bool],
+    seed: int,
 ) -> PackedBuckets:
     """Encode and pack all documents.
 
-    `special` says of each source whether special tokens written out in its texts are meant.
+    `special` says of each source whether special tokens written out in its texts are meant; `seed` is that of sentence
+    pairs.
     """
     num_sources = len(special)
     pack = ray.remote(_pack).options(num_returns=len(SPLITS) * num_sources + 2)
     whole = PackedBuckets(
         {split: [TokenRows() for _ in range(num_sources)] for split in SPLITS}, [], [Counter() for _ in special]
     )
-    for *tables, num_tokens, counted in [pack.remote(table, ready, packing, special) for table in buckets.tables]:
+    for *tables, num_tokens, counted in [pack.remote(table, ready, packing, special, seed) for table in buckets.tables]:
         sizes, languages = fetch(counted)
         whole.num_tokens.append(num_tokens)
         for source, of_source in languages.items():
@@ -163,11 +168,11 @@ def pack_buckets(
 
 
 def _pack(
-    documents: pa.Table, ready: ReadyTokenizer, packing: PackingSettings, special: Sequence[bool]
+    documents: pa.Table, ready: ReadyTokenizer, packing: PackingSettings, special: Sequence[bool], seed: int
 ) -> tuple[Any, ...]:
     import numpy as np
 
-    from llmcore.tokens.encode import count_languages, encoded_pieces, pack_pieces
+    from llmcore.tokens.encode import count_languages, pack_documents
 
     encoder = ready.load()
     splits, sources = (documents[name].to_numpy() for name in ("split", "source"))
@@ -176,9 +181,9 @@ def _pack(
     for split in SPLITS:
         for source, meant in enumerate(special):
             chosen = (splits == split) & (sources == source)
-            pieces = list(encoded_pieces(documents.filter(pa.array(chosen)), encoder, special=meant))
-            num_tokens[chosen] = [len(piece.tokens) for piece in pieces]
-            tables.append(pack_pieces(pieces, encoder, packing))
+            some = documents.filter(pa.array(chosen))
+            rows, num_tokens[chosen] = pack_documents(some, encoder, packing, special=meant, seed=seed)
+            tables.append(rows)
     lengths = pa.array(num_tokens)
     return (*tables, lengths, ([table.num_rows for table in tables], count_languages(documents, lengths)))
 
@@ -233,6 +238,5 @@ def _write(
     rows = pa.concat_tables(parts)
     positions = pa.array(np.arange(first, first + rows.num_rows))
     rows = rows.set_column(rows.schema.get_field_index("position"), rows.schema.field("position"), positions)
-    return WrittenShard(
-        write_shard(folder, name, rows, layout.rows_per_block), rows.num_rows, count_rows(rows, vocab_size, num_sources)
-    )
+    counts = count_rows(rows, vocab_size, num_sources, end)
+    return WrittenShard(write_shard(folder, name, rows, layout.rows_per_block), rows.num_rows, counts)

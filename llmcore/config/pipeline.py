@@ -6,7 +6,7 @@ from llmcore.config.base import Section, free, identity
 from llmcore.config.common import JobSettings
 from llmcore.config.evaluate import EvaluateConfig, EvaluateSettings
 from llmcore.config.prepare import PrepareConfig, PrepareSettings
-from llmcore.config.pretrain import PretrainConfig, PretrainSettings
+from llmcore.config.pretrain import PretrainConfig, PretrainSettings, check_pairs
 from llmcore.config.tune import TuneConfig, TuneSettings
 
 __all__ = ["PipelineConfig", "ReportConfig"]
@@ -32,6 +32,11 @@ class PipelineConfig(JobSettings):
         names = [labelled.name for labelled in self.prepare.labelled_sets]
         if self.labelled_set not in names:
             raise ValueError(f"labelled_set={self.labelled_set!r} is not one of prepare.labelled_sets {names}")
+        return self
+
+    @model_validator(mode="after")
+    def _pairs_are_prepared(self) -> "PipelineConfig":
+        check_pairs(self.prepare, self.pretrain.next_sentence)
         return self
 
     def _stage(self, stage: str, section: Section) -> dict[str, object]:

@@ -256,7 +256,18 @@ class PackingSettings(Section):
         "loss is within documents either way.",
     )
     window: int = identity(1024, ge=1, description="Pieces held open while packing best-fit.")
+    sentence_pairs: bool = identity(
+        False,
+        description="Pieces are sentence pairs as BERT reads them, for `next_sentence`: two runs of whole sentences, "
+        "half of which follow one another, while the others are of two documents. Needs `tokenizer.begin_documents`.",
+    )
     shard_bytes: int = identity(64_000_000, ge=1, description="Bytes of the tokens in one token shard, about.")
+
+    @model_validator(mode="after")
+    def _pairs_are_not_cut(self) -> "PackingSettings":
+        if self.sentence_pairs and self.method == "concatenate":
+            raise ValueError("method=concatenate would cut sentence pairs: take best_fit, or leave sentence_pairs out")
+        return self
 
 
 class LabelledSetSettings(Section):
@@ -301,6 +312,14 @@ class PrepareSettings(Section):
     packing: PackingSettings = identity(PackingSettings, description="How documents become sequences.")
     labelled_sets: list[LabelledSetSettings] = identity(list, description="Labelled sets to publish beside the tokens.")
     read_parallelism: int | None = free(None, ge=1, description="Ray Data read tasks; null lets Ray choose.")
+
+    @model_validator(mode="after")
+    def _pairs_begin(self) -> "PrepareSettings":
+        if self.packing.sentence_pairs and not self.tokenizer.begin_documents:
+            raise ValueError(
+                "packing.sentence_pairs=true begins pairs with a class token: set tokenizer.begin_documents"
+            )
+        return self
 
     @model_validator(mode="after")
     def _weights_of_all(self) -> "PrepareSettings":

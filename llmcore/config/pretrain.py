@@ -9,21 +9,35 @@ from llmcore.config.common import JobSettings, WorkerSettings
 from llmcore.config.corruption import InfillingSettings, SpanSettings
 from llmcore.config.masking import MaskingSettings
 from llmcore.config.model import ModelSettings
+from llmcore.config.prepare import PrepareSettings
 from llmcore.config.stream import StreamSettings
 from llmcore.config.train import TrainSettings, check_shares
 
-__all__ = ["FAMILIES", "ObjectiveName", "PretrainConfig", "PretrainSettings"]
+__all__ = ["FAMILIES", "Learnt", "ObjectiveName", "PretrainConfig", "PretrainSettings", "check_pairs"]
 
 ObjectiveName = Literal["causal_lm", "masked_lm", "span_corruption", "fill_in_the_middle"]
+Learnt = Literal[ObjectiveName, "next_sentence"]
+"""What a model has heads for: an objective; or `masked_lm` and next sentences, together."""
 
 _DECODERS = ("gpt2", "llama", "qwen3")
-FAMILIES: dict[ObjectiveName, tuple[str, ...]] = {
+FAMILIES: dict[Learnt, tuple[str, ...]] = {
     "causal_lm": _DECODERS,
     "masked_lm": ("bert", "roberta", "modernbert"),
     "span_corruption": ("t5", "bart"),
     "fill_in_the_middle": _DECODERS,
+    "next_sentence": ("bert",),
 }
-"""Architectures that each objective trains."""
+"""Architectures that learn each of them."""
+
+
+def check_pairs(prepared: PrepareSettings, next_sentence: bool) -> None:
+    """Raises ValueError where rows are sentence pairs that nobody learns from, or are none and should be."""
+    if prepared.packing.sentence_pairs != next_sentence:
+        pairs = str(prepared.packing.sentence_pairs).lower()
+        raise ValueError(
+            f"packing.sentence_pairs={pairs} and next_sentence={str(next_sentence).lower()}: pairs are made for "
+            "next_sentence, which needs them; set both, or neither"
+        )
 
 
 class PretrainSettings(Section):
@@ -36,6 +50,11 @@ class PretrainSettings(Section):
         "the next token of documents of which some have their middle last (code).",
     )
     masking: MaskingSettings = identity(MaskingSettings, description="Which tokens `masked_lm` masks.")
+    next_sentence: bool = identity(
+        False,
+        description="`masked_lm` of a BERT learns, too, whether the second segment of a pair follows the first; its "
+        "loss is the sum of both. The tokens are made with `packing.sentence_pairs`.",
+    )
     spans: SpanSettings = identity(SpanSettings, description="What `span_corruption` cuts out.")
     infilling: InfillingSettings = identity(
         InfillingSettings, description="Which documents `fill_in_the_middle` takes apart."
@@ -47,11 +66,19 @@ class PretrainSettings(Section):
     )
     sample_prompts: list[str] = free(list, description="Prompts continued by the exported model, for the report.")
 
+    @property
+    def learnt(self) -> Learnt:
+        """The objective, and whether next sentences are learnt with it."""
+        return "next_sentence" if self.next_sentence else self.objective
+
     @model_validator(mode="after")
     def _objective_fits_the_family(self) -> "PretrainSettings":
-        fits = FAMILIES[self.objective]
+        if self.next_sentence and self.objective != "masked_lm":
+            raise ValueError(f"next_sentence=true goes with objective=masked_lm, not {self.objective}: leave it out")
+        fits = FAMILIES[self.learnt]
         if self.model.family is not None and self.model.family not in fits:
-            raise ValueError(f"objective={self.objective} trains {', '.join(fits)}, not {self.model.family}")
+            asked = f"objective={self.objective}" + (" with next_sentence=true" if self.next_sentence else "")
+            raise ValueError(f"{asked} trains {', '.join(fits)}, not {self.model.family}")
         if fits != _DECODERS and self.sample_prompts:
             raise ValueError(f"sample_prompts= are continued, which {self.objective} does not teach: leave them out")
         return self
@@ -76,6 +103,8 @@ class PretrainConfig(JobSettings, PretrainSettings):
     def _one_kind_of_data(self) -> "PretrainConfig":
         if (self.tokens is None) == (self.stream is None):
             raise ValueError("give exactly one of `tokens` and `stream`")
+        if self.stream is not None:
+            check_pairs(self.stream, self.next_sentence)
         if self.stream is not None and self.train.num_steps is None:
             raise ValueError("train.num_epochs= needs the number of rows, which a stream does not know: give num_steps")
         return self

@@ -10,12 +10,13 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
+    AutoModelForPreTraining,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
 )
 
 from llmcore.config.model import ModelSettings
-from llmcore.config.pretrain import ObjectiveName
+from llmcore.config.pretrain import Learnt
 from llmcore.errors import ConfigError
 from llmcore.models.foundation import POSITIONS
 from llmcore.models.packed import ATTENTION
@@ -32,10 +33,11 @@ __all__ = [
     "num_parameters",
 ]
 
-_AUTO: dict[ObjectiveName, Any] = {
+_AUTO: dict[Learnt, Any] = {
     "causal_lm": AutoModelForCausalLM,
     "fill_in_the_middle": AutoModelForCausalLM,
     "masked_lm": AutoModelForMaskedLM,
+    "next_sentence": AutoModelForPreTraining,
     "span_corruption": AutoModelForSeq2SeqLM,
 }
 _NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
@@ -90,14 +92,14 @@ def config_for_tokens(settings: ModelSettings, shards: TokenShards, num_extra_po
     )
 
 
-def build_language_model(objective: ObjectiveName, config: Any, *, seed: int) -> nn.Module:
+def build_language_model(learnt: Learnt, config: Any, *, seed: int) -> nn.Module:
     """A model for an objective with random weights, the same on every rank for one seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return _AUTO[objective].from_config(config, attn_implementation=ATTENTION)  # type: ignore[no-any-return]
+        return _AUTO[learnt].from_config(config, attn_implementation=ATTENTION)  # type: ignore[no-any-return]
 
 
-def load_language_model(objective: ObjectiveName, folder: Path, *, vocab_size: int, seed: int) -> nn.Module:
+def load_language_model(learnt: Learnt, folder: Path, *, vocab_size: int, seed: int) -> nn.Module:
     """A model for an objective with the weights of a local Hugging Face folder, in fp32.
 
     Embeddings of entries that the vocabulary has beyond the model's own begin near the mean of the others; they and a
@@ -105,7 +107,7 @@ def load_language_model(objective: ObjectiveName, folder: Path, *, vocab_size: i
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model: Any = _AUTO[objective].from_pretrained(
+        model: Any = _AUTO[learnt].from_pretrained(
             folder, attn_implementation=ATTENTION, dtype=torch.float32, use_safetensors=True
         )
         if vocab_size > model.config.vocab_size:

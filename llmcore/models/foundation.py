@@ -3,7 +3,7 @@
 import hashlib
 from typing import Any
 
-from llmcore.config.pretrain import FAMILIES, ObjectiveName
+from llmcore.config.pretrain import FAMILIES, Learnt
 from llmcore.errors import ConfigError
 from llmcore.storage import Folder, content_hash, folder_at, read_manifest
 from llmcore.storage.content import chunks
@@ -65,21 +65,21 @@ def foundation_hash(folder: Folder) -> str:
     return content_hash(hashes)
 
 
-def check_foundation(folder: Folder, objective: ObjectiveName, tokenizer: Folder, num_positions: int) -> None:
+def check_foundation(folder: Folder, learnt: Learnt, tokenizer: Folder, num_positions: int) -> None:
     """Raises ConfigError where the model is of another kind, too short, or of another vocabulary than the tokens.
 
     Args:
         folder: of the model.
-        objective: that is to train it.
+        learnt: what it is to learn.
         tokenizer: of the tokens. It may have entries after those of the model's own. Where the model has none beside
             it, it must have as many as the model.
         num_positions: that a document of the tokens may need.
     """
     config = foundation_config(folder)
-    fits = FAMILIES[objective]
+    fits = FAMILIES[learnt]
     if config.model_type not in fits:
         raise ConfigError(
-            f"model.folder={folder.url} is a {config.model_type}; objective={objective} trains {', '.join(fits)}"
+            f"model.folder={folder.url} is a {config.model_type}; objective={learnt} trains {', '.join(fits)}"
         )
     there: int = getattr(config, POSITIONS.get(config.model_type, ""), num_positions)
     if config.model_type == "roberta":

@@ -6,7 +6,7 @@ when the documents of a batch are laid end to end.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch.nn import functional
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 __all__ = ["ATTENTION", "PackedBatch", "backbone", "classifier_logits", "hidden_states", "masked_lm_logits"]
+__all__ += ["next_sentence_logits"]
 
 ATTENTION = "llmcore_documents"
 """Name under which transformers finds this attention."""
@@ -26,12 +27,14 @@ class PackedBatch:
     """Rows of packed documents.
 
     `tokens`: int64 [rows, length]. `lengths`: tokens of every piece, row after row, padding pieces included, so that
-    their sum is rows × length. `padding`: for every piece, whether it is padding.
+    their sum is rows × length. `padding`: for every piece, whether it is padding. `token_types`: int64 [rows, length],
+    1 in the second segments of sentence pairs; None where there are no pairs.
     """
 
     tokens: Tensor
     lengths: tuple[int, ...]
     padding: tuple[bool, ...]
+    token_types: Tensor | None = None
 
     @classmethod
     def of_rows(cls, tokens: Tensor, document_lengths: Sequence[Sequence[int]]) -> "PackedBatch":
@@ -54,7 +57,17 @@ class PackedBatch:
 
     def to(self, device: torch.device) -> "PackedBatch":
         """The same batch on a device."""
-        return PackedBatch(self.tokens.to(device, non_blocking=True), self.lengths, self.padding)
+        types = self.token_types
+        types = types.to(device, non_blocking=True) if types is not None else None
+        return PackedBatch(self.tokens.to(device, non_blocking=True), self.lengths, self.padding, types)
+
+    def with_seconds(self, starts: Tensor) -> "PackedBatch":
+        """The same documents as sentence pairs: where in each its second segment begins, or 0, int64 [documents]."""
+        lengths, padding = torch.tensor(self.lengths), torch.tensor(self.padding, dtype=torch.bool)
+        seconds = lengths.clone()
+        seconds[~padding] = torch.where(starts > 0, starts, lengths[~padding])
+        types = self.positions() >= seconds.repeat_interleave(lengths).view(self.tokens.shape)
+        return replace(self, token_types=types.long())
 
     def in_one_row(self) -> "PackedBatch":
         """The same pieces, end to end."""
@@ -178,6 +191,7 @@ def hidden_states(model: nn.Module, batch: PackedBatch) -> Tensor:
         position_ids=batch.positions() + _first_position(model),
         use_cache=False,
         document_lengths=batch.lengths,
+        **({} if batch.token_types is None else {"token_type_ids": batch.token_types}),
     )
     return output.last_hidden_state  # type: ignore[no-any-return]
 
@@ -196,13 +210,20 @@ def masked_lm_logits(model: nn.Module, hidden: Tensor) -> Tensor:
     named: Any = model
     match named.config.model_type:
         case "bert":
-            logits: Tensor = named.cls(hidden)
+            logits: Tensor = named.cls.predictions(hidden)
         case "roberta":
             logits = named.lm_head(hidden)
         case "modernbert":
             logits = named.decoder(named.head(hidden))
         case family:
             raise ValueError(f"{family} has no head for masks that is known here")
+    return logits
+
+
+def next_sentence_logits(model: nn.Module, first: Tensor) -> Tensor:
+    """What BERT says of pairs by the states of their first tokens: [pairs, dim] to [pairs, 2], "follows" first."""
+    named: Any = model
+    logits: Tensor = named.cls.seq_relationship(backbone(model).pooler(first[:, None]))  # type: ignore[operator]
     return logits
 
 

@@ -6,7 +6,7 @@ import torch
 from transformers import AutoConfig
 
 from llmcore.config.model import ModelSettings
-from llmcore.config.pretrain import ObjectiveName
+from llmcore.config.pretrain import Learnt
 from llmcore.models.build import build_language_model, model_config, num_parameters
 from llmcore.models.foundation import POSITIONS
 
@@ -26,7 +26,7 @@ def usual_config(settings: ModelSettings) -> Any:
     return model_config(settings, vocab_size=usual.vocab_size, sequence_length=length, eos_id=eos_id, pad_id=pad_id)
 
 
-def count_parameters(objective: ObjectiveName, config: Any) -> int:
+def count_parameters(learnt: Learnt, config: Any) -> int:
     """Parameters of the model that `build_language_model` would build, tied ones once."""
     with torch.device("meta"):
-        return num_parameters(build_language_model(objective, config, seed=0))
+        return num_parameters(build_language_model(learnt, config, seed=0))

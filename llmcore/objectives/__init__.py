@@ -5,6 +5,7 @@ from llmcore.objectives.base import LanguageObjective
 from llmcore.objectives.causal_lm import CausalLM
 from llmcore.objectives.infilling import FillInTheMiddle
 from llmcore.objectives.masked_lm import MaskedLM
+from llmcore.objectives.next_sentence import NextSentence
 from llmcore.objectives.span_corruption import SpanCorruption
 from llmcore.tokens.marks import infilling_marks, sentinels
 from llmcore.tokens.shards import TokenShards
@@ -20,7 +21,8 @@ def objective_of(config: PretrainSettings, shards: TokenShards) -> LanguageObjec
     special = SpecialIds(**shards.about["special_ids"])
     match config.objective:
         case "masked_lm":
-            return MaskedLM(config.masking, Vocabulary.of(tokenizer), seed)
+            masked = MaskedLM(config.masking, Vocabulary.of(tokenizer), seed)
+            return NextSentence(masked) if config.next_sentence else masked
         case "span_corruption":
             return SpanCorruption(config.spans, sentinels(tokenizer), special, shards.sequence_length, seed)
         case "fill_in_the_middle":

@@ -43,7 +43,10 @@ class LanguageObjective(Objective, Protocol):
         """The tokens that are to be predicted, int64 [targets]."""
 
     def loss_and_hits(self, model: nn.Module, batch: Any) -> Tensor:
-        """Sum of the losses of the targets (nats), and how many the model guesses right: float32 [2]."""
+        """Sum of the losses of the targets (nats), and how many the model guesses right: float32 [2].
+
+        Where the loss has more parts than that of the tokens, the same of each, one after the other: [2 × parts].
+        """
 
 
 def loss_and_hits(logits: Tensor, targets: Tensor) -> Tensor:

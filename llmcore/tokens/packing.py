@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from llmcore.tokens.schema import PackedRows
+from llmcore.tokens.schema import PackedRows, Second
 
 __all__ = ["Piece", "concatenate", "cut", "pack", "rows_of"]
 
@@ -25,20 +25,27 @@ TOLERANCE = 0.005
 
 
 class Piece(NamedTuple):
-    """Consecutive tokens of one document, or all of them: int32 [n], n >= 1, and the number of their source."""
+    """Consecutive tokens of one document, or all of them: int32 [n], n >= 1, and the number of their source.
+
+    Or a pair of segments, the second of which may be another document's.
+    """
 
     tokens: Int32s
     source: int
+    second: Second = Second()
 
 
 Held = tuple[int, int, Piece]
 """Length, number and piece; sorted, the later ones of one length come first: the last is the longest, oldest."""
 
 
-def cut(tokens: Int32s, source: int, sequence_length: int) -> Iterator[Piece]:
+def cut(document: Piece, sequence_length: int) -> Iterator[Piece]:
     """A document's pieces, in order: whole where it fits, else pieces of `sequence_length` and a rest."""
-    for start in range(0, len(tokens), sequence_length):
-        yield Piece(tokens[start : start + sequence_length], source)
+    if len(document.tokens) <= sequence_length:
+        yield document
+        return
+    for start in range(0, len(document.tokens), sequence_length):
+        yield Piece(document.tokens[start : start + sequence_length], document.source)
 
 
 def pack(pieces: Iterable[Piece], sequence_length: int, window: int) -> Iterator[list[Piece]]:
@@ -59,7 +66,7 @@ def concatenate(documents: Iterable[Piece], sequence_length: int) -> Iterator[li
     """Rows cut from one stream of all documents: all full but the last, and documents are cut wherever a row ends."""
     row: list[Piece] = []
     room = sequence_length
-    for tokens, source in documents:
+    for tokens, source, _ in documents:
         start = 0
         while start < len(tokens):
             part = tokens[start : start + room]
@@ -127,4 +134,5 @@ def rows_of(rows: Sequence[Sequence[Piece]], sequence_length: int, pad: int) -> 
         tokens,
         [[len(piece.tokens) for piece in row] for row in rows],
         [[piece.source for piece in row] for row in rows],
+        [[piece.second for piece in row] for row in rows],
     )

@@ -2,12 +2,24 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-__all__ = ["PackedRows", "in_order", "in_run", "row_schema", "token_type"]
+__all__ = ["ALONE", "FOLLOWS", "RANDOM", "PackedRows", "Second", "in_order", "in_run", "row_schema", "token_type"]
+
+FOLLOWS, RANDOM, ALONE = 0, 1, -1
+"""What the second segment of a piece is, by BERT's own numbers: it follows the first, or is another document's; or the
+piece has none."""
+
+
+class Second(NamedTuple):
+    """Where in its piece a second segment begins, and what it is; 0 and `ALONE` where there is none."""
+
+    start: int = 0
+    label: int = ALONE
 
 
 def token_type(vocab_size: int) -> pa.DataType:
@@ -22,6 +34,7 @@ def row_schema(sequence_length: int, vocab_size: int) -> pa.Schema:
             pa.field("tokens", pa.list_(token_type(vocab_size), sequence_length), nullable=False),
             pa.field("document_lengths", pa.list_(pa.int32()), nullable=False),
             pa.field("sentence_offsets", pa.list_(pa.int32()), nullable=False),
+            pa.field("next_sentence", pa.list_(pa.int8()), nullable=False),
             pa.field("source", pa.list_(pa.int16()), nullable=False),
             pa.field("source_epoch", pa.list_(pa.int16()), nullable=False),
             pa.field("position", pa.int64(), nullable=False),
@@ -37,11 +50,13 @@ class PackedRows:
         tokens: int32 [rows, sequence_length].
         document_lengths: for each row the tokens of its pieces, in order.
         sources: for each row the source of each piece, an index into the manifest's `sources`.
+        seconds: for each row the second segment of each piece; None where no piece has one.
     """
 
     tokens: npt.NDArray[np.int32]
     document_lengths: Sequence[Sequence[int]]
     sources: Sequence[Sequence[int]]
+    seconds: Sequence[Sequence[Second]] | None = None
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -51,11 +66,13 @@ class PackedRows:
         num_rows, sequence_length = self.tokens.shape
         schema = row_schema(sequence_length, vocab_size)
         kind = token_type(vocab_size)
+        seconds = self.seconds if self.seconds is not None else [[Second()] * len(row) for row in self.sources]
         flat = pa.array(self.tokens.reshape(-1).astype(kind.to_pandas_dtype(), copy=False), type=kind)
         columns = [
             pa.FixedSizeListArray.from_arrays(flat, sequence_length),
             pa.array(self.document_lengths, type=schema.field("document_lengths").type),
-            pa.array([[]] * num_rows, type=schema.field("sentence_offsets").type),
+            pa.array([[second.start for second in row] for row in seconds], type=schema.field("sentence_offsets").type),
+            pa.array([[second.label for second in row] for row in seconds], type=schema.field("next_sentence").type),
             pa.array(self.sources, type=schema.field("source").type),
             pa.array([[0] * len(row) for row in self.sources], type=schema.field("source_epoch").type),
             pa.array(np.arange(first_position, first_position + num_rows), type=pa.int64()),

@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from llmcore.errors import ShardError
 from llmcore.storage import FileEntry, Folder, Manifest, read_manifest, write_file
 from llmcore.tokens.blocks import Blocks
 from llmcore.tokens.mixture import MixtureOrder, SourceRows
 from llmcore.tokens.order import RowOrder
-from llmcore.tokens.schema import in_order, row_schema, token_type
+from llmcore.tokens.schema import ALONE, in_order, row_schema, token_type
 
 __all__ = ["KIND", "PASSPORT", "SPLITS", "UNIGRAM_COUNTS", "ShardLayout", "TokenShards", "array_bytes", "shard_name"]
 __all__ += ["write_shard"]
@@ -277,4 +278,20 @@ def _first_wrong(rows: pa.Table, expected: npt.NDArray[np.int64], vocab_size: in
     if (sums < 1).any() or (sums > ids.shape[1]).any():
         row = int(np.argmax((sums < 1) | (sums > ids.shape[1])))
         return row, f"its document lengths {lengths[row].as_py()} do not fit {ids.shape[1]} tokens"
-    return None
+    return _first_wrong_pair(rows, lengths)
+
+
+def _first_wrong_pair(rows: pa.Table, lengths: pa.ListArray) -> tuple[int, str] | None:
+    """The first row of which the second segments of its pieces cannot be where it says, and why."""
+    offsets, labels = (rows[name].chunk(0) for name in ("sentence_offsets", "next_sentence"))
+    counts = lengths.value_lengths()
+    if offsets.value_lengths().equals(counts) and labels.value_lengths().equals(counts):
+        starts, pieces, kinds = (column.flatten().to_numpy() for column in (offsets, lengths, labels))
+        wrong = (starts < 0) | (starts >= pieces) | (np.abs(kinds) > 1) | ((starts == 0) != (kinds == ALONE))
+        if not wrong.any():
+            return None
+        row = int(pc.list_parent_indices(lengths)[int(np.argmax(wrong))].as_py())
+    else:
+        row = next(n for n in range(len(counts)) if not len(offsets[n]) == len(labels[n]) == len(lengths[n]))
+    told = f"sentence offsets {offsets[row].as_py()} and labels {labels[row].as_py()}"
+    return row, f"its {told} do not fit its document lengths {lengths[row].as_py()}"

@@ -185,10 +185,13 @@ def encode_documents(tokenizer: Tokenizer, texts: list[str], *, special: bool = 
     return [encoding.ids for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
 
 
-def hugging_face_files(tokenizer: Tokenizer, sequence_length: int, *, begin: bool = False) -> dict[str, bytes]:
+def hugging_face_files(
+    tokenizer: Tokenizer, sequence_length: int, *, begin: bool = False, token_types: bool = False
+) -> dict[str, bytes]:
     """The files of a Hugging Face tokenizer folder, by name.
 
     With `begin` it frames texts as documents are framed, by the class token and the end of text; else it adds nothing.
+    With `token_types` it says which of a pair's tokens are the second text's, as a model of sentence pairs needs.
     """
     from transformers import PreTrainedTokenizerFast
 
@@ -209,6 +212,7 @@ def hugging_face_files(tokenizer: Tokenizer, sequence_length: int, *, begin: boo
         sep_token="<|sep|>",
         model_max_length=sequence_length,
         clean_up_tokenization_spaces=False,
+        model_input_names=["input_ids", *(["token_type_ids"] if token_types else []), "attention_mask"],
     )
     return _saved(wrapped)
 

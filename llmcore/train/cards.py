@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 
-from llmcore.config.pretrain import ObjectiveName, PretrainSettings
+from llmcore.config.pretrain import Learnt, PretrainSettings
 
 __all__ = ["pretraining_card"]
 
@@ -31,7 +31,7 @@ def pretraining_card(
         metrics: of the validation split; none of a checkpoint at whose step there was no validation.
         end_of_text: what documents end with.
     """
-    tag, target, use = _OF[config.objective]
+    tag, target, use = _OF[config.learnt]
     model = config.model
     named = f"{model.preset}, " if model.preset is not None else ""
     origin, before = f"random weights ({named}{json.dumps(model.sizes)})", ""
@@ -71,13 +71,18 @@ _WRITTEN = """from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 tokenizer, model = AutoTokenizer.from_pretrained("."), AutoModelForSeq2SeqLM.from_pretrained(".")
 ids = tokenizer("Return the <|extra_id_0|> of the file.", return_tensors="pt").input_ids  # by your tokenizer's names
 print(tokenizer.decode(model.generate(ids, max_new_tokens=20)[0]))"""
-_OF: dict[ObjectiveName, tuple[str, str, str]] = {
+_OF: dict[Learnt, tuple[str, str, str]] = {
     "causal_lm": ("text-generation", "the next token", _CONTINUED),
     "masked_lm": ("fill-mask", "masked tokens", _FILLED_IN),
+    "next_sentence": (
+        "fill-mask",
+        "masked tokens, and whether a segment follows another (half did, the others were of two documents),",
+        _FILLED_IN,
+    ),
     "span_corruption": ("text2text-generation", "spans that were cut out", _WRITTEN),
     "fill_in_the_middle": ("text-generation", "the next token, also where the middle stands last", _INFILLED),
 }
-"""Of each objective: the hub's tag, what is predicted, and how to try it."""
+"""Of each: the hub's tag, what is predicted, and how to try it."""
 
 _FIGURES = {
     "validation_loss": "validation loss (nats a token)",

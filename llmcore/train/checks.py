@@ -14,4 +14,4 @@ def check_pretraining(config: PretrainSettings, tokens: Folder, foundation: Fold
     shards = TokenShards.open(tokens)
     needed = shards.sequence_length + objective_of(config, shards).num_extra_positions
     if foundation is not None:
-        check_foundation(foundation, config.objective, shards.tokenizer_folder(), needed)
+        check_foundation(foundation, config.learnt, shards.tokenizer_folder(), needed)

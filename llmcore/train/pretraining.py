@@ -16,6 +16,7 @@ from llmcore.objectives import objective_of
 from llmcore.storage import Folder
 from llmcore.tokens.shards import TokenShards
 from llmcore.tokens.tokenizer import load_tokenizer
+from llmcore.tokens.vocabulary import Vocabulary
 from llmcore.train.cards import pretraining_card
 from llmcore.train.engine import Engine
 from llmcore.train.lengths import num_steps
@@ -60,12 +61,12 @@ class Pretraining:
 
     def build_model(self) -> nn.Module:
         """Random weights, or those it begins with; the same on every rank."""
-        objective, seed = self.config.objective, self.settings.seed
+        learnt, seed = self.config.learnt, self.settings.seed
         if self._foundation is not None:
             folder = self._foundation.as_local()
-            return load_language_model(objective, folder, vocab_size=self.shards.vocab_size, seed=seed)
+            return load_language_model(learnt, folder, vocab_size=self.shards.vocab_size, seed=seed)
         config = config_for_tokens(self.config.model, self.shards, self.objective.num_extra_positions)
-        return build_language_model(objective, config, seed=seed)
+        return build_language_model(learnt, config, seed=seed)
 
     @cached_property
     def _validation_rows(self) -> np.ndarray:
@@ -75,15 +76,24 @@ class Pretraining:
             raise ConfigError("the validation split has no rows: raise prepare.splits.validation")
         return self.shards.sample("validation", self.config.validation_rows or there)
 
+    @cached_property
+    def _never_guessed(self) -> torch.Tensor:
+        """Tokens that are in the rows and no targets of the objective, int64 [n]: the special ones are never masked."""
+        if self.config.objective != "masked_lm":
+            return torch.empty(0, dtype=torch.int64)
+        return torch.from_numpy(np.flatnonzero(Vocabulary.of(self.tokenizer).is_special))
+
     def _validation_batch(self, rows: range) -> Any:
         table = self.shards.rows("validation", self._validation_rows[rows.start : rows.stop])
         return self.objective.micro_batches(table, 1, len(rows))[0]
 
     def validate(self, engine: Engine) -> dict[str, float]:
-        """Loss of the validation rows, and of the train unigrams on the same targets."""
+        """Loss of the validation rows, and of the train unigrams on the same targets; and what pairs there are."""
         counts = torch.from_numpy(self.shards.unigram_counts().astype(np.float64))
+        counts[self._never_guessed] = 0
         rows, batch_rows = len(self._validation_rows), self.settings.micro_batch_size
-        return validate_language_model(engine, self.objective, rows, self._validation_batch, batch_rows, counts)
+        others = ["next_sentence"] if self.config.next_sentence else []
+        return validate_language_model(engine, self.objective, rows, self._validation_batch, batch_rows, counts, others)
 
     def probe_batch(self) -> Any:
         """The first validation rows."""

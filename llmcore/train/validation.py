@@ -31,27 +31,33 @@ def validate_language_model(
     batch_of: Callable[[range], Any],
     batch_rows: int,
     unigram_counts: Tensor,
+    other_parts: Sequence[str] = (),
 ) -> dict[str, float]:
-    """Over the targets of rows 0 … num_rows - 1: mean loss (nats) and accuracy, and those of train unigrams."""
+    """Over the targets of rows 0 … num_rows - 1: mean loss (nats) and accuracy, and those of train unigrams.
+
+    `other_parts` names the parts of the loss besides that of the tokens; each has a mean loss and an accuracy.
+    """
+    names = ["validation", *(f"validation_{name}" for name in other_parts)]
     part = _own_part(num_rows)
-    sums = np.zeros(6)
-    commonest = int(unigram_counts.argmax())
+    of_parts, of_unigrams = np.zeros((len(names), 3)), np.zeros(2)  # losses, hits and targets; losses and hits
+    commonest, num_seen = int(unigram_counts.argmax()), 0.0
     with engine.evaluating():
         for first in range(part.start, part.stop, batch_rows):
             rows = range(first, min(first + batch_rows, part.stop))
             batch = batch_of(rows)
             targets = objective.targets(batch)
-            sums += [
-                *engine.measure(batch, objective.loss_and_hits),
-                unigram_loss_sum(unigram_counts, targets),
-                int((targets == commonest).sum()),
-                len(targets),
-                len(rows),
-            ]
-    *measured, num_targets, num_seen = engine.sum_over_ranks(list(sums))
+            measured = np.array(engine.measure(batch, objective.loss_and_hits)).reshape(-1, 2)
+            of_parts += np.column_stack([measured, objective.num_targets(batch)])
+            of_unigrams += unigram_loss_sum(unigram_counts, targets), int((targets == commonest).sum())
+            num_seen += len(rows)
+    *sums, num_seen = engine.sum_over_ranks([*of_parts.flatten(), *of_unigrams, num_seen])
     _check_complete(num_seen, num_rows)
-    names = ("validation_loss", "validation_accuracy", "unigram_loss", "unigram_accuracy")
-    return {name: value / num_targets for name, value in zip(names, measured, strict=True)}
+    metrics: dict[str, float] = {}
+    for name, (loss, hits, count) in zip(names, np.reshape(sums[:-2], (-1, 3)).tolist(), strict=True):
+        # A small sample may have no pair, and then nothing is said of them.
+        metrics |= {f"{name}_loss": loss / count, f"{name}_accuracy": hits / count} if count else {}
+    num_targets = sums[2]
+    return metrics | {"unigram_loss": sums[-2] / num_targets, "unigram_accuracy": sums[-1] / num_targets}
 
 
 def validate_classifier(

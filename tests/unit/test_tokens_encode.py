@@ -31,7 +31,7 @@ def _documents(texts: list[str]) -> pa.Table:
 @given(texts=st.lists(st.text(min_size=1, max_size=60), max_size=20))
 @settings(deadline=None, max_examples=50)
 def test_documents_come_back_from_the_rows(tokenizer: Tokenizer, encoder: Encoder, texts: list[str]) -> None:
-    rows = pack_documents(_documents(texts), encoder, PackingSettings(sequence_length=16, window=4))
+    rows, _ = pack_documents(_documents(texts), encoder, PackingSettings(sequence_length=16, window=4))
     pieces = []
     targets = np.zeros(VOCAB_SIZE, dtype=np.int64)
     num_tokens = 0
@@ -44,7 +44,8 @@ def test_documents_come_back_from_the_rows(tokenizer: Tokenizer, encoder: Encode
             start += length
         num_tokens += start
         assert row["tokens"][start:] == [PAD] * (16 - start)
-        assert row["source_epoch"] == [0] * len(row["source"]) and row["sentence_offsets"] == []
+        assert row["source_epoch"] == row["sentence_offsets"] == [0] * len(row["source"])
+        assert row["next_sentence"] == [-1] * len(row["source"])
     whole = [tokenizer.decode(piece[:-1]) for _, piece in pieces if piece[-1] == END]
     fitting = [text for text in texts if len(text.encode()) < 16]
     assert sorted(set(fitting) - set(whole)) == []
@@ -63,14 +64,14 @@ def test_documents_may_begin_with_a_token_of_their_own(tokenizer: Tokenizer, enc
     plain = [piece.tokens.tolist() for piece in encoded_pieces(_documents(texts), encoder)]
     found = [piece.tokens.tolist() for piece in encoded_pieces(_documents(texts), framed)]
     assert found == [[OWN_BEGIN, *tokens] for tokens in plain] and found[1] == [OWN_BEGIN, END]
-    rows = pack_documents(_documents(texts), framed, PackingSettings(sequence_length=16, window=4))
+    rows, _ = pack_documents(_documents(texts), framed, PackingSettings(sequence_length=16, window=4))
     counts = count_rows(rows, VOCAB_SIZE, 3)
     assert counts.num_documents == 3 and counts.targets[OWN_BEGIN] == 0, "it is never predicted"
 
 
 def test_counts_do_not_depend_on_how_rows_are_chunked(encoder: Encoder) -> None:
     packing = PackingSettings(sequence_length=8, window=4)
-    rows = pack_documents(_documents(["the lazy dog " * number for number in range(1, 30)]), encoder, packing)
+    rows, _ = pack_documents(_documents(["the lazy dog " * number for number in range(1, 30)]), encoder, packing)
     chunked = pa.concat_tables([rows.slice(start, 7) for start in range(0, rows.num_rows, 7)])
     one, two = count_rows(rows, VOCAB_SIZE, 3), count_rows(chunked, VOCAB_SIZE, 3)
     assert one[:2] == two[:2] and one.targets.tolist() == two.targets.tolist()
@@ -89,5 +90,5 @@ def test_tokens_are_counted_by_source_and_language(encoder: Encoder) -> None:
         1: {"unknown": lengths[1], "en": lengths[4]},
         2: {"de": lengths[2]},
     }
-    rows = pack_documents(documents, encoder, PackingSettings(sequence_length=8, window=4))
+    rows, _ = pack_documents(documents, encoder, PackingSettings(sequence_length=8, window=4))
     assert count_rows(rows, VOCAB_SIZE, 3).num_tokens == sum(lengths)

@@ -26,7 +26,7 @@ def _packed(documents: Documents, length: int, window: int) -> list[list[Piece]]
     pieces = (
         piece
         for number, document in enumerate(documents)
-        for piece in cut(np.array(document, dtype=np.int32), number, length)
+        for piece in cut(Piece(np.array(document, dtype=np.int32), number), length)
     )
     return list(pack(pieces, length, window))
 
@@ -115,7 +115,7 @@ def test_concatenated_rows_are_the_documents_one_after_the_other(documents: Docu
 def test_rows_are_full(length_of: Callable[[random.Random], int], fill: float) -> None:
     rng = random.Random(0)
     lengths = [length_of(rng) for _ in range(8000)]
-    pieces = (piece for length in lengths for piece in cut(np.zeros(length, np.int32), 0, 1024))
+    pieces = (piece for length in lengths for piece in cut(Piece(np.zeros(length, np.int32), 0), 1024))
     num_rows = sum(1 for _ in pack(pieces, 1024, PackingSettings().window))
     assert sum(lengths) / (num_rows * 1024) > fill
 

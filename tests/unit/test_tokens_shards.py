@@ -136,6 +136,15 @@ def test_an_altered_row_is_named_with_its_shard(folder: Folder) -> None:
         r"row 0 .*document lengths \[4, 3\] do not fit 6": {
             "document_lengths": pa.array([[4, 3], [2, 1], [1]], pa.list_(pa.int32()))
         },
+        r"row 1 .*sentence offsets \[0, 9\] and labels \[-1, -1\] do not fit": {
+            "sentence_offsets": pa.array([[0, 0], [0, 9], [0, 0]], pa.list_(pa.int32()))
+        },
+        r"row 2 .*labels \[-1\] do not fit": {
+            "next_sentence": pa.array([[-1, -1], [-1, -1], [-1]], pa.list_(pa.int8()))
+        },
+        r"row 0 .*labels \[-1, 1\] do not fit": {
+            "next_sentence": pa.array([[-1, 1], [-1, -1], [-1, -1]], pa.list_(pa.int8()))
+        },
     }
     for message, columns in cases.items():
         _shard(folder).write_bytes(_altered(**columns))
