@@ -52,7 +52,7 @@ def test_a_paused_attempt_that_wakes_up_changes_nothing_that_readers_see(tmp_pat
     checkpoints = storage / "tiny/checkpoints"
     paused = _start(storage, tokenizer, step_s=0.4)
     try:
-        assert wait_for(lambda: (checkpoints / "step-00000004-attempt-01/manifest.json").exists(), paused)
+        assert wait_for((checkpoints / "step-00000004-attempt-01/manifest.json").exists, paused)
         os.kill(paused.pid, signal.SIGSTOP)
         second = _start(storage, tokenizer, step_s=0.0)
         out, err = second.communicate(timeout=300)
