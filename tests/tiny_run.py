@@ -47,7 +47,9 @@ class TinyConfig(JobSettings):
 def write_tokenizer(folder: Path) -> Path:
     """The files of a small tokenizer."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, data in hugging_face_files(train_tokenizer(["open close read write seek path folder"] * 4, 330), 16).items():
+    for name, data in hugging_face_files(
+        train_tokenizer(["open close read write seek path folder"] * 4, 330), 16
+    ).items():
         (folder / name).write_bytes(data)
     return folder
 
