@@ -222,7 +222,9 @@ def _read_wrongly(storage: str, tokenizer: str) -> str:
     def read_wrongly(reader: TensorReader, wanted: Any) -> None:
         wanted = list(wanted)
         read(reader, wanted)
-        next(one for one in wanted if one.tensor.endswith("wte.weight|weight")).target[:200] += 0.5
+        for one in wanted:
+            if one.tensor.endswith("wte.weight|weight"):
+                one.target[:200] += 0.5
 
     TensorReader.read = read_wrongly  # type: ignore[method-assign]
     try:
