@@ -20,6 +20,7 @@ from llmcore.errors import UserError
 __all__ = ["BENCHMARKS", "machine", "run", "table"]
 
 BENCHMARKS = {
+    "checkpoint": "jobs.benchmarks.checkpoint",
     "corpus": "jobs.benchmarks.corpus",
     "duplicates": "jobs.benchmarks.duplicates",
     "prepare": "jobs.benchmarks.prepare",

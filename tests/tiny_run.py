@@ -6,7 +6,7 @@ python -m tests.tiny_run STORAGE TOKENIZER [num_steps=9] [step_s=0.0]
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
@@ -45,9 +45,11 @@ class TinyConfig(JobSettings):
 
 
 def write_tokenizer(folder: Path) -> Path:
-    """The files of a tokenizer of 50 entries."""
+    """The files of a small tokenizer."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, data in hugging_face_files(train_tokenizer(["a b c"], 300), 16).items():
+    for name, data in hugging_face_files(
+        train_tokenizer(["open close read write seek path folder"] * 4, 330), 16
+    ).items():
         (folder / name).write_bytes(data)
     return folder
 
@@ -102,7 +104,15 @@ class TinyRecipe:
         return {"step": progress.step, "metrics": metrics}, f"# After {progress.step} steps\n"
 
 
-def fit_tiny(storage: Folder, tokenizer: Path, *, step_s: float = 0.0, **train: Any) -> dict[str, Any]:
+def fit_tiny(
+    storage: Folder,
+    tokenizer: Path,
+    *,
+    step_s: float = 0.0,
+    report: Callable[[dict[str, Any]], None] = lambda _: None,
+    recipe: type[TinyRecipe] = TinyRecipe,
+    **train: Any,
+) -> dict[str, Any]:
     """Begins an attempt at the run `tiny`, trains, publishes the model; `train` changes the settings. A collective."""
     from llmcore.train.fit import fit
 
@@ -115,8 +125,8 @@ def fit_tiny(storage: Folder, tokenizer: Path, *, step_s: float = 0.0, **train: 
         told = [Place.of(attempt).as_json() if attempt else None]
         distributed.broadcast_object_list(told)
         assert told[0] is not None
-        place, recipe = Place.from_json(told[0]), TinyRecipe(settings, tokenizer, step_s)
-        outcome = fit(recipe, place, device=torch.device("cpu"), report=lambda _: None, ledger=ledger)
+        place, made = Place.from_json(told[0]), recipe(settings, tokenizer, step_s)
+        outcome = fit(made, place, device=torch.device("cpu"), report=report, ledger=ledger)
         if attempt:
             attempt.check_newest()
             publish_model(place.exports / outcome["progress"]["best_export"], attempt.run / "model")

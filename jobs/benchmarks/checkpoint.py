@@ -80,40 +80,103 @@ def _measure_on_rank(url: str, verbose: bool) -> dict[str, Any]:
 
     with nullcontext() if verbose else redirect_stdout(io.StringIO()):  # DeepSpeed prints what it has built
         engine = _engine()
-    steps = _Steps(engine)
-    steps.take(2)
-    checkpoints = Folder(url)
-    about = about_checkpoint(engine, Progress())
+    _steps(engine, lambda taken: taken < 2)
+    checkpoints, about = Folder(url), about_checkpoint(engine, Progress())
     with CheckpointWriter(engine.device) as writer:
-        started = time.perf_counter()
-        writer.save(engine, checkpoints / "first", about)
-        first_stall_s = time.perf_counter() - started
+
+        def begun(name: str) -> float:
+            started = _together(engine)
+            writer.save(engine, checkpoints / name, about)
+            return time.perf_counter() - started
+
+        first_stall_s = begun("meanwhile")
         writer.wait()
+        name = save_checkpoint(engine, checkpoints, Progress(), attempt=1)
+        num_bytes = _num_bytes(checkpoints / "meanwhile", checkpoints / name)
 
         def waiting(repetition: int) -> float:
-            engine.barrier()
-            started = time.perf_counter()
+            started = _together(engine)
             save_checkpoint(engine, checkpoints, Progress(step=repetition), attempt=1)
             return time.perf_counter() - started
 
-        def meanwhile(repetition: int) -> tuple[float, float, float]:
-            engine.barrier()
+        def meanwhile(_: int) -> tuple[float, float, list[float]]:
             started = time.perf_counter()
-            writer.save(engine, checkpoints / f"meanwhile-{repetition}", about)
-            stall_s = time.perf_counter() - started
-            step_s = statistics.median(steps.while_(lambda: writer.in_flight(engine)))
+            stall_s = begun("meanwhile")
+            steps = _steps(engine, lambda _: engine.sum_over_ranks([writer.is_writing])[0] > 0)
             writer.wait()
-            return stall_s, time.perf_counter() - started, step_s
+            return stall_s, time.perf_counter() - started, steps
 
         contenders: dict[str, Callable[[int], Any]] = {"waiting": waiting, "meanwhile": meanwhile}
-        contenders["quiet"] = lambda _: statistics.median(steps.take(NUM_QUIET_STEPS))
+        contenders["quiet"] = lambda _: _steps(engine, lambda taken: taken < NUM_QUIET_STEPS)
         found = in_turn(contenders, NUM_REPETITIONS)
     return {
-        "num_bytes": _same_bytes(checkpoints),
+        "num_bytes": num_bytes,
         "first_stall_s": first_stall_s,
         "waiting_s": median_of(found["waiting"], float),
         "stall_s": median_of(found["meanwhile"], lambda one: one[0]),
         "complete_s": median_of(found["meanwhile"], lambda one: one[1]),
-        "step_s": median_of(found["meanwhile"], lambda one: one[2]),
-        "quiet_step_s": median_of(found["quiet"], float),
+        "step_s": median_of(found["meanwhile"], lambda one: statistics.median(one[2])),
+        "quiet_step_s": median_of(found["quiet"], statistics.median),
     }
+
+
+def _engine() -> "Engine":
+    import torch
+
+    from llmcore.config.model import ModelSettings
+    from llmcore.config.train import TrainSettings
+    from llmcore.models.build import build_language_model, model_config
+    from llmcore.objectives.causal_lm import CausalLM
+    from llmcore.train.engine import Engine
+
+    config = model_config(
+        ModelSettings(family="gpt2", sizes=SIZES),
+        vocab_size=VOCAB_SIZE,
+        sequence_length=SEQUENCE_LENGTH,
+        eos_id=0,
+        pad_id=1,
+    )
+    settings = TrainSettings.model_validate(
+        {
+            "num_steps": 1_000_000,
+            "global_batch_size": ROWS_A_STEP,
+            "micro_batch_size": ROWS_A_STEP,
+            "zero_stage": 2,
+            "precision": "fp32",
+        }
+    )
+    model = build_language_model("causal_lm", config, seed=0)
+    device = torch.device("cpu")
+    return Engine(model, CausalLM(), settings, num_steps=1_000_000, precision="fp32", device=device)
+
+
+def _together(engine: "Engine") -> float:
+    """The time, once every rank is here."""
+    engine.sum_over_ranks([0.0])
+    return time.perf_counter()
+
+
+def _steps(engine: "Engine", go_on: Callable[[int], bool]) -> list[float]:
+    """The seconds of each step that is taken while `go_on(steps taken)`; what is learnt does not matter."""
+    import torch
+
+    from llmcore.models.packed import PackedBatch
+
+    rows = torch.randint(2, VOCAB_SIZE, (ROWS_A_STEP // WORLD_SIZE, SEQUENCE_LENGTH))
+    batch = PackedBatch.of_rows(rows, [[SEQUENCE_LENGTH]] * len(rows))
+    seconds: list[float] = []
+    while go_on(len(seconds)):
+        started = time.perf_counter()
+        engine.step(len(seconds), [batch])
+        seconds.append(time.perf_counter() - started)
+    return seconds
+
+
+def _num_bytes(ours: "Folder", peers: "Folder") -> int:
+    """Of a checkpoint that was written both ways. Raises RunError where their files differ."""
+    from llmcore.storage import read_manifest
+
+    one, other = read_manifest(ours), read_manifest(peers)
+    if one is None or other is None or one.files != other.files:
+        raise RunError(f"{ours.url} and {peers.url}, of one state, are not the same files: nothing can be compared")
+    return sum(entry.size for entry in one.files.values())

@@ -68,7 +68,7 @@ def load_checkpoint(engine: Engine, folder: Folder, manifest: Manifest) -> Progr
             buffers[name].copy_(reader.buffer(name))
         progress = Progress(**manifest.about["progress"])
         restore_step(engine, progress.step)
-        restore_scalars(engine, manifest.about["scalars"])
+        restore_scalars(engine, manifest.about.get("scalars", {}))
         refresh_weights(engine)
         if manifest.about["world_size"] == engine.world_size:
             _restore_rng(reader, engine.device)

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from llmcore.errors import CheckpointError
 from llmcore.records import attempt_of
-from llmcore.storage import Folder, Manifest, publish, read_manifest, verify_files
+from llmcore.storage import Folder, Manifest, publish, read_manifest, verify_files, write_file
+from llmcore.storage.content import chunks
 
 __all__ = ["MODEL", "Resumption", "complete_names", "newest_checkpoint", "publish_model"]
 
@@ -65,9 +66,10 @@ def publish_model(source: Folder, target: Folder) -> str:
     assert manifest is not None, source.url
     there = read_manifest(target)
     if there is None or there.files != manifest.files:
-        with publish(target, MODEL, manifest.about) as publication, publication.staging() as staged:
+        with publish(target, MODEL, manifest.about) as publication:
             for name in manifest.files:
-                (staged / name).write_bytes(source.read_bytes(name))
+                with source.open(name) as file:
+                    publication.add(write_file(target, name, chunks(file)))
         there = read_manifest(target)
     assert there is not None, target.url
     return there.sha256

@@ -107,6 +107,11 @@ class CheckpointWriter:
             raise CheckpointError(f"checkpoint {folder.url} is not written: another rank is gone ({error})") from error
         return outcomes
 
+    @property
+    def is_writing(self) -> bool:
+        """Whether this rank's thread is at work."""
+        return self._thread is not None and self._thread.is_alive()
+
     def wait(self) -> None:
         """Returns when nothing is in flight. A collective; raises CheckpointError as `save` does."""
         if self._thread is None:

@@ -47,12 +47,24 @@ def _seen(storage: Folder, attempt: int) -> dict[str, Any]:
     }
 
 
+def test_of_two_jobs_on_one_run_exactly_one_trains(tmp_path: Path) -> None:
+    storage, tokenizer = tmp_path / "runs", write_tokenizer(tmp_path / "tokenizer")
+    both = [_start(storage, tokenizer, step_s=0.5) for _ in range(2)]
+    told = [one.communicate(timeout=300) for one in both]
+    assert sorted(one.returncode for one in both) == [0, 1]
+    refused = next(err for one, (_, err) in zip(both, told, strict=True) if one.returncode)
+    assert "RunHeldError" in refused and "is alive" in refused
+    assert [row["step"] for row in read_metrics(Folder(str(storage)) / "tiny") if "loss" in row] == list(range(1, 13))
+    [status] = list_runs(Folder(str(storage)), timing=FAST)
+    assert (status.status, status.attempts) == ("succeeded", 1)
+
+
 def test_a_paused_attempt_that_wakes_up_changes_nothing_that_readers_see(tmp_path: Path) -> None:
     storage, tokenizer = tmp_path / "runs", write_tokenizer(tmp_path / "tokenizer")
     checkpoints = storage / "tiny/checkpoints"
     paused = _start(storage, tokenizer, step_s=0.4)
     try:
-        assert wait_for(lambda: (checkpoints / "step-00000004-attempt-01/manifest.json").exists(), paused)
+        assert wait_for((checkpoints / "step-00000004-attempt-01/manifest.json").exists, paused)
         os.kill(paused.pid, signal.SIGSTOP)
         second = _start(storage, tokenizer, step_s=0.0)
         out, err = second.communicate(timeout=300)

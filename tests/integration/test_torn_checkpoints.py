@@ -1,6 +1,7 @@
 """Whatever a kill, a disk or somebody does to a run's files: it goes on from the newest good checkpoint."""
 
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,13 +13,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmcore.errors import CheckpointError
+from llmcore.errors import CheckpointError, InterruptedRunError
 from llmcore.records import step_of
 from llmcore.storage import Folder, read_manifest
 from llmcore.train.inspection import list_checkpoints
-from llmcore.train.kept import newest_checkpoint
+from llmcore.train.kept import complete_names, newest_checkpoint
 from tests.ranks import run_ranks
-from tests.tiny_run import fit_tiny, write_tokenizer
+from tests.tiny_run import TinyRecipe, fit_tiny, write_tokenizer
 
 Files = dict[str, bytes]
 NUM_STEPS = 9
@@ -222,7 +223,9 @@ def _read_wrongly(storage: str, tokenizer: str) -> str:
     def read_wrongly(reader: TensorReader, wanted: Any) -> None:
         wanted = list(wanted)
         read(reader, wanted)
-        next(one for one in wanted if one.tensor.endswith("wte.weight|weight")).target[:200] += 0.5
+        for one in wanted:
+            if one.tensor.endswith("wte.weight|weight"):
+                one.target[:200] += 0.5
 
     TensorReader.read = read_wrongly  # type: ignore[method-assign]
     try:
@@ -252,3 +255,46 @@ def test_a_manifest_says_where_the_run_stood_and_what_trained_it(run: Run) -> No
     assert about["run"] == Folder(f"{run.storage}/tiny").read_json("run.json")["fingerprint"]
     assert about["metrics"].keys() == {"validation_loss"}
     assert run.outcome["ledger"]["seconds"]["checkpoint"] > 0
+
+
+class _Tuned(TinyRecipe):
+    """As a trial: whoever hears of a report may end the run, and let it go on later."""
+
+    exports_every_time = True
+
+
+class _Interrupted(TinyRecipe):
+    """Asked to stop while the checkpoint of step 4 is being written."""
+
+    def step_batches(self, first_step: int) -> Iterator[Any]:
+        for step, batches in enumerate(super().step_batches(first_step)):
+            if step == 4:
+                raise InterruptedRunError("a signal")
+            yield batches
+
+
+def _wait_for_it(root: str, tokenizer: str) -> tuple[list[int], list[str]]:
+    from llmcore.train.snapshot import Snapshot
+
+    write, reported = Snapshot.write, []
+
+    def write_slowly(snapshot: Snapshot, folder: Folder, name: str) -> Any:
+        time.sleep(0.5)
+        return write(snapshot, folder, name)
+
+    def report(row: dict[str, Any]) -> None:
+        checkpoints = Folder(f"{root}/tuned/tiny/checkpoints")
+        if read_manifest(checkpoints / f"step-{row['step']:08d}-attempt-01") is not None:
+            reported.append(row["step"])
+
+    Snapshot.write = write_slowly  # type: ignore[method-assign]
+    fit_tiny(Folder(f"{root}/tuned"), Path(tokenizer), num_steps=9, recipe=_Tuned, report=report)
+    with pytest.raises(InterruptedRunError):
+        fit_tiny(Folder(f"{root}/interrupted"), Path(tokenizer), num_steps=9, recipe=_Interrupted)
+    return reported, complete_names(Folder(f"{root}/interrupted/tiny/checkpoints"))
+
+
+def test_a_report_to_a_search_and_an_interruption_wait_for_the_checkpoint_in_flight(run: Run, tmp_path: Path) -> None:
+    [(reported, complete)] = run_ranks(1, _wait_for_it, str(tmp_path), str(run.tokenizer), out=tmp_path / "out")
+    assert reported == [4, 8, 9]
+    assert complete == ["step-00000002-attempt-01", "step-00000004-attempt-01"]

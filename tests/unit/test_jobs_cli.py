@@ -185,7 +185,7 @@ def test_a_reader_that_has_gone_is_no_error() -> None:
 def test_every_job_has_its_command_and_help() -> None:
     shown = CliRunner().invoke(commands, ["--help"])
     assert shown.exit_code == 0
-    for name in [*JOBS, "runs", "benchmark"]:
+    for name in [*JOBS, "runs", "checkpoints", "export", "benchmark"]:
         assert f"\n  {name} " in shown.output
 
 
