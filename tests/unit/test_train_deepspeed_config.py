@@ -3,6 +3,7 @@
 import pytest
 
 from llmcore.config.train import TrainSettings
+from llmcore.cost.memory import ModelSizes
 from llmcore.train.deepspeed_config import deepspeed_config
 
 
@@ -10,7 +11,8 @@ from llmcore.train.deepspeed_config import deepspeed_config
 def test_buckets_are_no_larger_than_the_model_needs_and_even(num_parameters: int) -> None:
     """DeepSpeed 0.19.8 asserts that they are multiples of 2: a classifier's head easily makes a model's size odd."""
     settings = TrainSettings(num_steps=1, zero_stage=2)
-    made = deepspeed_config(settings, precision="fp32", world_size=2, num_parameters=num_parameters, on_gpu=False)
+    sizes = ModelSizes(num_parameters, num_parameters, num_parameters, 0, 0)
+    made = deepspeed_config(settings, precision="fp32", world_size=2, sizes=sizes, on_gpu=False)
     for name in ("reduce_bucket_size", "allgather_bucket_size"):
         size = made["zero_optimization"][name]
         assert size % 2 == 0 and size <= 500_000_000 and size - min(num_parameters, 500_000_000) in (0, 1)
