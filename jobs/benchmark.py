@@ -22,6 +22,7 @@ __all__ = ["BENCHMARKS", "machine", "run", "table"]
 BENCHMARKS = {
     "corpus": "jobs.benchmarks.corpus",
     "duplicates": "jobs.benchmarks.duplicates",
+    "memory": "jobs.benchmarks.memory",
     "prepare": "jobs.benchmarks.prepare",
     "reader": "jobs.benchmarks.reader",
     "start": "jobs.benchmarks.start",

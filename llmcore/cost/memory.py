@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Buckets", "ModelSizes", "buckets_for", "layer_bytes", "peak_bytes", "state_bytes"]
+__all__ = ["Buckets", "ModelSizes", "buckets_for", "copy_bytes", "layer_bytes", "peak_bytes", "state_bytes"]
 
 Moment = Literal["step_end", "after_backward"]
 
@@ -87,6 +87,11 @@ def state_bytes(
         return weight * parameters + (_MASTER + _MOMENTS) * share + gradients
     assert buckets is not None, "at stage 3 its buffers count"
     return (2 * weight + _MASTER + _MOMENTS) * share + weight * (sizes.vectors + buckets.reduce)
+
+
+def copy_bytes(sizes: ModelSizes, *, world_size: int) -> float:
+    """Bytes of a checkpoint's copy in host memory: masters and moments of one rank's share, in fp32."""
+    return (_MASTER + _MOMENTS) * sizes.num_parameters / world_size
 
 
 def layer_bytes(sizes: ModelSizes, precision: Literal["fp32", "bf16", "fp16"]) -> float:
