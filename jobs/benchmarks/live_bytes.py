@@ -27,14 +27,14 @@ def live_bytes() -> int:
     return sum(found.values())
 
 
-class PeakOfLiveBytes(TorchDispatchMode):
+class PeakOfLiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """While it is entered, follows each storage from the first operation that gives or takes it to its end.
 
     Buffers that an operation has within itself are not seen.
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._alive: dict[int, int] = {}
         self._now = 0
         self.peak = 0

@@ -8,7 +8,7 @@ import io
 import tempfile
 from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from jobs.benchmarks.rows import Measured, Row
 from jobs.runtime.console import quiet, say
@@ -27,7 +27,8 @@ SIZES = {
     "tie_word_embeddings": False,
 }
 VOCAB_SIZE, SEQUENCE_LENGTH = 1024, 32
-RUNS = [(0, "fp32"), (1, "fp32"), (1, "bf16"), (2, "fp32"), (2, "bf16"), (3, "fp32"), (3, "bf16")]
+PRECISIONS: tuple[Literal["fp32", "bf16"], ...] = ("fp32", "bf16")
+RUNS = [(0, PRECISIONS[0]), *((stage, precision) for stage in (1, 2, 3) for precision in PRECISIONS)]
 """Stages and precisions; bf16 needs a sharded master."""
 TOLERANCE = 0.02
 WORDS: dict[Moment, str] = {"step_end": "at a step's end", "after_backward": "after backward"}
@@ -56,7 +57,7 @@ def _between_collectives(found: list[dict[str, Any]]) -> list[Row]:
             formula = state_bytes(
                 sizes,
                 stage=stage,
-                precision=precision,  # type: ignore[arg-type]
+                precision=precision,
                 world_size=WORLD_SIZE,
                 moment=moment,
                 buckets=buckets_for(sizes),
@@ -76,8 +77,8 @@ def _between_collectives(found: list[dict[str, Any]]) -> list[Row]:
 def _at_worst(found: list[dict[str, Any]]) -> list[Row]:
     sizes = found[0]["sizes"]
     rows = []
-    for precision in ("fp32", "bf16"):
-        bound = peak_bytes(sizes, precision=precision, world_size=WORLD_SIZE, buckets=buckets_for(sizes))  # type: ignore[arg-type]
+    for precision in PRECISIONS:
+        bound = peak_bytes(sizes, precision=precision, world_size=WORLD_SIZE, buckets=buckets_for(sizes))
         for part in found[0]["peaks"][precision]:
             peak = max(rank["peaks"][precision][part] for rank in found)
             # A checkpoint's copy stays in host memory, for the next one. Here that is the ranks' own.
@@ -107,16 +108,11 @@ def _measure_on_rank(root: str, verbose: bool) -> dict[str, Any]:
     tokenizer = write_tokenizer(Path(root, "tokenizer"))
     found: dict[str, Any] = {"held": {}, "peaks": {}}
     with nullcontext() if verbose else redirect_stdout(io.StringIO()):  # DeepSpeed prints what it has built
-        for precision in ("fp32", "bf16"):
+        for precision in PRECISIONS:
             folder = str(Path(root, precision))
-            found["sizes"], found["peaks"][precision] = held_at_worst(
-                config(),
-                precision,
-                WORLD_SIZE,
-                folder,
-                tokenizer,  # type: ignore[arg-type]
-            )
+            sizes, peaks = held_at_worst(config(), precision, WORLD_SIZE, folder, tokenizer)
+            found["sizes"], found["peaks"][precision] = sizes, peaks
         for stage, precision in RUNS:
-            _, held = held_between_collectives(config(), stage, precision, WORLD_SIZE)  # type: ignore[arg-type]
+            _, held = held_between_collectives(config(), stage, precision, WORLD_SIZE)
             found["held"][stage, precision] = held
     return found

@@ -31,7 +31,7 @@ _ROW = PackedBatch.of_rows(torch.arange(2, 10)[None], [[8]])
 
 
 def _settings(stage: int, world_size: int) -> TrainSettings:
-    return TrainSettings(num_steps=_NUM_STEPS, global_batch_size=world_size, micro_batch_size=1, zero_stage=stage)  # type: ignore[arg-type]
+    return TrainSettings(num_steps=_NUM_STEPS, global_batch_size=world_size, micro_batch_size=1, zero_stage=stage)
 
 
 def _engine(model: torch.nn.Module, settings: TrainSettings, precision: Precision) -> Engine:

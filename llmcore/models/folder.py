@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ class FolderWeights:
         """
         self._folder = folder
         self._files = _files(folder)
-        self._open = cache(lambda file: safe_open(str(folder / file), "pt"))
+        self._open: Callable[[str], Any] = cache(lambda file: safe_open(str(folder / file), "pt"))
         wanted = model.state_dict()
         vocab_size = model.config.get_text_config().vocab_size
         names = {key: _name(key, model, wanted) for key in self._files}
@@ -54,7 +54,8 @@ class FolderWeights:
             self._tied.setdefault(source, []).append(target)
         self._shapes: dict[str, tuple[int, ...]] = {}
         for name, key in self._keys.items():
-            shape = tuple(self._open(self._files[key]).get_slice(key).get_shape())
+            stored: Any = self._open(self._files[key])
+            shape = tuple(stored.get_slice(key).get_shape())
             self._shapes[name] = shape
             if not _fits(shape, tuple(wanted[name].shape), vocab_size):
                 raise ConfigError(

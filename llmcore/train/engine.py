@@ -37,7 +37,7 @@ class StepResult:
 Measure = Callable[[nn.Module, Any], Tensor]
 
 
-_NUMBER_FORMATS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+_NUMBER_FORMATS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def parameter_home(settings: TrainSettings, precision: Precision, device: torch.device) -> Home | None:
