@@ -9,6 +9,7 @@ from torch import distributed
 from llmcore.config.model import ModelSettings
 from llmcore.config.train import TrainSettings
 from llmcore.models.build import build_causal_lm, model_config
+from llmcore.models.initialize import Home
 from llmcore.models.packed import PackedBatch
 from llmcore.objectives.causal_lm import CausalLM
 from llmcore.tokens.order import RowOrder
@@ -46,9 +47,10 @@ def tiny_settings(stage: int, **changes: Any) -> TrainSettings:
     )
 
 
-def tiny_model() -> torch.nn.Module:
+def tiny_model(home: Home | None = None) -> torch.nn.Module:
     settings = ModelSettings(family="gpt2", sizes={"n_embd": 32, "n_layer": 2, "n_head": 2})
-    return build_causal_lm(model_config(settings, vocab_size=50, sequence_length=16, eos_id=0, pad_id=1), seed=3)
+    config = model_config(settings, vocab_size=50, sequence_length=16, eos_id=0, pad_id=1)
+    return build_causal_lm(config, seed=3, home=home)
 
 
 def batch_of(rows: np.ndarray) -> PackedBatch:
@@ -58,16 +60,11 @@ def batch_of(rows: np.ndarray) -> PackedBatch:
 
 
 def tiny_engine(stage: int, precision: Literal["fp32", "bf16"] = "fp32", num_steps: int = NUM_STEPS) -> Any:
-    from llmcore.train.engine import Engine
+    from llmcore.train.engine import Engine, parameter_home
 
-    return Engine(
-        tiny_model(),
-        CausalLM(),
-        tiny_settings(stage, num_steps=num_steps),
-        num_steps=num_steps,
-        precision=precision,
-        device=torch.device("cpu"),
-    )
+    settings, device = tiny_settings(stage, num_steps=num_steps), torch.device("cpu")
+    model = tiny_model(parameter_home(settings, precision, device))
+    return Engine(model, CausalLM(), settings, num_steps=num_steps, precision=precision, device=device)
 
 
 def steps(engine: Any, first: int, last: int) -> list[float]:

@@ -20,6 +20,7 @@ from llmcore.config.base import identity
 from llmcore.config.common import JobSettings
 from llmcore.config.train import TrainSettings
 from llmcore.cost import Ledger
+from llmcore.models.initialize import Home
 from llmcore.objectives.causal_lm import CausalLM
 from llmcore.records import Attempt, Timing, begin_attempt
 from llmcore.storage import Folder
@@ -70,8 +71,8 @@ class TinyRecipe:
         assert self.settings.num_steps is not None
         return self.settings.num_steps
 
-    def build_model(self) -> nn.Module:
-        return tiny_model()
+    def build_model(self, home: Home | None) -> nn.Module:
+        return tiny_model(home)
 
     def step_batches(self, first_step: int) -> Iterator[Sequence[Any]]:
         rank, world_size = distributed.get_rank(), distributed.get_world_size()

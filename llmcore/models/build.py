@@ -18,7 +18,9 @@ from transformers import (
 from llmcore.config.model import ModelSettings
 from llmcore.config.pretrain import Learnt
 from llmcore.errors import ConfigError
+from llmcore.models.folder import FolderWeights
 from llmcore.models.foundation import POSITIONS
+from llmcore.models.initialize import Home, laid_out, materialize, whole_shape
 from llmcore.models.packed import ATTENTION
 from llmcore.tokens.shards import TokenShards
 
@@ -28,7 +30,9 @@ __all__ = [
     "build_language_model",
     "build_masked_lm",
     "config_for_tokens",
+    "lay_out_language_model",
     "load_language_model",
+    "make_model",
     "model_config",
     "num_parameters",
 ]
@@ -92,59 +96,76 @@ def config_for_tokens(settings: ModelSettings, shards: TokenShards, num_extra_po
     )
 
 
-def build_language_model(learnt: Learnt, config: Any, *, seed: int) -> nn.Module:
+def make_model(auto: Any, config: Any, *, seed: int, home: Home | None = None, folder: Path | None = None) -> nn.Module:
+    """A model of one of transformers' auto classes, in fp32: the weights of a folder, else random ones.
+
+    Random weights are the same for one seed, on every rank; each goes to its home before the next one is made. The
+    model's `llmcore_weights` says of which the folder had none, and what of the folder was left out.
+    """
+    model = _laid_out(auto, config)
+    stored = FolderWeights(folder, model) if folder is not None else None
+    materialize(model, seed=seed, home=home, stored=stored)
+    if stored is not None:
+        model.llmcore_weights = {"initialized": stored.missing, "left_out": stored.unexpected}
+    return model  # type: ignore[no-any-return]
+
+
+def _laid_out(auto: Any, config: Any) -> Any:
+    return laid_out(lambda: auto.from_config(config, attn_implementation=ATTENTION, dtype=torch.float32))
+
+
+def build_language_model(learnt: Learnt, config: Any, *, seed: int, home: Home | None = None) -> nn.Module:
     """A model for an objective with random weights, the same on every rank for one seed."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return _AUTO[learnt].from_config(config, attn_implementation=ATTENTION)  # type: ignore[no-any-return]
+    return make_model(_AUTO[learnt], config, seed=seed, home=home)
 
 
-def load_language_model(learnt: Learnt, folder: Path, *, vocab_size: int, seed: int) -> nn.Module:
+def lay_out_language_model(learnt: Learnt, config: Any) -> nn.Module:
+    """The same on the meta device: its shapes, without memory for them."""
+    model: Any = _laid_out(_AUTO[learnt], config)
+    model.tie_weights(recompute_mapping=False)
+    return model  # type: ignore[no-any-return]
+
+
+def load_language_model(
+    learnt: Learnt, folder: Path, *, vocab_size: int, seed: int, home: Home | None = None
+) -> nn.Module:
     """A model for an objective with the weights of a local Hugging Face folder, in fp32.
 
     Embeddings of entries that the vocabulary has beyond the model's own begin near the mean of the others; they and a
     head that the folder has no weights of are random, the same on every rank for one seed.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model: Any = _AUTO[learnt].from_pretrained(
-            folder, attn_implementation=ATTENTION, dtype=torch.float32, use_safetensors=True
-        )
-        if vocab_size > model.config.vocab_size:
-            model.resize_token_embeddings(vocab_size)
-    return model  # type: ignore[no-any-return]
+    config = AutoConfig.from_pretrained(folder)
+    config.vocab_size = max(vocab_size, config.vocab_size)
+    return make_model(_AUTO[learnt], config, seed=seed, home=home, folder=folder)
 
 
-def build_causal_lm(config: Any, *, seed: int) -> nn.Module:
+def build_causal_lm(config: Any, *, seed: int, home: Home | None = None) -> nn.Module:
     """A decoder with random weights, the same on every rank for one seed."""
-    return build_language_model("causal_lm", config, seed=seed)
+    return build_language_model("causal_lm", config, seed=seed, home=home)
 
 
-def build_masked_lm(config: Any, *, seed: int) -> nn.Module:
+def build_masked_lm(config: Any, *, seed: int, home: Home | None = None) -> nn.Module:
     """An encoder with a head for masked tokens and random weights, the same on every rank for one seed."""
-    return build_language_model("masked_lm", config, seed=seed)
+    return build_language_model("masked_lm", config, seed=seed, home=home)
 
 
-def build_classifier(folder: Path, *, label_names: list[str], seed: int, random_weights: bool) -> nn.Module:
+def build_classifier(
+    folder: Path, *, label_names: list[str], seed: int, random_weights: bool, home: Home | None = None
+) -> nn.Module:
     """The architecture of a model folder with a classification head: its weights, or random ones.
 
     The head's weights are random either way, and the same for one seed.
     """
-    labels = {
-        "num_labels": len(label_names),
-        "id2label": dict(enumerate(label_names)),
-        "label2id": {name: index for index, name in enumerate(label_names)},
-    }
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        if random_weights:
-            config = AutoConfig.from_pretrained(folder, **labels)
-            return AutoModelForSequenceClassification.from_config(config, attn_implementation=ATTENTION)  # type: ignore[no-any-return]
-        return AutoModelForSequenceClassification.from_pretrained(  # type: ignore[no-any-return]
-            folder, attn_implementation=ATTENTION, dtype=torch.float32, **labels
-        )
+    config = AutoConfig.from_pretrained(
+        folder,
+        num_labels=len(label_names),
+        id2label=dict(enumerate(label_names)),
+        label2id={name: index for index, name in enumerate(label_names)},
+    )
+    stored = None if random_weights else folder
+    return make_model(AutoModelForSequenceClassification, config, seed=seed, home=home, folder=stored)
 
 
 def num_parameters(model: nn.Module) -> int:
-    """Parameters, tied ones once."""
-    return sum(parameter.numel() for parameter in model.parameters())
+    """Parameters, tied ones once, also where this rank holds a share of them."""
+    return sum(whole_shape(parameter).numel() for parameter in model.parameters())

@@ -2,12 +2,11 @@
 
 from typing import Any
 
-import torch
 from transformers import AutoConfig
 
 from llmcore.config.model import ModelSettings
 from llmcore.config.pretrain import Learnt
-from llmcore.models.build import build_language_model, model_config, num_parameters
+from llmcore.models.build import lay_out_language_model, model_config, num_parameters
 from llmcore.models.foundation import POSITIONS
 
 __all__ = ["count_parameters", "usual_config"]
@@ -28,5 +27,4 @@ def usual_config(settings: ModelSettings) -> Any:
 
 def count_parameters(learnt: Learnt, config: Any) -> int:
     """Parameters of the model that `build_language_model` would build, tied ones once."""
-    with torch.device("meta"):
-        return num_parameters(build_language_model(learnt, config, seed=0))
+    return num_parameters(lay_out_language_model(learnt, config))

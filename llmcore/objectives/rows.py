@@ -14,7 +14,8 @@ def token_matrix(rows: pa.Table) -> npt.NDArray[np.int64]:
     """The tokens of rows of token shards: int64 [rows, length]."""
     length = rows.schema.field("tokens").type.list_size
     tokens = rows["tokens"].combine_chunks()
-    return tokens.flatten().to_numpy(zero_copy_only=False).astype(np.int64).reshape(-1, length)
+    flat: npt.NDArray[np.int64] = tokens.flatten().to_numpy(zero_copy_only=False).astype(np.int64)
+    return flat.reshape(-1, length)
 
 
 def packed_micro_batches(rows: pa.Table, num_parts: int, size: int) -> list[PackedBatch]:

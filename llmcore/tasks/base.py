@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from llmcore.models.initialize import Home
     from llmcore.models.packed import PackedBatch
 
 __all__ = ["NO_TARGET", "Example", "Features", "Task", "TaskBatch"]
@@ -72,8 +73,8 @@ class Task(Protocol):
     def validation_metric(self) -> str:
         """The metric that trials are compared by; one of `metrics`."""
 
-    def build_model(self, folder: Path, *, seed: int, random_weights: bool) -> "nn.Module":
-        """The base model in `folder`, or its architecture alone, with this task's head."""
+    def build_model(self, folder: Path, *, seed: int, random_weights: bool, home: "Home | None" = None) -> "nn.Module":
+        """The base model in `folder`, or its architecture alone, with this task's head (`models.build.make_model`)."""
 
     def load_model(self, folder: Path) -> "nn.Module":
         """A trained model of this task from its exported folder."""

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from llmcore.models.initialize import Home
+
 __all__ = ["TextClassification"]
 
 _FRAME = 2
@@ -47,7 +49,7 @@ class TextClassification:
                 f"{list(self.metrics)}"
             )
 
-    def build_model(self, folder: Path, *, seed: int, random_weights: bool) -> "nn.Module":
+    def build_model(self, folder: Path, *, seed: int, random_weights: bool, home: "Home | None" = None) -> "nn.Module":
         """A base model's architecture, with its weights or random ones, under a new head of `seed`.
 
         Raises:
@@ -57,7 +59,7 @@ class TextClassification:
         from llmcore.models.build import build_classifier
 
         names = list(self.label_names)
-        model = build_classifier(folder, label_names=names, seed=seed, random_weights=random_weights)
+        model = build_classifier(folder, label_names=names, seed=seed, random_weights=random_weights, home=home)
         if getattr(model.config, "classifier_pooling", "cls") != "cls":
             raise ConfigError(
                 f"{folder}/config.json has another classifier_pooling than `cls`: no head here reads that"

@@ -3,6 +3,7 @@
 from typing import Any
 
 from llmcore.config.train import TrainSettings
+from llmcore.cost.memory import ModelSizes, buckets_for
 from llmcore.train.precision import Precision
 
 __all__ = ["deepspeed_config", "num_micro_batches"]
@@ -15,13 +16,15 @@ def num_micro_batches(settings: TrainSettings, world_size: int) -> int:
 
 
 def deepspeed_config(
-    settings: TrainSettings, *, precision: Precision, world_size: int, num_parameters: int, on_gpu: bool
+    settings: TrainSettings, *, precision: Precision, world_size: int, sizes: ModelSizes, on_gpu: bool
 ) -> dict[str, Any]:
     """The JSON for `deepspeed.initialize`; what `settings.deepspeed` gives besides is passed through."""
     accumulation = num_micro_batches(settings, world_size)
     # Buckets of the default size, half a billion elements, are allocated whatever the model has. They must be even.
-    bucket = min(500_000_000, num_parameters + num_parameters % 2)
+    bucket = min(500_000_000, sizes.num_parameters + sizes.num_parameters % 2)
     zero = {"stage": settings.zero_stage, "reduce_bucket_size": bucket}
+    if settings.zero_stage == 3:
+        zero |= _gathering(sizes)
     if settings.zero_stage in (1, 2):
         zero["allgather_bucket_size"] = bucket
     if settings.zero_stage == 2 and not on_gpu:
@@ -40,4 +43,17 @@ def deepspeed_config(
         "steps_per_print": 2**31 - 1,
         "wall_clock_breakdown": False,
         **passed,
+    }
+
+
+def _gathering(sizes: ModelSizes) -> dict[str, Any]:
+    """At ZeRO-3: how much is whole at a time. Of the default sizes, a model of a billion parameters would be."""
+    buckets = buckets_for(sizes)
+    return {
+        "reduce_bucket_size": buckets.reduce,
+        "stage3_max_live_parameters": buckets.live,
+        "stage3_max_reuse_distance": buckets.live,
+        "stage3_prefetch_bucket_size": buckets.live // 2,
+        "stage3_param_persistence_threshold": sizes.largest_vector,
+        "sub_group_size": buckets.update,
     }

@@ -12,13 +12,15 @@ from torch import Tensor, distributed, nn
 
 from llmcore.config.train import OptimizerSettings, TrainSettings
 from llmcore.errors import NonFiniteError
+from llmcore.models.initialize import Home, whole_shape
+from llmcore.models.memory import model_sizes
 from llmcore.models.packed import backbone
 from llmcore.objectives.base import Objective
 from llmcore.train.deepspeed_config import deepspeed_config
 from llmcore.train.precision import Precision
 from llmcore.train.schedule import learning_rate_factor
 
-__all__ = ["Engine", "StepResult"]
+__all__ = ["Engine", "StepResult", "parameter_home"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,39 @@ class StepResult:
 
 
 Measure = Callable[[nn.Module, Any], Tensor]
+
+
+_NUMBER_FORMATS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def parameter_home(settings: TrainSettings, precision: Precision, device: torch.device) -> Home | None:
+    """Where a model's parameters live as soon as they are made: at ZeRO-3 a share of each on each rank.
+
+    None at other stages: they stay whole. A collective for each parameter.
+    """
+    if settings.zero_stage < 3:
+        return None
+
+    def home(model: nn.Module) -> Callable[[nn.Parameter], None]:
+        config = deepspeed_config(
+            settings,
+            precision=precision,
+            world_size=distributed.get_world_size(),
+            sizes=model_sizes(model),
+            on_gpu=device.type == "cuda",
+        )
+        # DeepSpeed would do so itself, after it has looked at the world size, which would be 1.
+        deepspeed.init_distributed(dist_init_required=False)
+        sharding = deepspeed.zero.Init(config_dict_or_path=config, dtype=_NUMBER_FORMATS[precision])
+
+        def share(parameter: nn.Parameter) -> None:
+            parameter.data = parameter.data.to(device, _NUMBER_FORMATS[precision])
+            # As its context manager does after each module's `__init__`, which shards weights before they have values.
+            sharding._convert_to_zero_parameters([parameter])
+
+        return share
+
+    return home
 
 
 class _LossModule(nn.Module):
@@ -54,7 +89,7 @@ def _parameter_groups(model: nn.Module, settings: OptimizerSettings) -> list[dic
     for parameter in model.parameters():
         if parameter.requires_grad:
             factor = 1.0 if id(parameter) in body else settings.head_learning_rate_factor
-            decay = settings.weight_decay if parameter.dim() >= 2 else 0.0
+            decay = settings.weight_decay if len(whole_shape(parameter)) >= 2 else 0.0
             groups.setdefault((factor, decay), []).append(parameter)
     return [
         {"params": parameters, "weight_decay": decay, "learning_rate_factor": factor}
@@ -81,7 +116,7 @@ class Engine:
         self.precision = precision
         self.device = device
         self.world_size = distributed.get_world_size()
-        self.num_parameters = sum(parameter.numel() for parameter in model.parameters())
+        self.sizes = model_sizes(model)
         optimizer = settings.optimizer
         self._deepspeed, *_ = deepspeed.initialize(
             model=_LossModule(model.to(device), objective),
@@ -96,11 +131,16 @@ class Engine:
                 settings,
                 precision=precision,
                 world_size=self.world_size,
-                num_parameters=self.num_parameters,
+                sizes=self.sizes,
                 on_gpu=device.type == "cuda",
             ),
             dist_init_required=False,
         )
+
+    @property
+    def num_parameters(self) -> int:
+        """Of the model, tied ones once."""
+        return self.sizes.num_parameters
 
     @property
     def model(self) -> nn.Module:

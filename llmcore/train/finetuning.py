@@ -13,6 +13,7 @@ from transformers import AutoTokenizer
 from llmcore.config.finetune import FinetuneSettings
 from llmcore.errors import CorpusError
 from llmcore.evaluation.metrics import METRICS
+from llmcore.models.initialize import Home
 from llmcore.tasks import build_task
 from llmcore.tasks.base import NO_TARGET, Example, Task, TaskBatch
 from llmcore.tasks.evaluation_set import EvaluationSet
@@ -53,10 +54,10 @@ class Finetuning:
     def _validation(self) -> list[Example]:
         return sorted(self._examples("validation"), key=lambda example: len(example.tokens))
 
-    def build_model(self) -> nn.Module:
+    def build_model(self, home: Home | None) -> nn.Module:
         """The base model under a new head."""
         random_weights = self.config.weights == "random"
-        return self.task.build_model(self.tokenizer, seed=self.settings.seed, random_weights=random_weights)
+        return self.task.build_model(self.tokenizer, seed=self.settings.seed, random_weights=random_weights, home=home)
 
     def step_batches(self, first_step: int) -> Iterator[Sequence[TaskBatch]]:
         """This rank's micro batches of each step: rows by the run's order, each step's share split evenly."""

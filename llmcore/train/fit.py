@@ -12,10 +12,11 @@ from torch import distributed, nn
 from llmcore.cost import Ledger
 from llmcore.cost.flops import training_flops_per_token
 from llmcore.errors import NonFiniteError
+from llmcore.models.initialize import whole_shape
 from llmcore.records import MetricsWriter, checkpoint_name
 from llmcore.train.architecture import publish_architecture
 from llmcore.train.checkpoint import about_checkpoint, load_checkpoint, seed_rank
-from llmcore.train.engine import Engine, StepResult
+from llmcore.train.engine import Engine, StepResult, parameter_home
 from llmcore.train.export import export_model
 from llmcore.train.kept import Resumption, newest_checkpoint
 from llmcore.train.loop import train
@@ -172,8 +173,8 @@ def fit(recipe: Recipe, place: Place, *, device: torch.device, report: Report, l
     if start.step < last_step:
         batches = prefetched(recipe.step_batches(start.step))  # reads while the model is built
     with ledger.measure("start_up", "model"):
-        model = recipe.build_model()
         precision = resolve_precision(settings)
+        model = recipe.build_model(parameter_home(settings, precision, device))
     with ledger.measure("start_up", "engine"):
         engine = Engine(
             model, recipe.objective, settings, num_steps=recipe.num_steps, precision=precision, device=device
@@ -213,6 +214,7 @@ def fit(recipe: Recipe, place: Place, *, device: torch.device, report: Report, l
         "zero_stage": settings.zero_stage,
         "resumed_at": start.step,
         "passed_over_checkpoints": list(resumption.passed_over.values()),
+        "base_weights": getattr(model, "llmcore_weights", None),
     }
 
 
@@ -222,9 +224,9 @@ def _flops_per_token(recipe: Recipe, engine: Engine) -> float:
     looked_up = {id(module.weight) for module in engine.model.modules() if isinstance(module, nn.Embedding)}
     # Look-ups multiply nothing; a head does, also where its matrix is that of a look-up.
     matrices = [
-        getattr(parameter, "ds_numel", parameter.numel())
+        whole_shape(parameter).numel()
         for parameter in engine.model.parameters()
-        if len(getattr(parameter, "ds_shape", parameter.shape)) >= 2
+        if len(whole_shape(parameter)) >= 2
         and (id(parameter) not in looked_up or (head is not None and parameter is head.weight))
     ]
     return training_flops_per_token(

@@ -12,6 +12,7 @@ from torch import nn
 from llmcore.config.pretrain import PretrainSettings
 from llmcore.errors import ConfigError
 from llmcore.models.build import build_language_model, config_for_tokens, load_language_model
+from llmcore.models.initialize import Home
 from llmcore.objectives import objective_of
 from llmcore.storage import Folder
 from llmcore.tokens.shards import TokenShards
@@ -59,14 +60,14 @@ class Pretraining:
         for rows in self._stream(first_step):
             yield self.objective.micro_batches(rows, self._num_parts, self.settings.micro_batch_size)
 
-    def build_model(self) -> nn.Module:
+    def build_model(self, home: Home | None) -> nn.Module:
         """Random weights, or those it begins with; the same on every rank."""
         learnt, seed = self.config.learnt, self.settings.seed
         if self._foundation is not None:
             folder = self._foundation.as_local()
-            return load_language_model(learnt, folder, vocab_size=self.shards.vocab_size, seed=seed)
+            return load_language_model(learnt, folder, vocab_size=self.shards.vocab_size, seed=seed, home=home)
         config = config_for_tokens(self.config.model, self.shards, self.objective.num_extra_positions)
-        return build_language_model(learnt, config, seed=seed)
+        return build_language_model(learnt, config, seed=seed, home=home)
 
     @cached_property
     def _validation_rows(self) -> np.ndarray:

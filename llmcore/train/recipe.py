@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from torch import nn
 
 from llmcore.config.train import TrainSettings
+from llmcore.models.initialize import Home
 from llmcore.objectives.base import Objective
 from llmcore.train.engine import Engine
 from llmcore.train.progress import Progress
@@ -37,8 +38,8 @@ class Recipe(Protocol):
     def exports_every_time(self) -> bool:
         """Whether each validation exports the weights, or only one that is the best so far."""
 
-    def build_model(self) -> nn.Module:
-        """The model before the first step."""
+    def build_model(self, home: Home | None) -> nn.Module:
+        """The model before the first step, each of its parameters at home."""
 
     def step_batches(self, first_step: int) -> Iterator[Sequence[Any]]:
         """This rank's micro batches of each step, from `first_step` on."""

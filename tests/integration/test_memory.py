@@ -1,0 +1,62 @@
+"""What four real ranks hold at each ZeRO stage, against the formulas."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmcore.config.model import ModelSettings
+from llmcore.cost.memory import ModelSizes, buckets_for, copy_bytes, peak_bytes, state_bytes
+from llmcore.models.build import model_config
+from tests.ranks import run_ranks
+
+WORLD_SIZE = 4
+RUNS = [(0, "fp32"), (1, "bf16"), (2, "fp32"), (3, "fp32")]
+"""Each stage; those in the other precisions are `python -m jobs benchmark memory`."""
+
+
+def _config() -> Any:
+    """Twelve thin layers: what of a parameter belongs to a neighbour, after backward, is little of the model."""
+    sizes = {"hidden_size": 64, "intermediate_size": 176, "num_attention_heads": 2, "num_hidden_layers": 12}
+    settings = ModelSettings(family="llama", sizes=sizes | {"tie_word_embeddings": False})
+    return model_config(settings, vocab_size=512, sequence_length=32, eos_id=0, pad_id=1)
+
+
+def _measured(root: str) -> tuple[ModelSizes, dict[str, int], dict[tuple[int, str], dict[str, int]]]:
+    from jobs.benchmarks.memory_rank import held_at_worst, held_between_collectives, write_tokenizer
+
+    tokenizer = write_tokenizer(Path(root, "tokenizer"))
+    sizes, peaks = held_at_worst(_config(), "bf16", WORLD_SIZE, root, tokenizer)
+    held = {run: held_between_collectives(_config(), *run, WORLD_SIZE)[1] for run in RUNS}  # type: ignore[arg-type]
+    return sizes, peaks, held
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    root = tmp_path_factory.mktemp("memory")
+    return run_ranks(WORLD_SIZE, _measured, str(root), out=root / "out")
+
+
+@pytest.mark.parametrize("moment", ["step_end", "after_backward"])
+@pytest.mark.parametrize(("stage", "precision"), RUNS)
+def test_each_rank_holds_what_the_formula_says(ranks: list[Any], stage: int, precision: Any, moment: Any) -> None:
+    for sizes, _, held in ranks:
+        formula = state_bytes(
+            sizes,
+            stage=stage,
+            precision=precision,
+            world_size=WORLD_SIZE,
+            moment=moment,
+            buckets=buckets_for(sizes),
+        )
+        assert held[stage, precision][moment] == pytest.approx(formula, rel=0.02)
+
+
+def test_no_rank_ever_holds_more_than_its_share_a_layer_and_the_buckets(ranks: list[Any]) -> None:
+    for sizes, peaks, _ in ranks:
+        assert set(peaks) == {"build", "engine", "step", "save", "export", "restore", "load"}
+        bound = peak_bytes(sizes, precision="bf16", world_size=WORLD_SIZE, buckets=buckets_for(sizes))
+        copy = copy_bytes(sizes, world_size=WORLD_SIZE)
+        assert all(peak <= bound + (copy if part == "save" else 0) for part, peak in peaks.items()), (peaks, bound)
+        # Weights alone are twice its parameters: before there is an optimizer, a rank holds far less than that.
+        assert max(peaks["build"], peaks["load"]) < 2 * sizes.num_parameters
