@@ -51,7 +51,7 @@ def plan(config: FinetuneConfig) -> list[str]:
     """What `--dry-run` says."""
     return [
         f"Fine-tunes {config.base} ({config.weights} weights) on {config.data} "
-        f"with {config.workers.num_workers} workers, ZeRO-{config.train.zero_stage}"
+        f"with {config.workers.told()} workers, ZeRO-{config.train.zero_stage}"
     ]
 
 
@@ -110,13 +110,14 @@ def finetune(config: FinetuneConfig, storage: Folder, options: RunOptions) -> di
 
 
 def _train(config: FinetuneConfig, inputs: Inputs, attempt: Attempt, options: RunOptions) -> dict[str, Any]:
-    from jobs.runtime.training import charge, run_workers, watched
+    from jobs.runtime.training import charge, check_finished, run_workers, watched
     from llmcore.train.lengths import last_step
 
     started = time.perf_counter()
     with watched(attempt.folder, config.name, last_step(config.train, inputs.data.num_rows("train"))):
         outcome = run_workers(worker_spec(config, inputs, Place.of(attempt), options), config.workers)
     charge(attempt.ledger, outcome, time.perf_counter() - started)
+    check_finished(outcome)
     newest = attempt.run / "exports" / outcome["progress"]["newest_export"]
     attempt.check_newest()
     sha256 = publish_model(newest, attempt.run / "model")

@@ -33,6 +33,7 @@ _TOLD = (
     "tokens_per_s",
     "precision",
     "world_size",
+    "num_restarts",
     "zero_stage",
     "samples",
     "passed_over_checkpoints",
@@ -69,7 +70,7 @@ def course(config: PretrainConfig) -> str:
     length = f"{train.num_steps} steps" if train.num_steps else f"{train.num_epochs:g} epochs"
     return (
         f"Trains a {config.model.family or 'model'} for {length} of {train.global_batch_size} rows on "
-        f"{workers.num_workers} workers, ZeRO-{train.zero_stage}, precision {train.precision}, from {_origin(config)}"
+        f"{workers.told()} workers, ZeRO-{train.zero_stage}, precision {train.precision}, from {_origin(config)}"
     )
 
 
@@ -182,10 +183,9 @@ def _urls(config: PretrainConfig, storage: Folder, tokens: Folder) -> list[str]:
 def _check(config: PretrainConfig) -> None:
     """What can be known before a worker starts."""
     from cluster.resources import Need, check_fits
-    from jobs.runtime.reader import TASK_CPUS
     from jobs.runtime.training import worker_need
 
-    needs = [worker_need("pretrain", config.workers), Need("reading the tokens", TASK_CPUS)]
+    needs = [worker_need("pretrain", config.workers), Need("reading the tokens", _reading_cpus(config))]
     if config.stream is not None:
         needs.append(Need("reading raw shards", config.stream.cpus_per_lane, count=config.stream.num_tasks))
     check_fits(needs)
@@ -207,7 +207,21 @@ def _check_together(config: PretrainConfig, tokens: Folder) -> None:
     fetch(ray.remote(check).remote(None if config.model.folder is None else find_foundation(config.model.folder)))
 
 
-def _stream(config: dict[str, Any] | None, storage: str, stream: dict[str, Any], place: Place, world_size: int) -> Any:
+def _reading_cpus(config: PretrainConfig) -> float:
+    """CPUs that a reading task reserves: none beside elastic workers, which may take all that there are."""
+    from jobs.runtime.reader import TASK_CPUS
+
+    return 0.0 if config.workers.elastic else TASK_CPUS
+
+
+def _stream(
+    config: dict[str, Any] | None,
+    storage: str,
+    stream: dict[str, Any],
+    place: Place,
+    task_cpus: float,
+    world_size: int,
+) -> Any:
     """The dataset from the newest good checkpoint on; called by Ray Train for each start of the workers."""
     from jobs.runtime.reader import StreamPlan, token_stream
     from jobs.runtime.streaming import serve_rows
@@ -217,7 +231,7 @@ def _stream(config: dict[str, Any] | None, storage: str, stream: dict[str, Any],
     server = None
     if config is not None and first_step < plan.num_steps:
         server = serve_rows(config, plan.tokens, storage, place, plan.seed, first_step * plan.global_batch)
-    return token_stream(plan, server)
+    return token_stream(plan, server, task_cpus=task_cpus)
 
 
 def _check_pairs(config: PretrainConfig, shards: "TokenShards") -> None:
@@ -256,7 +270,7 @@ def _check_epochs(shards: "TokenShards", num_steps: int, global_batch: int) -> N
 def _train(
     config: PretrainConfig, storage: Folder, tokens: Folder, attempt: Attempt, options: RunOptions
 ) -> dict[str, Any]:
-    from jobs.runtime.training import charge, run_workers, watched
+    from jobs.runtime.training import charge, check_finished, run_workers, watched
     from llmcore.tokens.shards import TokenShards
     from llmcore.train.lengths import last_step
 
@@ -283,9 +297,10 @@ def _train(
     started = time.perf_counter()
     with watched(attempt.folder, "pretrain", steps):
         streamed = None if config.stream is None else config.stream.model_dump(mode="json")
-        dataset = partial(_stream, streamed, storage.url, stream, place, config.workers.num_workers)
-        outcome = run_workers(spec, config.workers, dataset=dataset)
+        rows = partial(_stream, streamed, storage.url, stream, place, _reading_cpus(config))
+        outcome = run_workers(spec, config.workers, stream=rows)
     charge(attempt.ledger, outcome, time.perf_counter() - started)
+    check_finished(outcome)
     return outcome
 
 

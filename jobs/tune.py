@@ -44,7 +44,7 @@ def plan(config: TuneConfig) -> list[str]:
     """What `--dry-run` says."""
     return [
         f"Runs {config.num_trials} trials over {', '.join(sorted(config.space))} ({config.scheduler}), "
-        f"each with {config.finetune.workers.num_workers} workers, from {config.base} on {config.data}"
+        f"each with {config.finetune.workers.told()} workers, from {config.base} on {config.data}"
     ]
 
 

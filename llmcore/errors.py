@@ -5,6 +5,7 @@ __all__ = [
     "CheckpointError",
     "ConfigError",
     "CorpusError",
+    "HungRankError",
     "InterruptedRunError",
     "LLMCoreError",
     "NonFiniteError",
@@ -68,6 +69,10 @@ class CheckpointError(RunError):
 
 class NonFiniteError(RunError):
     """Loss or gradient is not finite; raised before the optimizer steps."""
+
+
+class HungRankError(RunError):
+    """A rank has ended no step for too long; the message shows where it stands."""
 
 
 class TrialError(RunError):

@@ -53,7 +53,9 @@ def run(command: list[str], *, cwd: Path, env: Mapping[str, str], timeout_s: flo
     return Ended(done.returncode, done.stdout, done.stderr, time.monotonic() - started)
 
 
-def start_jobs(*arguments: str, cwd: Path, output: Path, **added: str) -> "subprocess.Popen[bytes]":
+def start_jobs(
+    *arguments: str, cwd: Path, output: Path, own_session: bool = False, **added: str
+) -> "subprocess.Popen[bytes]":
     """`python -m jobs …`, left running; what it prints is appended to a file."""
     with output.open("ab") as file:
         return subprocess.Popen(
@@ -63,6 +65,7 @@ def start_jobs(*arguments: str, cwd: Path, output: Path, **added: str) -> "subpr
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
+            start_new_session=own_session,
         )
 
 

@@ -94,6 +94,8 @@ class FaultyProxy:
     in case that it had kept a connection for too long.
     """
     num_requests: int = 0
+    down_until: float = 0.0
+    """Until then, by the monotonic clock, every request is answered with 503."""
 
     KINDS = ("500", "503", "reset", "slow")
     DELAY_S = 0.3
@@ -114,6 +116,7 @@ class FaultyProxy:
                         self.num_requests += 1
                         number, rest = divmod(self.num_requests, self.one_in)
                         fault = None if rest else self.KINDS[number % len(self.KINDS)]
+                        fault = "503" if time.monotonic() < self.down_until else fault
                         self.faults.update([fault] if fault else [])
                     threading.Thread(target=self._serve, args=(client, fault), daemon=True).start()
 

@@ -106,10 +106,10 @@ def _consumed(plan: Any, consume: Any, server: Any = None) -> list[Any]:
     """What `consume(rows, rank)` returns for each rank, all at the same time."""
     import ray
 
-    from jobs.runtime.reader import data_config, token_stream
+    from jobs.runtime.reader import OrderedSplit, token_stream
 
     start = ray.remote(num_cpus=0)(consume)
-    shards = data_config().configure({"train": token_stream(plan, server)}, plan.world_size, None, None)
+    shards = OrderedSplit(lambda _: token_stream(plan, server)).configure({"train": None}, plan.world_size, None, None)
     found: list[Any] = ray.get([start.remote(shard["train"], rank) for rank, shard in enumerate(shards)])
     return found
 

@@ -1,10 +1,15 @@
-"""SIGTERM ends a job as Ctrl-C does."""
+"""What SIGTERM and Ctrl-C do: they end a job, or ask training to stop first."""
 
 import signal
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
-__all__ = ["interrupt_on_sigterm"]
+__all__ = ["interrupt_on_sigterm", "stop_first"]
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def interrupt_on_sigterm() -> list[str]:
@@ -22,3 +27,41 @@ def interrupt_on_sigterm() -> list[str]:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, interrupt)
     return received
+
+
+@contextmanager
+def stop_first(ask: Callable[[str], None], grace_s: float) -> Iterator[None]:
+    """Within the block the first SIGTERM or Ctrl-C asks; the second, or the end of the grace, does what it did before.
+
+    `ask` is called with the signal's name, in a thread: a handler may have interrupted anything. Without a grace, or
+    outside the main thread, nothing is changed.
+    """
+    main = threading.main_thread()
+    if grace_s <= 0 or threading.current_thread() is not main:
+        yield
+        return
+    before: dict[int, Any] = {signum: signal.getsignal(signum) for signum in _SIGNALS}
+    over = threading.Event()
+
+    def restore() -> None:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+    def ask_and_wait(signum: int) -> None:
+        try:
+            ask(signal.Signals(signum).name)
+        finally:
+            if not over.wait(grace_s):
+                signal.pthread_kill(main.ident or 0, signum)
+
+    def first(signum: int, frame: FrameType | None) -> None:
+        restore()
+        threading.Thread(target=ask_and_wait, args=(signum,), daemon=True, name="grace").start()
+
+    for signum in _SIGNALS:
+        signal.signal(signum, first)
+    try:
+        yield
+    finally:
+        over.set()
+        restore()

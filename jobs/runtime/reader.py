@@ -6,7 +6,7 @@ of rows, dealt round-robin by `streaming_split` with `preserve_order`. Each row 
 checks every one.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
@@ -26,7 +26,7 @@ from llmcore.tokens.order import padded_share_size, share
 from llmcore.tokens.schema import in_run
 from llmcore.tokens.shards import TokenShards
 
-__all__ = ["StreamPlan", "batches_of", "data_config", "share_tables", "token_stream"]
+__all__ = ["OrderedSplit", "StreamPlan", "batches_of", "share_tables", "token_stream"]
 
 _ROWS_PER_BLOCK = 1024
 _MAX_BLOCKS = 50_000
@@ -139,7 +139,7 @@ def _rows(plan: StreamPlan, server: Any, positions: np.ndarray[Any, Any]) -> pa.
     return in_run(shards.rows("train", rows), positions, epochs)
 
 
-def token_stream(plan: StreamPlan, server: Any = None) -> ray.data.Dataset:
+def token_stream(plan: StreamPlan, server: Any = None, *, task_cpus: float = TASK_CPUS) -> ray.data.Dataset:
     """The rows of a run from its first step on, for `streaming_split` over the plan's ranks.
 
     They are read from the token shards; or come from `server`, an actor whose method `rows` gives those of positions.
@@ -148,14 +148,29 @@ def token_stream(plan: StreamPlan, server: Any = None) -> ray.data.Dataset:
     context.raise_original_map_exception = True  # ours, which names the shard, and not Ray's about it
     context.target_max_block_size = None  # a block is dealt whole
     return ray.data.read_datasource(
-        _Blocks(plan, server), num_cpus=TASK_CPUS, override_num_blocks=max(1, plan.num_blocks)
+        _Blocks(plan, server), num_cpus=task_cpus, override_num_blocks=max(1, plan.num_blocks)
     )
 
 
-def data_config() -> DataConfig:
-    """How Train splits the stream: in order, one block after the other to one rank after the other."""
-    options = ExecutionOptions(preserve_order=True)
-    return DataConfig(execution_options=options, enable_shard_locality=False)
+class OrderedSplit(DataConfig):  # type: ignore[misc]
+    """How Train splits the stream: in order, one block after the other to one rank after the other.
+
+    The stream is made here, and not handed to Train as a dataset: here alone Train says how many workers it has
+    started, which may be others after a restart.
+    """
+
+    def __init__(self, stream: Callable[[int], ray.data.Dataset]) -> None:
+        """`stream` is called with the world size, anew for each start of the workers."""
+        super().__init__(execution_options=ExecutionOptions(preserve_order=True), enable_shard_locality=False)
+        self._stream = stream
+
+    def configure(
+        self, datasets: dict[str, Any], world_size: int, *args: Any, **kwargs: Any
+    ) -> list[dict[str, DataIterator]]:
+        """The rows of each rank."""
+        streams = {name: self._stream(world_size) for name in datasets}
+        shares: list[dict[str, DataIterator]] = super().configure(streams, world_size, *args, **kwargs)
+        return shares
 
 
 def batches_of(rows: DataIterator, share_size: int) -> Iterator[pa.Table]:

@@ -1,10 +1,12 @@
 """A Ray Train run of `train_worker`: placed, watched, and its failure told in our words."""
 
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import ray.train
@@ -13,51 +15,57 @@ from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.train.v2.api.exceptions import WorkerGroupError
 
 from cluster.resources import Need
-from jobs.runtime.console import progress
+from jobs.runtime.console import progress, say
+from jobs.runtime.failures import FailureLog, failures_of, in_our_words
+from jobs.runtime.interrupt import stop_first
 from jobs.runtime.process_group import FormedByWorkers
-from jobs.runtime.reader import data_config
+from jobs.runtime.reader import OrderedSplit
 from jobs.runtime.worker import train_worker
 from llmcore.config.common import WorkerSettings
 from llmcore.cost import Ledger
-from llmcore.errors import LLMCoreError, NonFiniteError, RunError
+from llmcore.errors import InterruptedRunError, NonFiniteError, RunError, StorageError
+from llmcore.records import ask_to_stop
 from llmcore.storage import Folder
 from llmcore.train.place import Place
 
-__all__ = ["charge", "gpus_per_worker", "run_workers", "watched", "worker_need"]
+__all__ = ["charge", "check_finished", "gpus_per_worker", "run_workers", "watched", "worker_need"]
 
 
 def gpus_per_worker(workers: WorkerSettings) -> float:
     """GPUs of each worker: as configured, or one where the connected cluster has one for each."""
     if workers.gpus_per_worker != "auto":
         return workers.gpus_per_worker
-    return 1.0 if ray.cluster_resources().get("GPU", 0.0) >= workers.num_workers else 0.0
+    return 1.0 if ray.cluster_resources().get("GPU", 0.0) >= workers.min_workers else 0.0
 
 
 def worker_need(what: str, workers: WorkerSettings) -> Need:
-    """What the workers ask of the cluster."""
-    return Need(what, workers.cpus_per_worker, gpus_per_worker(workers), workers.num_workers)
+    """What the workers ask of the cluster, elastic ones at the least."""
+    return Need(what, workers.cpus_per_worker, gpus_per_worker(workers), workers.min_workers)
 
 
 def run_workers(
     spec: Mapping[str, Any],
     workers: WorkerSettings,
     *,
-    dataset: Callable[[], ray.data.Dataset] | None = None,
+    stream: Callable[[int], ray.data.Dataset] | None = None,
     callbacks: list[Any] | None = None,
 ) -> dict[str, Any]:
     """Runs `train_worker(spec)` on the workers; returns what rank 0 returned.
 
-    `dataset` is called anew for each start of the worker group, so that a restart streams from where it goes on.
-    Raises the workers' own error where it is one of ours, else `RunError` with each failed rank and its reason.
+    `stream` is called with the world size, anew for each start of the worker group, so that a restart streams from
+    where it goes on. SIGTERM and Ctrl-C have the workers save and leave: see `check_finished`. Raises the workers' own
+    error where it is one of ours, else `RunError` with each failed rank and its reason.
     """
     gpus = gpus_per_worker(workers)
     records = Place.from_json(spec["place"]).records
-    trainer = DataParallelTrainer(
+    os.environ |= _bounds(workers)
+    trainer = _Trainer(
         train_worker,
         train_loop_config={**spec, "launched": time.time()},
         backend_config=FormedByWorkers(),
         scaling_config=ScalingConfig(
-            num_workers=workers.num_workers,
+            num_workers=workers.elastic or workers.num_workers,
+            elastic_resize_monitor_interval_s=workers.resize_check_s,
             use_gpu=gpus > 0,
             resources_per_worker={"CPU": workers.cpus_per_worker} | ({"GPU": gpus} if gpus else {}),
         ),
@@ -67,22 +75,48 @@ def run_workers(
             storage_path=str(records.local_path() or records.path),
             storage_filesystem=None if records.local_path() else _arrow_filesystem(records),
             failure_config=FailureConfig(max_failures=workers.max_failures),
-            callbacks=callbacks,
+            callbacks=[FailureLog(records), *(callbacks or [])],
         ),
-        datasets={"train": dataset} if dataset is not None else None,
-        dataset_config=data_config() if dataset is not None else None,
+        datasets={"train": None} if stream is not None else None,
+        dataset_config=OrderedSplit(stream) if stream is not None else None,
     )
     try:
-        outcome: dict[str, Any] | None = trainer.fit().return_value
+        with stop_first(partial(_ask, records, workers.grace_s), workers.grace_s):
+            outcome: dict[str, Any] | None = trainer.fit().return_value
     except WorkerGroupError as error:
-        raise _in_our_words(error) from error
+        raise in_our_words(error.worker_failures, str(error)) from error
     finally:
         records.delete("ray")
     if outcome is None:
         raise RunError("the workers ended without a result: the run was aborted")
     if "non_finite" in outcome:
         raise NonFiniteError(outcome["non_finite"])
-    return outcome
+    return {**outcome, "num_restarts": len(failures_of(records))}
+
+
+def _ask(records: Folder, grace_s: float, why: str) -> None:
+    """Has the workers save and leave, and says so."""
+    say(f"{why}: training saves its step and stops, within {grace_s:g} s; a second signal ends it at once")
+    try:
+        ask_to_stop(records, why)
+    except StorageError as error:
+        say(f"training could not be asked to stop: {error}")
+
+
+class _Trainer(DataParallelTrainer):  # type: ignore[misc]  # Ray is not typed
+    def _register_sigint_handler(self, controller: Any) -> None:
+        """Nothing: Ray's own would abort at once and end with code 0; ours (`stop_first`) stands."""
+
+
+def _bounds(workers: WorkerSettings) -> dict[str, str]:
+    """Ray Train's own bounds, which it takes from the driver's environment alone."""
+    bounds = {"RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": str(workers.hang_s)}
+    if workers.elastic:
+        # What it thinks the cluster has may be older than a node's loss by 20 s; then it must not wait for long.
+        bounds["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = os.environ.get(
+            "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "20"
+        )
+    return bounds
 
 
 def _arrow_filesystem(folder: Folder) -> Any:
@@ -91,17 +125,12 @@ def _arrow_filesystem(folder: Folder) -> Any:
     return PyFileSystem(FSSpecHandler(folder.fs))
 
 
-def _in_our_words(error: WorkerGroupError) -> LLMCoreError:
-    reasons = {rank: getattr(e, "_base_exc", e) for rank, e in sorted(error.worker_failures.items())}
-    for rank, reason in reasons.items():
-        if isinstance(reason, LLMCoreError):
-            return type(reason)(f"rank {rank}: {reason}")
-    lines = [f"rank {rank}: {type(e).__name__}: {_first_line(e)}" for rank, e in reasons.items()]
-    return RunError("; ".join(lines) or str(error))
-
-
-def _first_line(error: BaseException) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), "")
+def check_finished(outcome: Mapping[str, Any]) -> None:
+    """Raises InterruptedRunError where the workers left before the end, having been asked to."""
+    if outcome["stopped"]:
+        raise InterruptedRunError(
+            f"interrupted; the checkpoint of step {outcome['num_steps']} is saved, and the same command goes on from it"
+        )
 
 
 def charge(ledger: Ledger, outcome: Mapping[str, Any], fit_s: float) -> None:

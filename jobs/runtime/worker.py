@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from jobs.runtime.watchdog import Pulse
+
 __all__ = ["train_worker"]
 
 
@@ -35,8 +37,15 @@ def train_worker(spec: dict[str, Any]) -> dict[str, Any]:
     """Trains on one rank; returns the outcome and the ledger as plain JSON.
 
     `spec`: `kind` (pretrain or finetune), `config` (its JSON), `place` (run, attempt, accepted), `launched` (when the
-    driver called `fit`, seconds since the epoch), and the URLs of what is read.
+    driver called `fit`, seconds since the epoch), and the URLs of what is read. Raises `HungRankError` where the rank
+    hangs.
     """
+    from jobs.runtime.watchdog import supervised
+
+    return supervised(lambda pulse: _train(spec, pulse), spec["config"]["workers"]["hang_s"])
+
+
+def _train(spec: dict[str, Any], pulse: "Pulse") -> dict[str, Any]:
     entered = time.time()
     from jobs.runtime.console import quiet
 
@@ -65,12 +74,12 @@ def train_worker(spec: dict[str, Any]) -> dict[str, Any]:
         recipe = _RECIPES[spec["kind"]][1](spec, early)
 
     try:
-        outcome = fit(recipe, place, device=device, report=ray.train.report, ledger=ledger)
+        outcome = fit(recipe, place, device=device, report=ray.train.report, pulse=pulse, ledger=ledger)
     except NonFiniteError as error:
         # It is the same on all ranks and would be again: told, not raised, so that Ray Train does not try anew.
         return {"non_finite": str(error)}
     prompts = spec["config"].get("sample_prompts")
-    if prompts and context.get_world_rank() == 0:
+    if prompts and not outcome["stopped"] and context.get_world_rank() == 0:
         from llmcore.models.generate import continue_prompts
 
         best = place.run / "exports" / outcome["progress"]["best_export"]

@@ -17,6 +17,7 @@ from llmcore.records.listing import RunStatus, list_runs
 from llmcore.records.metrics import MetricsWriter, read_metrics, read_metrics_counted
 from llmcore.records.parts import PartsWriter, read_part
 from llmcore.records.results import newest_result, run_folder
+from llmcore.records.stop import StopSignal, ask_to_stop
 
 __all__ = [
     "RUN",
@@ -25,7 +26,9 @@ __all__ = [
     "MetricsWriter",
     "PartsWriter",
     "RunStatus",
+    "StopSignal",
     "Timing",
+    "ask_to_stop",
     "attempt_folder",
     "attempt_numbers",
     "attempt_of",

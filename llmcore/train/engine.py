@@ -32,6 +32,8 @@ class StepResult:
     learning_rate: float
     num_tokens: int
     num_targets: tuple[int, ...]
+    stop: bool
+    """Whether a rank was asked to stop: the same on all."""
 
 
 Measure = Callable[[nn.Module, Any], Tensor]
@@ -152,7 +154,7 @@ class Engine:
         """DeepSpeed's optimizer, whose private state checkpoints read and write."""
         return self._deepspeed.optimizer
 
-    def step(self, step: int, micro_batches: Sequence[Any]) -> StepResult:
+    def step(self, step: int, micro_batches: Sequence[Any], *, stop: bool = False) -> StepResult:
         """One optimizer step on this rank's micro batches of a global batch. A collective.
 
         Each part of the loss is the sum over its targets in the global batch divided by their number, whatever each
@@ -163,7 +165,8 @@ class Engine:
         """
         self._deepspeed.train()
         held = [[*self.objective.num_targets(batch), self.objective.num_tokens(batch)] for batch in micro_batches]
-        *num_targets, num_tokens = map(int, self.sum_over_ranks([sum(counts) for counts in zip(*held, strict=True)]))
+        counts = [sum(counts) for counts in zip(*held, strict=True)]
+        *num_targets, num_tokens, num_stopping = map(int, self.sum_over_ranks([*counts, stop]))
         parts = torch.tensor(num_targets, dtype=torch.float32, device=self.device).clamp(min=1)
         learning_rate = self._set_learning_rate(step)
         own = 0.0
@@ -182,7 +185,7 @@ class Engine:
             )
         self._deepspeed.step()
         grad_norm = float(self._deepspeed.get_global_grad_norm() or 0.0)
-        return StepResult(total, grad_norm, learning_rate, num_tokens, tuple(num_targets))
+        return StepResult(total, grad_norm, learning_rate, num_tokens, tuple(num_targets), num_stopping > 0)
 
     @contextmanager
     def evaluating(self) -> Iterator[nn.Module]:

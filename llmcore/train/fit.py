@@ -13,7 +13,7 @@ from llmcore.cost import Ledger
 from llmcore.cost.flops import training_flops_per_token
 from llmcore.errors import NonFiniteError
 from llmcore.models.initialize import whole_shape
-from llmcore.records import MetricsWriter, checkpoint_name
+from llmcore.records import MetricsWriter, StopSignal, checkpoint_name
 from llmcore.train.architecture import publish_architecture
 from llmcore.train.checkpoint import about_checkpoint, load_checkpoint, seed_rank
 from llmcore.train.engine import Engine, StepResult, parameter_home
@@ -32,6 +32,7 @@ from llmcore.train.writer import CheckpointWriter
 __all__ = ["fit"]
 
 Report = Callable[[dict[str, Any]], None]
+Pulse = Callable[[], None]
 
 
 class _RunHooks:
@@ -44,14 +45,17 @@ class _RunHooks:
         place: Place,
         start: Progress,
         report: Report,
+        pulse: Pulse,
         ledger: Ledger,
         writer: CheckpointWriter,
         void: Collection[str],
     ) -> None:
-        self._recipe, self._engine, self._place, self._report, self._ledger = recipe, engine, place, report, ledger
+        self._recipe, self._engine, self._place, self._ledger = recipe, engine, place, ledger
+        self._report, self._pulse = report, pulse
         self._writer, self._void = writer, set(void)
         self._validated: tuple[int, dict[str, float]] = (-1, {})
         self.is_first = distributed.get_rank() == 0
+        self._stop = StopSignal(place.records) if self.is_first else None
         self._rows = MetricsWriter(place.records, flush_every_s=2.0, resumed_at=start.step) if self.is_first else None
         self._started = self._window_started = time.perf_counter()
         self._window_tokens, self._window_wait_s = start.tokens_seen, self._wait_s()
@@ -62,6 +66,10 @@ class _RunHooks:
     def _write(self, row: dict[str, Any]) -> None:
         if self._rows is not None:
             self._rows.write(row)
+
+    def stop(self) -> bool:
+        self._pulse()
+        return self._stop is not None and self._stop.asked()
 
     def log(self, progress: Progress, result: StepResult) -> None:
         now, wait_s = time.perf_counter(), self._wait_s()
@@ -134,6 +142,8 @@ class _RunHooks:
         self._report(row | {"ledger": self._ledger.to_json()})
 
     def close(self) -> None:
+        if self._stop is not None:
+            self._stop.close()
         if self._rows is not None:
             self._rows.close()
 
@@ -151,7 +161,9 @@ def _agreed_start(place: Place) -> Resumption:
     return found[0]  # type: ignore[no-any-return]
 
 
-def fit(recipe: Recipe, place: Place, *, device: torch.device, report: Report, ledger: Ledger) -> dict[str, Any]:
+def fit(
+    recipe: Recipe, place: Place, *, device: torch.device, report: Report, pulse: Pulse, ledger: Ledger
+) -> dict[str, Any]:
     """Trains from the newest good checkpoint, or from the start, to the end. A collective of all ranks.
 
     Args:
@@ -159,6 +171,7 @@ def fit(recipe: Recipe, place: Place, *, device: torch.device, report: Report, l
         place: Where it writes.
         device: This rank's device.
         report: Told of each validation, after what it tells of is exported and saved; every rank calls it.
+        pulse: Called before each step: who watches this rank knows that it lives.
         ledger: Takes the time and FLOPs of this rank.
 
     Returns:
@@ -189,7 +202,7 @@ def fit(recipe: Recipe, place: Place, *, device: torch.device, report: Report, l
         with ledger.measure("start_up", "first_batch"):
             batches = chain([next(batches)], batches)
     with CheckpointWriter(device) as writer:
-        hooks = _RunHooks(recipe, engine, place, start, report, ledger, writer, resumption.passed_over)
+        hooks = _RunHooks(recipe, engine, place, start, report, pulse, ledger, writer, resumption.passed_over)
         try:
             progress = train(engine, batches, start, settings, hooks, ledger)
             with ledger.measure("checkpoint"):
@@ -213,6 +226,7 @@ def fit(recipe: Recipe, place: Place, *, device: torch.device, report: Report, l
         "world_size": engine.world_size,
         "zero_stage": settings.zero_stage,
         "resumed_at": start.step,
+        "stopped": progress.step < last_step,
         "passed_over_checkpoints": list(resumption.passed_over.values()),
         "base_weights": getattr(model, "llmcore_weights", None),
     }

@@ -14,6 +14,9 @@ __all__ = ["Hooks", "train"]
 class Hooks(Protocol):
     """What the loop tells and asks of the run around it. Every rank calls each of them, the same number of times."""
 
+    def stop(self) -> bool:
+        """Whether this rank was asked to stop; a sign of life, too, since it is asked before each step."""
+
     def log(self, progress: Progress, result: StepResult) -> None:
         """A row of metrics."""
 
@@ -38,19 +41,23 @@ def train(
     hooks: Hooks,
     ledger: Ledger,
 ) -> Progress:
-    """Steps from where `progress` stands to the last one; `batches` yields each step's micro batches."""
+    """Steps from where `progress` stands to the last one; `batches` yields each step's micro batches.
+
+    When a rank is asked to stop, all save the step that they are in, and leave.
+    """
     last_step = min(engine.num_steps, settings.stop_after or engine.num_steps)
-    while progress.step < last_step:
+    stopped = False
+    while progress.step < last_step and not stopped:
         with ledger.measure("data_wait"):
             micro_batches = next(batches)
         with ledger.measure("compute"):
-            result = engine.step(progress.step, micro_batches)
-        progress = progress.after_step(result.loss, result.num_tokens)
+            result = engine.step(progress.step, micro_batches, stop=hooks.stop())
+        progress, stopped = progress.after_step(result.loss, result.num_tokens), result.stop
 
         def due(every: int | None, step: int = progress.step) -> bool:
             return step == last_step or (every is not None and step % every == 0)
 
-        if due(settings.log_every):
+        if due(settings.log_every) or stopped:
             hooks.log(progress, result)
         metrics = None
         if due(settings.validate_every):
@@ -58,7 +65,7 @@ def train(
                 metrics = hooks.validate(progress)
             with ledger.measure("checkpoint"):
                 progress = hooks.export(progress, metrics)
-        if due(settings.checkpoint_every):
+        if due(settings.checkpoint_every) or stopped:
             with ledger.measure("checkpoint"):
                 hooks.save(progress)
         if metrics is not None:

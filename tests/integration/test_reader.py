@@ -9,7 +9,7 @@ import ray
 from ray.data import DataIterator
 
 from cluster.connect import Session
-from jobs.runtime.reader import StreamPlan, batches_of, data_config, share_tables, token_stream
+from jobs.runtime.reader import OrderedSplit, StreamPlan, batches_of, share_tables, token_stream
 from llmcore.errors import ShardError
 from llmcore.storage import Folder
 from llmcore.tokens.order import share
@@ -35,7 +35,7 @@ def test_each_rank_gets_its_rows_in_order_from_the_middle_on(
     def consume(rows: DataIterator, rank: int) -> pa.Table:
         return pa.concat_tables(share_tables(batches_of(rows, plan.share_size), plan, rank))
 
-    shards = data_config().configure({"train": token_stream(plan)}, world_size, None, None)
+    shards = OrderedSplit(lambda _: token_stream(plan)).configure({"train": None}, world_size, None, None)
     found = ray.get([consume.remote(shard["train"], rank) for rank, shard in enumerate(shards)])
     for rank, table in enumerate(found):
         part = share(GLOBAL_BATCH, world_size, rank)
@@ -60,6 +60,6 @@ def test_a_shard_that_cannot_be_read_is_named_to_the_worker(ray_session: Session
             list(share_tables(batches_of(rows, plan.share_size), plan, 0))
         return str(caught.value)
 
-    (shard,) = data_config().configure({"train": token_stream(plan)}, 1, None, None)
+    (shard,) = OrderedSplit(lambda _: token_stream(plan)).configure({"train": None}, 1, None, None)
     message = ray.get(consume.remote(shard["train"]))
     assert "train/part-00001.arrow" in message and "run `prepare` again" in message

@@ -15,7 +15,7 @@ from ray.data import DataIterator
 from cluster.connect import Session
 from jobs.runtime.errors import fetch
 from jobs.runtime.freeze import freeze, frozen_folder
-from jobs.runtime.reader import StreamPlan, batches_of, data_config, share_tables, token_stream
+from jobs.runtime.reader import OrderedSplit, StreamPlan, batches_of, share_tables, token_stream
 from jobs.runtime.streaming import serve_rows, streamed_until
 from llmcore.config.stream import StreamSettings
 from llmcore.errors import ShardError
@@ -69,7 +69,7 @@ def stream(settings: StreamSettings, run: Folder, world_size: int, first_step: i
     def consume(rows: DataIterator, rank: int) -> pa.Table:
         return pa.concat_tables(share_tables(batches_of(rows, plan.share_size), plan, rank))
 
-    shards = data_config().configure({"train": token_stream(plan, server)}, world_size, None, None)
+    shards = OrderedSplit(lambda _: token_stream(plan, server)).configure({"train": None}, world_size, None, None)
     found = ray.get([consume.remote(shard["train"], rank) for rank, shard in enumerate(shards)])
     return {row["position"]: row for row in pa.concat_tables(found).to_pylist()}
 

@@ -1,0 +1,64 @@
+"""Failures of a run's workers, in our words: recorded when the group starts anew, and told when it does not."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from ray.train import UserCallback
+from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError, WorkerHealthCheckTimeoutError
+
+from jobs.runtime.console import say
+from llmcore.errors import LLMCoreError, RunError, StorageError
+from llmcore.records import PartsWriter, read_part
+from llmcore.storage import Folder
+
+__all__ = ["FailureLog", "failures_of", "in_our_words"]
+
+_FAILURES = "failures"
+
+
+class FailureLog(UserCallback):  # type: ignore[misc]  # Ray is not typed
+    """Writes each failure of the worker group under the attempt, `failures/part-00000.jsonl`: time, reason by rank."""
+
+    def __init__(self, attempt: Folder) -> None:
+        self._lines = PartsWriter(attempt / _FAILURES)
+
+    def after_exception(self, run_context: Any, worker_exceptions: Mapping[int, Exception]) -> None:
+        """Workers have failed."""
+        reasons = {str(rank): _reason(error) for rank, error in sorted(worker_exceptions.items())}
+        self._lines.add({"time": time.time(), "ranks": reasons})
+        try:
+            self._lines.flush()
+        except StorageError as error:  # may be why they failed: the next failure, or the run's end, tells of it
+            say(f"failures: {error}")
+
+
+def failures_of(attempt: Folder) -> list[dict[str, Any]]:
+    """Each failure of an attempt's workers so far: `time`, and the reason of each failed rank in `ranks`."""
+    parts = attempt / _FAILURES
+    return [row for name in parts.names() for row in read_part(parts, name) if row]
+
+
+def in_our_words(failures: Mapping[int, Exception], otherwise: str) -> LLMCoreError:
+    """The workers' own error where it is one of ours, else one that has each failed rank and its reason."""
+    errors = dict(sorted(failures.items()))
+    for rank, error in errors.items():
+        if isinstance(error, LLMCoreError):
+            # A storage that could be used at the door is no mistake of the user's when it fails now.
+            kind = RunError if isinstance(error, StorageError) else type(error)
+            return kind(f"rank {rank}: {error}")
+    return RunError("; ".join(f"rank {rank}: {_reason(error)}" for rank, error in errors.items()) or otherwise)
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, LLMCoreError):
+        return str(error)
+    if isinstance(error, WorkerHealthCheckTimeoutError):
+        return f"it does not answer: its process is stopped, or hangs outside Python ({_first_line(error)})"
+    if isinstance(error, WorkerHealthCheckFailedError):
+        error = error.health_check_failure
+    return f"{type(error).__name__}: {_first_line(error)}"
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line for line in str(error).splitlines() if line.strip()), "")

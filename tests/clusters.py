@@ -1,0 +1,83 @@
+"""A Ray cluster of several nodes on this machine, whose nodes come and are lost."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from tests.drivers import environment, ray_folder
+
+__all__ = ["LocalCluster", "local_cluster"]
+
+_ENVIRONMENT = {"DS_ACCELERATOR": "cpu", "OMP_WAIT_POLICY": "PASSIVE", "RAY_AUTH_MODE": "disabled"}
+
+
+@dataclass
+class LocalCluster:
+    """`ray start` for each node; a process of `ray start --block` is the parent of all others of its node."""
+
+    folder: str
+    address: str = ""
+    """`host:port`; drivers need `RAY_AUTH_MODE=disabled`, too."""
+    nodes: "list[subprocess.Popen[bytes]]" = field(default_factory=list)
+
+    def add_node(self, num_cpus: int) -> "subprocess.Popen[bytes]":
+        """A node more; the first one is the head."""
+        joins = [f"--address={self.address}"] if self.nodes else ["--head", "--port=0", "--include-dashboard=false"]
+        said = Path(self.folder, f"node-{len(self.nodes)}.log")
+        with said.open("wb") as file:
+            options = [f"--num-cpus={num_cpus}", f"--temp-dir={self.folder}", "--object-store-memory=100000000"]
+            node = subprocess.Popen(
+                [str(Path(sys.executable).with_name("ray")), "start", "--block", *joins, *options],
+                env=environment(RAY_TMPDIR=self.folder, **_ENVIRONMENT),
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.nodes.append(node)
+        while "Ray runtime started" not in said.read_text():
+            with suppress(subprocess.TimeoutExpired):
+                node.wait(0.1)
+            assert node.poll() is None, said.read_text()
+        if not self.address:
+            found = re.search(r"--address='([^']+)'", said.read_text())
+            assert found is not None, said.read_text()
+            self.address = found[1]
+        return node
+
+    def workers(self) -> list[psutil.Process]:
+        """The processes in which ranks train, now."""
+        found = []
+        for node in self.nodes:
+            with suppress(psutil.Error):
+                processes = psutil.Process(node.pid).children(recursive=True)
+                found += [process for process in processes if "RayTrainWorker" in " ".join(process.cmdline())]
+        return found
+
+    @staticmethod
+    def lose(node: "subprocess.Popen[bytes]") -> None:
+        """Kills all processes of a node at once, its workers too, as when its power fails."""
+        lost = [*psutil.Process(node.pid).children(recursive=True), psutil.Process(node.pid)]
+        for process in lost:
+            with suppress(psutil.Error):
+                process.suspend()  # nobody of them shall see another die
+        for process in lost:
+            with suppress(psutil.Error):
+                process.kill()
+        node.wait()
+
+
+@contextmanager
+def local_cluster(*num_cpus: int) -> Iterator[LocalCluster]:
+    """A cluster with a node for each number of CPUs; at the end all its processes are killed."""
+    with ray_folder() as folder:
+        cluster = LocalCluster(folder)
+        for cpus in num_cpus:
+            cluster.add_node(cpus)
+        yield cluster

@@ -1,0 +1,124 @@
+"""Pre-training that faults are done to, on a small cluster, and what is asked of it afterwards."""
+
+import json
+import math
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from llmcore.storage import Folder
+from llmcore.train.kept import complete_names
+from tests.drivers import Ended, run_jobs, start_jobs, wait_for
+from tests.tiny import told_losses, write_config
+
+__all__ = ["CHECKPOINT_EVERY", "NUM_STEPS", "Training", "assert_same_losses"]
+
+NUM_STEPS = 240
+CHECKPOINT_EVERY = 10
+
+
+@dataclass(frozen=True)
+class Training:
+    """A pre-training of the tiny model, in a folder of its own that has the prepared tokens."""
+
+    folder: Path
+    config: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def begin(
+        cls,
+        folder: Path,
+        tiny: dict[str, Any],
+        prepared: Path,
+        *,
+        cluster: dict[str, Any],
+        workers: dict[str, Any],
+        storage: Path | None = None,
+        environment: dict[str, str] | None = None,
+        **train: Any,
+    ) -> "Training":
+        """Writes the configuration, and copies the tokens to its storage; nothing is started."""
+        storage = storage or folder / "runs"
+        shutil.copytree(prepared, storage, dirs_exist_ok=True)
+        lengths = {"num_steps": NUM_STEPS, "validate_every": None, "checkpoint_every": CHECKPOINT_EVERY}
+        config = {
+            "name": "tiny.pretrain",
+            "storage": str(storage),
+            "cluster": cluster,
+            "tokens": "tiny.prepare",
+            "model": tiny["pretrain"]["model"],
+            "train": tiny["pretrain"]["train"] | lengths | train,
+            "workers": {"threads_per_worker": 1} | workers,
+        }
+        written = write_config(folder / f"{storage.name}.yaml", config)
+        return cls(storage, written, {"RAY_AUTH_MODE": "disabled"} | (environment or {}))
+
+    @property
+    def run(self) -> Folder:
+        """Its records."""
+        return Folder(str(self.folder)) / "tiny.pretrain"
+
+    @property
+    def log(self) -> Path:
+        """What the drivers that were left running said."""
+        return self.config.with_suffix(".log")
+
+    def to_its_end(self, *overrides: str) -> Ended:
+        """The command, to its end."""
+        return run_jobs("pretrain", str(self.config), *overrides, cwd=self.config.parent, **self.environment)
+
+    def start(self, *overrides: str, own_session: bool = False) -> "subprocess.Popen[bytes]":
+        """The command, left running."""
+        folder = self.config.parent
+        arguments = ("pretrain", str(self.config), *overrides)
+        return start_jobs(*arguments, cwd=folder, output=self.log, own_session=own_session, **self.environment)
+
+    def newest(self) -> dict[str, Any]:
+        """What the newest complete checkpoint says: its step, the world size; step 0 where there is none."""
+        for name in reversed((self.run / "checkpoints").names()):
+            manifest = (self.run / "checkpoints" / name).find_json("manifest.json")
+            if manifest is not None:
+                return {"step": manifest["about"]["progress"]["step"]} | manifest["about"]
+        return {"step": 0, "world_size": 0}
+
+    def reaches(self, step: int, driver: "subprocess.Popen[bytes]") -> None:
+        """Waits for a checkpoint at or after a step."""
+        assert wait_for(lambda: self.newest()["step"] >= step, driver), self.log.read_text()
+
+    def losses(self) -> list[dict[str, Any]]:
+        """Each step and validation as the records tell of them."""
+        return told_losses(self.folder)
+
+    def end_of(self, attempt: int) -> dict[str, Any] | None:
+        """How an attempt ended."""
+        end: dict[str, Any] | None = (self.run / f"attempts/{attempt:02d}").find_json("end.json")
+        return end
+
+    def sessions(self, attempt: int) -> list[int]:
+        """The steps that each start of the workers went on from."""
+        parts = self.run / f"attempts/{attempt:02d}/metrics"
+        lines = [json.loads(line) for name in parts.names() for line in parts.read_text(name).splitlines()]
+        return [line["session"]["resumed_at"] for line in lines if "session" in line]
+
+    def assert_nothing_torn(self) -> None:
+        """Every checkpoint that has a manifest has a good one, and its files."""
+        checkpoints = self.run / "checkpoints"
+        claimed = [name for name in checkpoints.names() if (checkpoints / name).exists("manifest.json")]
+        assert complete_names(checkpoints) == claimed
+
+
+def assert_same_losses(
+    found: list[dict[str, Any]], due: list[dict[str, Any]], *, within: float, num_steps: int = NUM_STEPS
+) -> None:
+    """Every step is told of once, has used its rows, and has the loss that it has in an undisturbed run."""
+    steps = [row for row in found if "loss" in row]
+    assert [row["step"] for row in steps] == list(range(1, num_steps + 1))
+    assert [row["rows_consumed"] for row in steps] == [4 * step for step in range(1, num_steps + 1)]
+    pairs = list(zip(steps, [row for row in due if "loss" in row], strict=True))
+    furthest = max(abs(one["loss"] / other["loss"] - 1) for one, other in pairs)
+    print(f"{len(pairs)} steps, furthest apart {furthest:.1e}", file=sys.stderr)
+    assert all(math.isclose(one["loss"], other["loss"], rel_tol=within) for one, other in pairs), furthest
