@@ -1,5 +1,6 @@
 """A corpus read from S3, prepared and pre-trained on S3: the same losses as on a disk; also where S3 fails at times."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,13 +9,13 @@ import pytest
 
 from llmcore.records import newest_result
 from llmcore.storage import Folder, read_manifest
-from tests.drivers import ray_folder, run_jobs
+from tests.drivers import ray_folder, run_jobs, start_jobs, wait_for
 from tests.servers import S3_SERVERS, FaultyProxy, s3_bucket, s3_here
 from tests.tiny import told_losses, write_config
 
 pytest.importorskip("s3fs", reason="needs the extra: pip install llmcore[s3]")
 
-
+DOWN_S = 6.0
 Address = tuple[str, int]
 
 
@@ -88,3 +89,26 @@ def test_where_s3_fails_at_times_the_same_is_prepared(
     assert len(proxy.failed) - len(uncounted) <= sum(retries.values()) <= len(proxy.failed), (retries, proxy)
     for status in ("500", "503"):
         assert 0 < retries[status] <= proxy.faults[status], (retries, proxy)
+
+
+def test_pretraining_goes_on_after_seconds_in_which_s3_is_down(
+    server: Address, environment: dict[str, str], tiny: dict[str, Any], reference: Path, tmp_path: Path
+) -> None:
+    storage, prepared = Folder("s3://bucket/down"), Folder(str(reference))
+    for name in prepared.walk():
+        if name.startswith(("tiny.prepare/", "artifacts/tokens/")):
+            storage.write_bytes(name, prepared.read_bytes(name))
+    config = write_config(tmp_path / "pretrain.yaml", _job(tiny, "pretrain", storage.url, ""))
+    proxy, log = FaultyProxy(server, one_in=1 << 30), tmp_path / "log"
+    checkpoints = storage / "tiny.pretrain/checkpoints"
+    with ray_folder() as ray, proxy.listening() as (host, port):
+        through = environment | {"AWS_ENDPOINT_URL": f"http://{host}:{port}", "RAY_TMPDIR": ray}
+        driver = start_jobs("pretrain", str(config), cwd=tmp_path, output=log, **through)
+        assert wait_for(lambda: bool(checkpoints.names()), driver), log.read_text()
+        proxy.down_until = time.monotonic() + DOWN_S
+        assert driver.wait(300) == 0, log.read_text()
+    result = newest_result(storage / "tiny.pretrain")
+    assert result is not None
+    print(f"{proxy.faults['503']} requests refused in {DOWN_S:.0f} s; {result['storage_retries']}")
+    assert result["storage_retries"]["503"] > 0 and result["num_restarts"] == 0
+    assert told_losses(storage.url) == told_losses(reference)
