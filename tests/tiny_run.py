@@ -127,7 +127,7 @@ def fit_tiny(
         distributed.broadcast_object_list(told)
         assert told[0] is not None
         place, made = Place.from_json(told[0]), recipe(settings, tokenizer, step_s)
-        outcome = fit(made, place, device=torch.device("cpu"), report=report, ledger=ledger)
+        outcome = fit(made, place, device=torch.device("cpu"), report=report, pulse=lambda: None, ledger=ledger)
         if attempt:
             attempt.check_newest()
             publish_model(place.exports / outcome["progress"]["best_export"], attempt.run / "model")

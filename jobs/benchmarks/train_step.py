@@ -29,12 +29,12 @@ def step_rows(tokens: Folder, model: Mapping[str, Any], global_batch: int, optio
     import ray
 
     from cluster.connect import connect
-    from jobs.runtime.reader import StreamPlan, data_config, token_stream
+    from jobs.runtime.reader import OrderedSplit, StreamPlan, token_stream
 
     num_steps = NUM_WARM_UP_STEPS + NUM_REPETITIONS * STEPS_PER_BLOCK
     plan = StreamPlan(tokens.url, 0, global_batch, WORLD_SIZE, 0, num_steps)
     with connect(ClusterSettings(num_cpus=2), verbose=options.verbose), tempfile.TemporaryDirectory() as records:
-        shards = data_config().configure({"train": token_stream(plan)}, WORLD_SIZE, None, None)
+        shards = OrderedSplit(lambda _: token_stream(plan)).configure({"train": None}, WORLD_SIZE, None, None)
         rank_of = ray.remote(num_cpus=0)(_on_rank)
         port = _free_port()
         found = ray.get(
@@ -164,6 +164,9 @@ class _Hooks:
 
     def __init__(self, metrics: Any) -> None:
         self._metrics = metrics
+
+    def stop(self) -> bool:
+        return False
 
     def log(self, progress: Any, result: Any) -> None:
         if self._metrics is not None:

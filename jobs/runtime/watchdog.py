@@ -1,14 +1,14 @@
 """Ends a rank that hangs, and tells where it stands.
 
-When one rank hangs, the others wait for it in a collective: the one at fault is the one that does not. It is told apart
-by its stack, and the others are given time until the group ends with it.
+When one rank hangs, the others wait for it in a collective, or for a thread that does: the one at fault is the one that
+does not. It is told apart by its stacks, and the others are given time until the group ends with it.
 """
 
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextvars import copy_context
 from pathlib import Path
 from typing import TypeVar
@@ -25,7 +25,7 @@ _START_S = 1800.0
 _OTHERS_FIRST = 2.0
 """Times the bound for a rank that waits for others: they are at fault, or else all wait for one another."""
 _LOOK_EVERY_S = 0.5
-_NUM_FRAMES = 6
+_NUM_FRAMES = 12
 _OURS = tuple(str(Path(package.__path__[0])) for package in (jobs, llmcore))
 _WAITS_IN = "torch/distributed/"
 
@@ -64,14 +64,14 @@ def supervised(work: Callable[[Pulse], T], hang_s: float) -> T:
             failure = error
             done.append(lambda: _raise(failure))
 
-    thread = threading.Thread(target=run, daemon=True, name="rank")
-    thread.start()
+    rank = threading.Thread(target=run, daemon=True, name="rank")
+    rank.start()
     while not done:
-        thread.join(_LOOK_EVERY_S)
+        rank.join(_LOOK_EVERY_S)
         if pulse.silent_s() > hang_s and not done:
-            stack = _stack_of(thread)
-            if pulse.silent_s() > hang_s * (_OTHERS_FIRST if _waits(stack) else 1.0):
-                raise HungRankError(f"no step has ended for {pulse.silent_s():.0f} s; it stands in\n{_told(thread)}")
+            stacks = _stacks_of(rank)
+            if pulse.silent_s() > hang_s * (_OTHERS_FIRST if _waits(stacks) else 1.0):
+                raise HungRankError(f"no step has ended for {pulse.silent_s():.0f} s; it stands in\n{_told(stacks)}")
     return done[0]()
 
 
@@ -79,25 +79,30 @@ def _raise(error: BaseException) -> T:  # type: ignore[type-var]  # it returns n
     raise error
 
 
-def _stack_of(thread: threading.Thread) -> traceback.StackSummary:
-    frame = sys._current_frames().get(thread.ident or 0)
-    return traceback.extract_stack(frame) if frame is not None else traceback.StackSummary()
+def _stacks_of(rank: threading.Thread) -> dict[str, traceback.StackSummary]:
+    """Where the rank stands, and by name the other threads that are in our code: it may wait for one of them."""
+    frames = sys._current_frames()
+    stacks = {
+        thread.name: traceback.extract_stack(frames[thread.ident])
+        for thread in [rank, *threading.enumerate()]
+        if thread.ident in frames and thread is not threading.current_thread()
+    }
+    return {
+        name: stack
+        for name, stack in stacks.items()
+        if name == rank.name or any(frame.filename.startswith(_OURS) for frame in stack)
+    }
 
 
-def _waits(stack: traceback.StackSummary) -> bool:
-    """Whether it is inside a collective."""
-    return any(_WAITS_IN in frame.filename for frame in stack)
+def _waits(stacks: dict[str, traceback.StackSummary]) -> bool:
+    """Whether a collective is what it waits for."""
+    return any(_WAITS_IN in frame.filename for stack in stacks.values() for frame in stack)
 
 
-def _told(rank: threading.Thread) -> str:
-    """The innermost frames of the rank, and of the other threads that are in our code: it may wait for one of them."""
-    return "\n".join(_of_threads(rank))
-
-
-def _of_threads(rank: threading.Thread) -> Iterator[str]:
-    for thread in [rank, *(other for other in threading.enumerate() if other is not rank)]:
-        stack = _stack_of(thread)
-        ours = any(frame.filename.startswith(_OURS) for frame in stack)
-        if thread is rank or (ours and thread is not threading.current_thread()):
-            yield f"thread {thread.name}:"
-            yield from (f"  {frame.filename}:{frame.lineno} in {frame.name}" for frame in stack[-_NUM_FRAMES:][::-1])
+def _told(stacks: dict[str, traceback.StackSummary]) -> str:
+    """The innermost frames of each thread, the innermost first."""
+    lines = []
+    for name, stack in stacks.items():
+        lines.append(f"thread {name}:")
+        lines += [f"  {frame.filename}:{frame.lineno} in {frame.name}" for frame in stack[-_NUM_FRAMES:][::-1]]
+    return "\n".join(lines)

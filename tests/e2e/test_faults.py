@@ -217,9 +217,9 @@ def test_a_rank_that_hangs_in_its_storage_is_named_with_its_stack(
     print(f"ended {time.monotonic() - since:.1f} s after, with a bound of {HANG_S:.0f} s")
     said = training.log.read_text()
     assert "error: rank 0: no step has ended for" in said
-    assert "in prune_checkpoints" in said and "rank 1" not in said, said
+    assert "in prune" in said and "rank 1" not in said, said
     end = training.end_of(1)
-    assert end is not None and "in prune_checkpoints" in end["error"]
+    assert end is not None and "in prune" in end["error"]
     blocking.unlink()
     ended = training.to_its_end()
     assert ended.code == 0, ended.out + ended.err

@@ -7,6 +7,7 @@ import pytest
 
 from jobs.runtime.interrupt import interrupt_on_sigterm, stop_first
 
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # `_fails`, on purpose
 SOON_S = 5.0
 
 
@@ -54,7 +55,6 @@ def _fails(name: str) -> None:
 
 
 @pytest.mark.parametrize("ask", [Asked(), _fails])
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_the_end_of_the_grace_interrupts_also_where_asking_failed(
     ask: Callable[[str], None], handlers: list[str]
 ) -> None:
