@@ -64,7 +64,7 @@ def run_workers(
         train_loop_config={**spec, "launched": time.time()},
         backend_config=FormedByWorkers(),
         scaling_config=ScalingConfig(
-            num_workers=workers.elastic or workers.num_workers,
+            num_workers=(workers.min_workers, workers.num_workers) if workers.elastic else workers.num_workers,
             elastic_resize_monitor_interval_s=workers.resize_check_s,
             use_gpu=gpus > 0,
             resources_per_worker={"CPU": workers.cpus_per_worker} | ({"GPU": gpus} if gpus else {}),

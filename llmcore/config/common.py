@@ -34,8 +34,10 @@ class WorkerSettings(Section):
     """The Ray Train workers of one run."""
 
     num_workers: int = free(2, ge=1, description="Ranks: Ray Train workers, each one DeepSpeed process.")
-    elastic: tuple[int, int] | None = free(
+    elastic: list[int] | None = free(
         None,
+        min_length=2,
+        max_length=2,
         description="`[min, max]` instead of `num_workers`: as many workers as the cluster holds. When a node is lost "
         "or comes, training goes on from the newest checkpoint with fewer or more.",
     )
@@ -70,7 +72,7 @@ class WorkerSettings(Section):
     @model_validator(mode="before")
     @classmethod
     def _elastic_says_how_many(cls, given: Any) -> Any:
-        if isinstance(given, dict) and isinstance(given.get("elastic"), list | tuple) and len(given["elastic"]) == 2:
+        if isinstance(given, dict) and isinstance(given.get("elastic"), list) and len(given["elastic"]) == 2:
             return {"num_workers": given["elastic"][1]} | given
         return given
 
