@@ -130,8 +130,9 @@ def fit_tiny(
         outcome = fit(made, place, device=torch.device("cpu"), report=report, pulse=lambda: None, ledger=ledger)
         if attempt:
             attempt.check_newest()
-            publish_model(place.exports / outcome["progress"]["best_export"], attempt.run / "model")
             attempt.result.update(outcome)
+        if attempt and not outcome["stopped"]:
+            publish_model(place.exports / outcome["progress"]["best_export"], attempt.run / "model")
     return {**outcome, "ledger": ledger.to_json()}
 
 
