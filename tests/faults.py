@@ -112,12 +112,17 @@ class Training:
 
 
 def assert_same_losses(
-    found: list[dict[str, Any]], due: list[dict[str, Any]], *, within: float, num_steps: int = NUM_STEPS
+    found: list[dict[str, Any]],
+    due: list[dict[str, Any]],
+    *,
+    within: float,
+    num_steps: int = NUM_STEPS,
+    global_batch: int = 4,
 ) -> None:
     """Every step is told of once, has used its rows, and has the loss that it has in an undisturbed run."""
     steps = [row for row in found if "loss" in row]
     assert [row["step"] for row in steps] == list(range(1, num_steps + 1))
-    assert [row["rows_consumed"] for row in steps] == [4 * step for step in range(1, num_steps + 1)]
+    assert [row["rows_consumed"] for row in steps] == [global_batch * step for step in range(1, num_steps + 1)]
     pairs = list(zip(steps, [row for row in due if "loss" in row], strict=True))
     furthest = max(abs(one["loss"] / other["loss"] - 1) for one, other in pairs)
     print(f"{len(pairs)} steps, furthest apart {furthest:.1e}", file=sys.stderr)

@@ -148,7 +148,10 @@ def token_stream(plan: StreamPlan, server: Any = None, *, task_cpus: float = TAS
     context.raise_original_map_exception = True  # ours, which names the shard, and not Ray's about it
     context.target_max_block_size = None  # a block is dealt whole
     return ray.data.read_datasource(
-        _Blocks(plan, server), num_cpus=task_cpus, override_num_blocks=max(1, plan.num_blocks)
+        _Blocks(plan, server),
+        num_cpus=task_cpus,
+        concurrency=None if task_cpus else plan.world_size,  # or nothing would bound them
+        override_num_blocks=max(1, plan.num_blocks),
     )
 
 
