@@ -9,6 +9,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from contextvars import copy_context
 from pathlib import Path
 from typing import TypeVar
@@ -53,30 +54,23 @@ def supervised(work: Callable[[Pulse], T], hang_s: float) -> T:
         HungRankError: where there was none for `hang_s`, with the stack; the thread stays, for the process to end.
     """
     pulse = Pulse()
-    done: list[Callable[[], T]] = []
+    outcome: Future[T] = Future()
     context = copy_context()
 
     def run() -> None:
         try:
-            result = context.run(work, pulse)
-            done.append(lambda: result)
+            outcome.set_result(context.run(work, pulse))
         except BaseException as error:
-            failure = error
-            done.append(lambda: _raise(failure))
+            outcome.set_exception(error)
 
     rank = threading.Thread(target=run, daemon=True, name="rank")
     rank.start()
-    while not done:
-        rank.join(_LOOK_EVERY_S)
-        if pulse.silent_s() > hang_s and not done:
+    while not wait([outcome], timeout=_LOOK_EVERY_S).done:
+        if pulse.silent_s() > hang_s:
             stacks = _stacks_of(rank)
             if pulse.silent_s() > hang_s * (_OTHERS_FIRST if _waits(stacks) else 1.0):
                 raise HungRankError(f"no step has ended for {pulse.silent_s():.0f} s; it stands in\n{_told(stacks)}")
-    return done[0]()
-
-
-def _raise(error: BaseException) -> T:  # type: ignore[type-var]  # it returns nothing at all
-    raise error
+    return outcome.result()
 
 
 def _stacks_of(rank: threading.Thread) -> dict[str, traceback.StackSummary]:
