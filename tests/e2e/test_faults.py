@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from jobs.runtime.failures import failures_of
@@ -202,7 +203,8 @@ def test_a_second_signal_ends_at_once(begin: Begin, cluster: LocalCluster) -> No
     training = begin()
     driver = training.start()
     training.reaches(CHECKPOINT_EVERY, driver)
-    for worker in cluster.workers():
+    stopped = cluster.workers()
+    for worker in stopped:
         worker.suspend()  # so that they cannot do what they are asked to
     driver.terminate()
     time.sleep(1.0)
@@ -212,6 +214,8 @@ def test_a_second_signal_ends_at_once(begin: Begin, cluster: LocalCluster) -> No
     assert driver.wait(ENDED_WITHIN_S) == 130, training.log.read_text()
     print(f"ended {time.monotonic() - again:.1f} s after the second signal")
     assert "interrupted by SIGTERM" in training.log.read_text()
+    _, alive = psutil.wait_procs(stopped, timeout=ENDED_WITHIN_S)
+    assert not alive, "the cluster has its places back"
 
 
 def test_a_stopped_rank_is_ended_within_the_bound_and_the_group_starts_anew(
