@@ -28,6 +28,8 @@ _OTHERS_FIRST = 2.0
 _LOOK_EVERY_S = 0.5
 _NUM_FRAMES = 12
 _OURS = tuple(str(Path(package.__path__[0])) for package in (jobs, llmcore))
+_IDLE = ("/threading.py", "/queue.py")
+"""Where a thread stands that has nothing to do."""
 _WAITS_IN = "torch/distributed/"
 
 
@@ -74,7 +76,7 @@ def supervised(work: Callable[[Pulse], T], hang_s: float) -> T:
 
 
 def _stacks_of(rank: threading.Thread) -> dict[str, traceback.StackSummary]:
-    """Where the rank stands, and by name the other threads that are in our code: it may wait for one of them."""
+    """Where the rank stands, and by name the other threads at work in our code: it may wait for one of them."""
     frames = sys._current_frames()
     stacks = {
         thread.name: traceback.extract_stack(frames[thread.ident])
@@ -84,7 +86,8 @@ def _stacks_of(rank: threading.Thread) -> dict[str, traceback.StackSummary]:
     return {
         name: stack
         for name, stack in stacks.items()
-        if name == rank.name or any(frame.filename.startswith(_OURS) for frame in stack)
+        if name == rank.name
+        or (not stack[-1].filename.endswith(_IDLE) and any(frame.filename.startswith(_OURS) for frame in stack))
     }
 
 
