@@ -195,6 +195,9 @@ class Engine:
             with torch.no_grad():
                 yield self.model
         finally:
+            # At ZeRO-3 some parameters are on their way for a backward pass that never comes; in flight they cannot be
+            # gathered, and an export would fail.
+            self._deepspeed.empty_partition_cache()
             self._deepspeed.train()
 
     def measure(self, batch: Any, measure: Measure) -> list[float]:

@@ -66,7 +66,7 @@ def _write_tokens(storage: Path) -> Folder:
             publication.write_bytes(f"tokenizer/{name}", data)
         for split, some in (("train", texts[15:]), ("validation", texts[:15])):
             table = pa.table({"text": some, "source": pa.array([0] * len(some), pa.int16())})
-            rows = pack_documents(table, encoder, PackingSettings(sequence_length=LENGTH))
+            rows = pack_documents(table, encoder, PackingSettings(sequence_length=LENGTH)).rows
             publication.add(write_shard(folder, shard_name(split, 0), rows, ROWS_PER_BLOCK))
             shards = [{"name": shard_name(split, 0), "num_rows": rows.num_rows}]
             about["splits"][split] = {"num_rows": rows.num_rows, "shards": shards}
@@ -100,6 +100,7 @@ def _train(storage: str, cases: dict[str, dict[str, Any]]) -> dict[str, str]:
     for name, case in cases.items():
         train = {"num_steps": NUM_STEPS, "global_batch_size": GLOBAL_BATCH, "micro_batch_size": 2, "zero_stage": 3}
         train |= {"precision": "fp32", "log_every": 1, "optimizer": {"learning_rate": 1e-2}}
+        train |= {"validate_every": NUM_STEPS // 2}  # and then it goes on
         config = PretrainConfig.model_validate({"name": name, "tokens": "tiny", "train": train} | case)
         foundation = None if config.model.folder is None else Folder(config.model.folder)
         recipe = Pretraining(config, shards, stream, num_micro_batches(config.train, world_size), foundation)
