@@ -128,5 +128,6 @@ def _train(config: FinetuneConfig, inputs: Inputs, attempt: Attempt, options: Ru
         "model_sha256": sha256,
         "num_steps": outcome["num_steps"],
         "train_loss": outcome["train_loss"],
+        "base_weights": outcome["base_weights"],
         **manifest.about["metrics"],
     }

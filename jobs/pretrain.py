@@ -36,6 +36,7 @@ _TOLD = (
     "num_restarts",
     "zero_stage",
     "samples",
+    "base_weights",
     "passed_over_checkpoints",
 )
 """What the workers' outcome and the run's result share."""

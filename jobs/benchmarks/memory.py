@@ -81,8 +81,8 @@ def _at_worst(found: list[dict[str, Any]]) -> list[Row]:
         bound = peak_bytes(sizes, precision=precision, world_size=WORLD_SIZE, buckets=buckets_for(sizes))
         for part in found[0]["peaks"][precision]:
             peak = max(rank["peaks"][precision][part] for rank in found)
-            # A checkpoint's copy stays in host memory, for the next one. Here that is the ranks' own.
-            allowed = bound + (copy_bytes(sizes, world_size=WORLD_SIZE) if part == "save" else 0)
+            # A checkpoint goes through host memory, which here is the ranks' own.
+            allowed = bound + (copy_bytes(sizes, world_size=WORLD_SIZE) if part in ("save", "restore") else 0)
             if peak > allowed:
                 raise RunError(
                     f"ZeRO-3 in {precision}, {part}: a rank held {peak:,} bytes at once, more than {allowed:,.0f}"

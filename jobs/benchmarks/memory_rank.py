@@ -1,6 +1,5 @@
 """What one rank holds: at each ZeRO stage between its collectives, and at ZeRO-3 at its worst moments."""
 
-import gc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from llmcore.models.build import build_causal_lm, load_language_model
 from llmcore.models.packed import PackedBatch
 from llmcore.objectives.causal_lm import CausalLM
 from llmcore.storage import Folder, read_manifest
-from llmcore.tokens.tokenizer import hugging_face_files, train_tokenizer
+from llmcore.tokens.tokenizer import SPECIAL_TOKENS, hugging_face_files, train_tokenizer
 from llmcore.train.checkpoint import load_checkpoint, save_checkpoint
 from llmcore.train.engine import Engine, parameter_home
 from llmcore.train.export import export_model
@@ -58,7 +57,8 @@ def write_tokenizer(folder: Path) -> str:
     """The files of a tokenizer, which an export takes along. A collective: rank 0 writes them."""
     if distributed.get_rank() == 0:
         folder.mkdir(parents=True)
-        for name, data in hugging_face_files(train_tokenizer(["a b c"], 300), 16).items():
+        bytes_alone = train_tokenizer(["a"], 256 + len(SPECIAL_TOKENS))
+        for name, data in hugging_face_files(bytes_alone, 16).items():
             (folder / name).write_bytes(data)
     distributed.barrier()
     return str(folder)
@@ -106,13 +106,12 @@ def held_at_worst(
             manifest = read_manifest(checkpoint)
             assert manifest is not None
             load_checkpoint(engine, checkpoint, manifest)
-        sizes = engine.sizes
-        engine._deepspeed.destroy()
-        del model, engine
-        gc.collect()
-        with alive.during(peaks, "load"):
-            home = parameter_home(settings, precision, _CPU)
-            load_language_model(
-                "causal_lm", root_folder.as_local("model/") / "model", vocab_size=config.vocab_size, seed=0, home=home
-            )
-    return sizes, peaks
+    with PeakOfLiveBytes() as fresh, fresh.during(peaks, "load"):  # DeepSpeed never lets go of all of an engine
+        load_language_model(
+            "causal_lm",
+            root_folder.as_local("model/") / "model",
+            vocab_size=config.vocab_size,
+            seed=0,
+            home=parameter_home(settings, precision, _CPU),
+        )
+    return engine.sizes, peaks

@@ -36,7 +36,7 @@ class Buckets:
     """DeepSpeed's buffers at ZeRO-3, in elements.
 
     Attributes:
-        reduce: Gradients on their way to their owners; held all the time.
+        reduce: Gradients on their way to their owners; held all the time, and flat once more while they are summed.
         live: Weights that are gathered, those fetched ahead included.
         update: Parameters that the optimizer updates at once, each rank its share of them.
     """
@@ -90,7 +90,10 @@ def state_bytes(
 
 
 def copy_bytes(sizes: ModelSizes, *, world_size: int) -> float:
-    """Bytes of a checkpoint's copy in host memory: masters and moments of one rank's share, in fp32."""
+    """Bytes of a checkpoint's copy in host memory: masters and moments of one rank's share, in fp32.
+
+    It is read back through less: a buffer that a file's ranges go through.
+    """
     return (_MASTER + _MOMENTS) * sizes.num_parameters / world_size
 
 
@@ -104,11 +107,12 @@ def peak_bytes(
 ) -> float:
     """The most that a rank holds at ZeRO-3 at any time: its share, and the largest layer and the buckets.
 
-    Either the largest layer is in its backward pass, with what else is gathered; or the optimizer updates, and the
+    Either the largest layer is in its backward pass, with the buckets full; or the optimizer updates, and the
     gradients of as many parameters as it takes at once stand there flat, and again in fp32 where they are not.
     """
     weight = 4 if precision == "fp32" else 2
     share = state_bytes(sizes, stage=3, precision=precision, world_size=world_size, moment="step_end", buckets=buckets)
-    backward = layer_bytes(sizes, precision) + weight * buckets.live
+    summed = buckets.reduce * (1 + 1 / world_size)  # and each rank's part of the sum
+    backward = layer_bytes(sizes, precision) + weight * (buckets.live + summed)
     update = min(buckets.update, sizes.num_parameters / world_size) * (4 if weight == 4 else weight + 4)
     return share + max(backward, update)

@@ -60,10 +60,12 @@ def parameter_home(settings: TrainSettings, precision: Precision, device: torch.
         )
         # DeepSpeed would do so itself, after it has looked at the world size, which would be 1.
         deepspeed.init_distributed(dist_init_required=False)
-        sharding = deepspeed.zero.Init(config_dict_or_path=config, dtype=_NUMBER_FORMATS[precision])
+        # Given a module, it also exchanges `linear` for one that keeps no gathered weight for the backward pass.
+        number_format = _NUMBER_FORMATS[precision]
+        sharding = deepspeed.zero.Init(nn.Module(), config_dict_or_path=config, dtype=number_format)
 
         def share(parameter: nn.Parameter) -> None:
-            parameter.data = parameter.data.to(device, _NUMBER_FORMATS[precision])
+            parameter.data = parameter.data.to(device, number_format)
             # As its context manager does after each module's `__init__`, which shards weights before they have values.
             sharding._convert_to_zero_parameters([parameter])
 
