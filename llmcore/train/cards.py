@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from llmcore.config.pretrain import Learnt, PretrainSettings
 
-__all__ = ["pretraining_card"]
+__all__ = ["compute_section", "pretraining_card"]
 
 
 def pretraining_card(
@@ -53,6 +53,27 @@ def pretraining_card(
         figures="".join(f"| {told} | {metrics[name]:.4f} |\n" for name, told in _FIGURES.items() if name in metrics),
         end=end_of_text,
     )
+
+
+def compute_section(
+    *, num_parameters: int, flops: float, world_size: int, device: str, precision: str, zero_stage: int
+) -> str:
+    """What training took until then: the end of a card.
+
+    Args:
+        num_parameters: of the model.
+        flops: that the model's tokens need, forward and backward, recomputation left out.
+        world_size: devices of the newest start.
+        device: name of one.
+        precision: in which the model computes.
+        zero_stage: of DeepSpeed.
+    """
+    return f"""
+## Compute
+
+{num_parameters:,} parameters, trained with {flops:.2e} floating-point operations (what the model needs; recomputation
+is not counted), at last on {world_size} × {device} in {precision}, DeepSpeed ZeRO-{zero_stage}.
+"""
 
 
 _CONTINUED = """from transformers import pipeline

@@ -214,8 +214,18 @@ class Engine:
         return total.tolist()
 
     @contextmanager
+    def at_rest(self) -> Iterator[None]:
+        """Where `whole` may be asked for: ZeRO-3 lets go of what the last pass fetched ahead. A collective."""
+        sharded = self.settings.zero_stage == 3
+        if sharded:
+            self.zero_optimizer.checkpoint_event_prologue()
+        yield
+        if sharded:
+            self.zero_optimizer.checkpoint_event_epilogue()
+
+    @contextmanager
     def whole(self, parameter: nn.Parameter) -> Iterator[Tensor]:
-        """A parameter with all its elements, on every rank. A collective at ZeRO-3."""
+        """A parameter with all its elements, on every rank; within `at_rest`. A collective at ZeRO-3."""
         sharded = self.settings.zero_stage == 3
         with deepspeed.zero.GatheredParameters([parameter], modifier_rank=None, enabled=sharded):
             yield parameter

@@ -15,6 +15,7 @@ from llmcore.errors import NonFiniteError
 from llmcore.models.initialize import whole_shape
 from llmcore.records import MetricsWriter, StopSignal, checkpoint_name
 from llmcore.train.architecture import publish_architecture
+from llmcore.train.cards import compute_section
 from llmcore.train.checkpoint import about_checkpoint, load_checkpoint, seed_rank
 from llmcore.train.engine import Engine, StepResult, parameter_home
 from llmcore.train.export import export_model
@@ -54,6 +55,7 @@ class _RunHooks:
         self._report, self._pulse = report, pulse
         self._writer, self._void = writer, set(void)
         self._validated: tuple[int, dict[str, float]] = (-1, {})
+        self._flops_per_token = _flops_per_token(recipe, engine)
         self.is_first = distributed.get_rank() == 0
         self._stop = StopSignal(place.records) if self.is_first else None
         self._rows = MetricsWriter(place.records, flush_every_s=2.0, resumed_at=start.step) if self.is_first else None
@@ -100,12 +102,25 @@ class _RunHooks:
         self._validated = (progress.step, metrics)
         return metrics
 
+    def _described(self, progress: Progress, metrics: dict[str, float]) -> tuple[dict[str, Any], str]:
+        """What a model folder's manifest says, and its card."""
+        about, card = self._recipe.describe(progress, metrics)
+        engine = self._engine
+        return about, card + compute_section(
+            num_parameters=engine.num_parameters,
+            flops=progress.tokens_seen * self._flops_per_token,
+            world_size=engine.world_size,
+            device=self._ledger.device,
+            precision=engine.precision,
+            zero_stage=engine.settings.zero_stage,
+        )
+
     def export(self, progress: Progress, metrics: dict[str, float]) -> Progress:
         best = self._recipe.better(metrics, progress.best_metric)
         if best is None and not self._recipe.exports_every_time:
             return progress
         name = checkpoint_name(progress.step, self._place.attempt)
-        about, card = self._recipe.describe(progress, metrics)
+        about, card = self._described(progress, metrics)
         export_model(self._engine, self._place.exports / name, self._recipe.tokenizer, card, about)
         return progress.exported(name, best)
 
@@ -116,7 +131,7 @@ class _RunHooks:
         self._void.discard(name)
         step, metrics = self._validated
         metrics = metrics if step == progress.step else {}
-        about, card = self._recipe.describe(progress, metrics)
+        about, card = self._described(progress, metrics)
         described = {
             "probe_loss": probe_loss(self._engine, self._recipe.probe_batch()),
             "metrics": metrics,

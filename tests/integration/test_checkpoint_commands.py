@@ -69,7 +69,10 @@ def test_any_checkpoint_is_exported_by_its_step_into_the_run(storage: Path, caps
     assert str(folder) in capsys.readouterr().out
     manifest = read_manifest(Folder(str(folder)))
     assert manifest is not None and manifest.kind == "model" and manifest.about["step"] == 4
-    assert (folder / "README.md").read_text() == "# After 4 steps\n"
+    card = (folder / "README.md").read_text()
+    assert card.startswith("# After 4 steps\n")
+    assert f"{sum(parameter.numel() for parameter in tiny_model().parameters()):,} parameters, trained with" in card
+    assert "at last on 2 × cpu in fp32, DeepSpeed ZeRO-3" in card
     assert torch.equal(_logits(folder), _logits(storage / "tiny/exports/step-00000004-attempt-01"))
     assert not torch.equal(_logits(folder), _logits(storage / "tiny/model"))
 

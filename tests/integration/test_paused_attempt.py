@@ -67,15 +67,16 @@ def test_a_paused_attempt_that_wakes_up_changes_nothing_that_readers_see(tmp_pat
         assert wait_for((checkpoints / "step-00000004-attempt-01/manifest.json").exists, paused)
         os.kill(paused.pid, signal.SIGSTOP)
         second = _start(storage, tokenizer, step_s=0.0)
-        out, err = second.communicate(timeout=300)
+        _, err = second.communicate(timeout=300)
         assert second.returncode == 0, err
-        assert "attempts/01 has not ended" in out
         folder = Folder(str(storage))
         before = _seen(folder, 2)
         assert before["accepted"][1][-1].startswith("step-0000000") and before["newest"][0].endswith("12-attempt-02")
-    finally:
-        os.kill(paused.pid, signal.SIGCONT)
-    out, err = paused.communicate(timeout=300)
+    except BaseException:
+        paused.kill()
+        raise
+    os.kill(paused.pid, signal.SIGCONT)
+    _, err = paused.communicate(timeout=300)
     # It took a step or two, and ended at its next checkpoint.
     assert paused.returncode == 1
     assert "RunHeldError" in err and "attempt 2 has begun while attempt 1 stood still" in err

@@ -51,6 +51,10 @@ class Whole:
         self.num_whole = 0
 
     @contextmanager
+    def at_rest(self) -> Iterator[None]:
+        yield
+
+    @contextmanager
     def whole(self, parameter: nn.Parameter) -> Iterator[Tensor]:
         self.num_whole += 1
         assert self.num_whole == 1, "one parameter at a time"
