@@ -77,9 +77,9 @@ def pack_documents(
     """
     pieces: Iterable[Piece]
     if packing.sentence_pairs:
-        sentences, sources = encoded_sentences(documents, encoder, special=special)
-        num_tokens = [sum(map(len, document)) for document in sentences]
-        found = sentence_pairs(sentences, packing.sequence_length - FRAME, seed)
+        encoded, sources = encoded_sentences(documents, encoder, special=special)
+        num_tokens = [sum(map(len, document)) for document in encoded]
+        found = sentence_pairs(encoded, packing.sequence_length - FRAME, seed)
         pieces = [framed(pair, sources[pair.document], encoder.special) for pair in found]
     else:
         pieces = list(encoded_pieces(documents, encoder, special=special))

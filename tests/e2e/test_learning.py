@@ -171,11 +171,11 @@ def _train_plainly(config: PretrainConfig, shards: TokenShards) -> nn.Module:
 
 def test_a_bert_guesses_masks_and_next_sentences(workshop: Workshop, books: Path) -> None:
     prepared = {
-        "sources": [{"name": "books", "url": str(books)}],
+        "sources": [{"name": "books", "url": str(books), "max_documents": 1500}],
         "splits": {"validation": 0.02, "test": 0},
         "tokenizer": {
             "algorithm": "wordpiece",
-            "vocab_size": 512,
+            "vocab_size": 1024,
             "sample_bytes": 8_000_000,
             "begin_documents": True,
         },
@@ -183,7 +183,7 @@ def test_a_bert_guesses_masks_and_next_sentences(workshop: Workshop, books: Path
     }
     workshop.run("prepare", "pairs", prepared)
     sizes = {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 6, "intermediate_size": 1536}
-    settings = _settings({"family": "bert", "sizes": sizes}, 1000, 64, 6e-4)
+    settings = _settings({"family": "bert", "sizes": sizes}, 1600, 64, 6e-4)
     settings["train"] |= {"precision": "auto", "schedule": {"warmup_fraction": 0.1}}
     result = workshop.run(
         "pretrain", "bert", settings | {"tokens": "pairs", "objective": "masked_lm", "next_sentence": True}
