@@ -31,6 +31,8 @@ _OURS = tuple(str(Path(package.__path__[0])) for package in (jobs, llmcore))
 _IDLE = ("/threading.py", "/queue.py")
 """Where a thread stands that has nothing to do."""
 _WAITS_IN = "torch/distributed/"
+_WAITS_FOR = "sum_over_ranks"
+"""Of the engine: on a GPU a collective returns at once, and who reads its result waits."""
 
 
 class Pulse:
@@ -93,7 +95,8 @@ def _stacks_of(rank: threading.Thread) -> dict[str, traceback.StackSummary]:
 
 def _waits(stacks: dict[str, traceback.StackSummary]) -> bool:
     """Whether a collective is what it waits for."""
-    return any(_WAITS_IN in frame.filename for stack in stacks.values() for frame in stack)
+    frames = [frame for stack in stacks.values() for frame in stack]
+    return any(_WAITS_IN in frame.filename or frame.name == _WAITS_FOR for frame in frames)
 
 
 def _told(stacks: dict[str, traceback.StackSummary]) -> str:

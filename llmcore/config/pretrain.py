@@ -107,4 +107,9 @@ class PretrainConfig(JobSettings, PretrainSettings):
             check_pairs(self.stream, self.next_sentence)
         if self.stream is not None and self.train.num_steps is None:
             raise ValueError("train.num_epochs= needs the number of rows, which a stream does not know: give num_steps")
+        if self.stream is not None and self.workers.elastic is not None:
+            raise ValueError(
+                f"workers.elastic={self.workers.elastic} with `stream`: they would take the CPUs that make its rows; "
+                "give workers.num_workers, or prepare the tokens first"
+            )
         return self

@@ -57,3 +57,8 @@ def test_a_run_has_token_shards_or_a_stream_and_a_stream_has_steps(tmp_path: Pat
         load(tmp_path, stream=None)
     with pytest.raises(ConfigError, match="which a stream does not know: give num_steps"):
         load(tmp_path, train={"num_epochs": 1})
+
+
+def test_a_stream_is_refused_beside_elastic_workers(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"workers.elastic=\[1, 2\] with `stream`: they would take the CPUs"):
+        load(tmp_path, workers={"elastic": [1, 2]})
