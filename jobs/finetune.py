@@ -65,8 +65,9 @@ def finished(config: FinetuneConfig, storage: Folder) -> dict[str, Any] | None:
 def check_fits_cluster(config: FinetuneConfig) -> None:
     """What can be known before a worker starts. Raises `ConfigError`."""
     from cluster.resources import check_fits
-    from jobs.runtime.training import worker_need
+    from jobs.runtime.training import check_training, worker_need
 
+    check_training(config.train, config.workers)
     check_fits([worker_need(config.name, config.workers)])
 
 

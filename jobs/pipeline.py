@@ -118,10 +118,11 @@ def _work(config: PipelineConfig, storage: Folder, options: RunOptions) -> list[
 def _check_all(config: PipelineConfig) -> None:
     """What a later stage asks of the cluster is held against it before the first one begins."""
     from cluster.resources import check_fits
-    from jobs.runtime.training import worker_need
+    from jobs.runtime.training import check_training, worker_need
 
-    check_fits([worker_need("pretrain", config.pretrain.workers)])
-    check_fits([worker_need("tune", config.tune.finetune.workers)])
+    for name, stage in (("pretrain", config.pretrain), ("tune", config.tune.finetune)):
+        check_training(stage.train, stage.workers)
+        check_fits([worker_need(name, stage.workers)])
 
 
 def _search_and_judge(

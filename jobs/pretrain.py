@@ -25,6 +25,8 @@ KIND = "pretrain"
 STEP_VERSION = 3
 _TOLD = (
     "num_steps",
+    "skipped_steps",
+    "rollbacks",
     "rows_consumed",
     "tokens_seen",
     "train_loss",
@@ -184,8 +186,9 @@ def _urls(config: PretrainConfig, storage: Folder, tokens: Folder) -> list[str]:
 def _check(config: PretrainConfig) -> None:
     """What can be known before a worker starts."""
     from cluster.resources import Need, check_fits
-    from jobs.runtime.training import worker_need
+    from jobs.runtime.training import check_training, worker_need
 
+    check_training(config.train, config.workers)
     needs = [worker_need("pretrain", config.workers), Need("reading the tokens", _reading_cpus(config))]
     if config.stream is not None:
         needs.append(Need("reading raw shards", config.stream.cpus_per_lane, count=config.stream.num_tasks))

@@ -5,6 +5,7 @@ __all__ = [
     "CheckpointError",
     "ConfigError",
     "CorpusError",
+    "DivergedError",
     "HungRankError",
     "InterruptedRunError",
     "LLMCoreError",
@@ -67,7 +68,11 @@ class CheckpointError(RunError):
     """A checkpoint cannot be written or read."""
 
 
-class NonFiniteError(RunError):
+class DivergedError(RunError):
+    """The optimization came to nothing; it would do so again, so nobody tries anew."""
+
+
+class NonFiniteError(DivergedError):
     """Loss or gradient is not finite; raised before the optimizer steps."""
 
 

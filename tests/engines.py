@@ -1,6 +1,6 @@
 """A tiny GPT on real ranks: its engine, its steps, and the same training in a plain loop."""
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,17 +14,20 @@ from llmcore.models.packed import PackedBatch
 from llmcore.objectives.causal_lm import CausalLM
 from llmcore.tokens.order import RowOrder
 from llmcore.train.deepspeed_config import num_micro_batches
+from llmcore.train.precision import Precision
 from llmcore.train.rows import step_rows
 
 __all__ = [
     "GLOBAL_BATCH",
     "NUM_STEPS",
     "batch_of",
+    "micro_batches",
     "plain_losses",
     "steps",
     "tiny_engine",
     "tiny_model",
     "tiny_settings",
+    "whole_state",
 ]
 
 NUM_STEPS = 6
@@ -59,23 +62,42 @@ def batch_of(rows: np.ndarray) -> PackedBatch:
     return PackedBatch.of_rows(ROWS[torch.from_numpy(rows)], [LENGTHS[row] for row in rows])
 
 
-def tiny_engine(stage: int, precision: Literal["fp32", "bf16"] = "fp32", num_steps: int = NUM_STEPS) -> Any:
+def tiny_engine(
+    stage: int, precision: Precision = "fp32", num_steps: int = NUM_STEPS, *, objective: Any = None, **changes: Any
+) -> Any:
+    """An engine on this process group; `changes` are of the settings."""
     from llmcore.train.engine import Engine, parameter_home
 
-    settings, device = tiny_settings(stage, num_steps=num_steps), torch.device("cpu")
+    settings, device = tiny_settings(stage, num_steps=num_steps, **changes), torch.device("cpu")
     model = tiny_model(parameter_home(settings, precision, device))
-    return Engine(model, CausalLM(), settings, num_steps=num_steps, precision=precision, device=device)
+    return Engine(model, objective or CausalLM(), settings, num_steps=num_steps, precision=precision, device=device)
+
+
+def micro_batches(engine: Any, step: int) -> list[PackedBatch]:
+    """This rank's micro batches of a step."""
+    rank, world_size = distributed.get_rank(), distributed.get_world_size()
+    rows = step_rows(RowOrder(len(ROWS), 7), GLOBAL_BATCH, world_size, rank, step)
+    size, num_parts = engine.settings.micro_batch_size, num_micro_batches(engine.settings, world_size)
+    return [batch_of(rows[size * part : size * (part + 1)]) for part in range(num_parts)]
 
 
 def steps(engine: Any, first: int, last: int) -> list[float]:
-    rank, world_size = distributed.get_rank(), distributed.get_world_size()
-    losses = []
-    for step in range(first, last):
-        rows = step_rows(RowOrder(len(ROWS), 7), GLOBAL_BATCH, world_size, rank, step)
-        num_parts = num_micro_batches(engine.settings, world_size)
-        micro = [batch_of(rows[2 * part : 2 * part + 2]) for part in range(num_parts)]
-        losses.append(engine.step(step, micro).loss)
-    return losses
+    return [engine.step(step, micro_batches(engine, step)).loss for step in range(first, last)]
+
+
+def whole_state(engine: Any) -> dict[str, torch.Tensor]:
+    """A copy of all that this rank's optimizer keeps, and of the weights."""
+    from llmcore.train.fragments import own_fragments
+
+    state = {
+        f"{fragment.name}|{fragment.start}|{key}": view.detach().clone()
+        for fragment in own_fragments(engine)
+        for key, view in fragment.state.items()
+    }
+    for name, parameter in engine.model.named_parameters():
+        kept = getattr(parameter, "ds_tensor", parameter)
+        state[f"{name}|computed"] = kept.detach().clone().float()
+    return state
 
 
 def plain_losses(num_steps: int = NUM_STEPS) -> list[float]:

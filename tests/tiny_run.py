@@ -24,14 +24,11 @@ from llmcore.models.initialize import Home
 from llmcore.objectives.causal_lm import CausalLM
 from llmcore.records import Attempt, Timing, begin_attempt
 from llmcore.storage import Folder
-from llmcore.tokens.order import RowOrder
 from llmcore.tokens.tokenizer import hugging_face_files, train_tokenizer
-from llmcore.train.deepspeed_config import num_micro_batches
 from llmcore.train.kept import complete_names, publish_model
 from llmcore.train.place import Place
 from llmcore.train.progress import Progress
-from llmcore.train.rows import step_rows
-from tests.engines import GLOBAL_BATCH, ROWS, batch_of, tiny_model, tiny_settings
+from tests.engines import ROWS, batch_of, micro_batches, tiny_model, tiny_settings
 from tests.ranks import enter_rank, free_port
 
 __all__ = ["FAST", "TinyConfig", "TinyRecipe", "fit_tiny", "write_tokenizer"]
@@ -60,10 +57,10 @@ class TinyRecipe:
 
     exports_every_time = False
 
-    def __init__(self, settings: TrainSettings, tokenizer: Path, step_s: float = 0.0) -> None:
+    def __init__(self, settings: TrainSettings, tokenizer: Path, step_s: float = 0.0, objective: Any = None) -> None:
         self.settings = settings
         self.tokenizer = tokenizer
-        self.objective = CausalLM()
+        self.objective = objective or CausalLM()
         self._step_s = step_s
 
     @property
@@ -75,12 +72,9 @@ class TinyRecipe:
         return tiny_model(home)
 
     def step_batches(self, first_step: int) -> Iterator[Sequence[Any]]:
-        rank, world_size = distributed.get_rank(), distributed.get_world_size()
-        num_parts = num_micro_batches(self.settings, world_size)
         for step in range(first_step, self.num_steps):
             time.sleep(self._step_s)
-            rows = step_rows(RowOrder(len(ROWS), 7), GLOBAL_BATCH, world_size, rank, step)
-            yield [batch_of(rows[2 * part : 2 * part + 2]) for part in range(num_parts)]
+            yield micro_batches(self, step)
 
     @cached_property
     def _validation(self) -> Any:
@@ -90,6 +84,12 @@ class TinyRecipe:
         with engine.evaluating():
             [loss] = engine.measure(self._validation, self.objective.loss_sums)
         return {"validation_loss": loss / self.objective.num_targets(self._validation)[0]}
+
+    def longest_batch(self) -> Any:
+        return batch_of(np.array([1, 2]))
+
+    def samples(self, engine: Any) -> list[dict[str, str]]:
+        return []
 
     def probe_batch(self) -> Any:
         return self._validation
@@ -112,6 +112,7 @@ def fit_tiny(
     step_s: float = 0.0,
     report: Callable[[dict[str, Any]], None] = lambda _: None,
     recipe: type[TinyRecipe] = TinyRecipe,
+    objective: Any = None,
     **train: Any,
 ) -> dict[str, Any]:
     """Begins an attempt at the run `tiny`, trains, publishes the model; `train` changes the settings. A collective."""
@@ -126,7 +127,7 @@ def fit_tiny(
         told = [Place.of(attempt).as_json() if attempt else None]
         distributed.broadcast_object_list(told)
         assert told[0] is not None
-        place, made = Place.from_json(told[0]), recipe(settings, tokenizer, step_s)
+        place, made = Place.from_json(told[0]), recipe(settings, tokenizer, step_s, objective)
         outcome = fit(made, place, device=torch.device("cpu"), report=report, pulse=lambda: None, ledger=ledger)
         if attempt:
             attempt.check_newest()

@@ -172,6 +172,9 @@ class _Hooks:
         if self._metrics is not None:
             self._metrics.write({"step": progress.step, "loss": result.loss, "grad_norm": result.grad_norm})
 
+    def skipped(self, progress: Any, result: Any) -> Any:
+        return progress
+
     def validate(self, progress: Any) -> dict[str, float]:
         return {}
 

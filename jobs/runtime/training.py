@@ -22,13 +22,15 @@ from jobs.runtime.process_group import FormedByWorkers
 from jobs.runtime.reader import OrderedSplit
 from jobs.runtime.worker import train_worker
 from llmcore.config.common import WorkerSettings
+from llmcore.config.train import TrainSettings
 from llmcore.cost import Ledger
-from llmcore.errors import InterruptedRunError, NonFiniteError, RunError, StorageError
+from llmcore.errors import ConfigError, DivergedError, InterruptedRunError, RunError, StorageError
 from llmcore.records import ask_to_stop
 from llmcore.storage import Folder
 from llmcore.train.place import Place
+from llmcore.train.trackers import check_trackers
 
-__all__ = ["charge", "check_finished", "gpus_per_worker", "run_workers", "watched", "worker_need"]
+__all__ = ["charge", "check_finished", "check_training", "gpus_per_worker", "run_workers", "watched", "worker_need"]
 
 
 def gpus_per_worker(workers: WorkerSettings) -> float:
@@ -41,6 +43,13 @@ def gpus_per_worker(workers: WorkerSettings) -> float:
 def worker_need(what: str, workers: WorkerSettings) -> Need:
     """What the workers ask of the cluster, elastic ones at the least."""
     return Need(what, workers.cpus_per_worker, gpus_per_worker(workers), workers.min_workers)
+
+
+def check_training(train: TrainSettings, workers: WorkerSettings) -> None:
+    """Raises ConfigError for what the connected cluster, or this installation, cannot train."""
+    check_trackers(train.trackers)
+    if train.precision == "fp16" and gpus_per_worker(workers) == 0:
+        raise ConfigError("train.precision=fp16 needs GPUs, and the workers have none: use bf16 or fp32")
 
 
 def run_workers(
@@ -89,8 +98,8 @@ def run_workers(
         records.delete("ray")
     if outcome is None:
         raise RunError("the workers ended without a result: the run was aborted")
-    if "non_finite" in outcome:
-        raise NonFiniteError(outcome["non_finite"])
+    if "diverged" in outcome:
+        raise DivergedError(outcome["diverged"])
     return {**outcome, "num_restarts": len(failures_of(records))}
 
 

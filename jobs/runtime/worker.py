@@ -61,7 +61,7 @@ def _train(spec: dict[str, Any], pulse: "Pulse") -> dict[str, Any]:
     importlib.import_module(_RECIPES[spec["kind"]][0])
     from jobs.runtime.process_group import leave_process_group
     from llmcore.cost import Ledger
-    from llmcore.errors import NonFiniteError
+    from llmcore.errors import DivergedError
     from llmcore.train.fit import fit
     from llmcore.train.place import Place
 
@@ -75,9 +75,9 @@ def _train(spec: dict[str, Any], pulse: "Pulse") -> dict[str, Any]:
 
     try:
         outcome = fit(recipe, place, device=device, report=ray.train.report, pulse=pulse, ledger=ledger)
-    except NonFiniteError as error:
+    except DivergedError as error:
         # It is the same on all ranks and would be again: told, not raised, so that Ray Train does not try anew.
-        return {"non_finite": str(error)}
+        return {"diverged": str(error)}
     prompts = spec["config"].get("sample_prompts")
     if prompts and not outcome["stopped"] and context.get_world_rank() == 0:
         from llmcore.models.generate import continue_prompts

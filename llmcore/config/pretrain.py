@@ -64,7 +64,9 @@ class PretrainSettings(Section):
     validation_rows: int | None = free(
         None, ge=1, description="Rows of each validation during the run; the last one takes all. Null: always all."
     )
-    sample_prompts: list[str] = free(list, description="Prompts continued by the exported model, for the report.")
+    sample_prompts: list[str] = free(
+        list, description="Prompts continued at each validation, and by the exported model for the report."
+    )
 
     @property
     def learnt(self) -> Learnt:

@@ -6,8 +6,11 @@ from pydantic import model_validator
 
 from llmcore.config.base import Section, flagged, free, identity
 from llmcore.config.common import WorkerSettings
+from llmcore.config.offload import OffloadSettings
+from llmcore.config.optimizer import OptimizerSettings, ScheduleSettings
+from llmcore.config.spikes import SpikeSettings
 
-__all__ = ["OptimizerSettings", "ScheduleSettings", "TrainSettings", "check_shares"]
+__all__ = ["TrainSettings", "check_shares"]
 
 _DERIVED = {
     "train_batch_size": "global_batch_size",
@@ -19,58 +22,59 @@ _DERIVED = {
     "bf16": "precision",
     "fp16": "precision",
     "zero_optimization.stage": "zero_stage",
+    "zero_optimization.offload_optimizer": "offload.optimizer",
+    "zero_optimization.offload_param": "offload.parameters",
+    "activation_checkpointing": "activation_checkpointing",
+    "compile": "compile",
+    "tensorboard": "trackers, and TensorBoard's files are always written",
+    "wandb": "trackers",
 }
 """Keys of DeepSpeed's JSON that this section decides, and by which of its own."""
-
-
-class OptimizerSettings(Section):
-    """AdamW."""
-
-    learning_rate: float = identity(1e-3, gt=0, description="Peak learning rate.")
-    head_learning_rate_factor: float = identity(
-        1.0,
-        gt=0,
-        description="Learning rate of a head that stands on a pre-trained model, as a multiple of the others'. What a "
-        "language model says of a text's last token differs little from text to text: at 1 a new head learns slowly.",
-    )
-    betas: tuple[float, float] = identity((0.9, 0.95), description="AdamW's two decay rates.")
-    epsilon: float = identity(1e-8, gt=0, description="AdamW's epsilon.")
-    weight_decay: float = identity(0.1, ge=0, description="Decoupled weight decay of matrices; vectors have none.")
-    max_grad_norm: float = identity(1.0, gt=0, description="Gradients are clipped to this global norm.")
-
-
-class ScheduleSettings(Section):
-    """Learning rate over steps: linear warm-up, then decay."""
-
-    kind: Literal["cosine", "linear", "constant", "stable_decay"] = identity(
-        "cosine",
-        description="Shape after the warm-up; `stable_decay` stays at the peak and decays at the end (WSD), so that a "
-        "run of another length has the same rates until then.",
-    )
-    decay_fraction: float = identity(
-        0.2, gt=0, le=1, description="Share of the steps, the last ones, in which `stable_decay` decays."
-    )
-    warmup_fraction: float = identity(0.05, ge=0, lt=1, description="Share of the steps spent warming up.")
-    final_fraction: float = identity(0.1, ge=0, le=1, description="Learning rate at the end, as a share of the peak.")
 
 
 class TrainSettings(Section):
     """The optimization of one run."""
 
     seed: int = identity(0, ge=0, description="Seed of initial weights, data order and dropout.")
-    num_steps: int | None = identity(None, ge=1, description="Optimizer steps; or give `num_epochs`.")
-    num_epochs: float | None = identity(None, gt=0, description="Passes over the train split; or give `num_steps`.")
-    stop_after: int | None = identity(
+    num_steps: int | None = flagged(
+        None,
+        ge=1,
+        description="Optimizer steps; or give `num_epochs`. A run that is done goes on when it is given more.",
+    )
+    num_epochs: float | None = flagged(None, gt=0, description="Passes over the train split; or give `num_steps`.")
+    stop_after: int | None = flagged(
         None, ge=1, description="Stop after so many steps, on the schedule of the whole run. Null: go to its end."
     )
     global_batch_size: int = identity(16, ge=1, description="Rows in one optimizer step, over all workers.")
     micro_batch_size: int = free(8, ge=1, description="Rows a worker takes through the model at once, at most.")
     optimizer: OptimizerSettings = identity(OptimizerSettings, description="AdamW.")
     schedule: ScheduleSettings = identity(ScheduleSettings, description="Learning rate over steps.")
-    precision: Literal["auto", "fp32", "bf16"] = flagged(
-        "auto", description="`auto` is bf16 where every worker's hardware multiplies it natively, else fp32."
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = flagged(
+        "auto",
+        description="`auto` is bf16 where every worker's hardware multiplies it natively, else fp32; fp16 scales the "
+        "loss dynamically and needs GPUs.",
     )
     zero_stage: Literal[0, 1, 2, 3] = flagged(2, description="DeepSpeed ZeRO stage.")
+    offload: OffloadSettings = flagged(OffloadSettings, description="What ZeRO keeps outside of the device.")
+    activation_checkpointing: bool = free(
+        False, description="Compute each layer's activations anew in the backward pass: less memory, a third slower."
+    )
+    compile: bool = flagged(False, description="Compile the layers with `torch.compile`: slow to start, faster steps.")
+    spikes: SpikeSettings | None = flagged(
+        None,
+        description="What is done with a step whose loss jumps. Null: nothing, and one not finite ends the run.",
+    )
+    dry_step: bool | Literal["auto"] = free(
+        "auto",
+        description="Whether the longest batch runs forward and backward once before the first step, so that too "
+        "little memory shows at once; `auto` does so on GPUs.",
+    )
+    peak_flops_per_s: float | None = free(
+        None, gt=0, description="A device's peak, for model FLOPs utilization. Null: the data sheet's, where known."
+    )
+    trackers: list[Literal["wandb", "mlflow"]] = free(
+        list, description="Where metrics are sent besides the run's folder and its TensorBoard files; each is an extra."
+    )
     log_every: int = free(10, ge=1, description="Steps between logged rows.")
     validate_every: int | None = free(None, ge=1, description="Steps between validations; null: at the end only.")
     checkpoint_every: int | None = free(None, ge=1, description="Steps between checkpoints; null: at the end only.")
@@ -100,10 +104,20 @@ class TrainSettings(Section):
         return self
 
     @model_validator(mode="after")
-    def _bf16_needs_a_sharded_master(self) -> "TrainSettings":
-        if self.precision == "bf16" and self.zero_stage == 0:
+    def _the_stage_allows_it(self) -> "TrainSettings":
+        if self.precision in ("bf16", "fp16") and self.zero_stage == 0:
             # Seen in 0.19.8: an optimizer step at initialization decays the weights and leaves Adam one ahead.
-            raise ValueError("precision=bf16 with zero_stage=0 trains wrongly in DeepSpeed: use zero_stage=1")
+            raise ValueError(
+                f"precision={self.precision} with zero_stage=0 trains wrongly in DeepSpeed: use zero_stage=1"
+            )
+        if self.optimizer.kind == "muon" and self.zero_stage == 0:
+            raise ValueError("optimizer.kind=muon is DeepSpeed's, which shards it: use zero_stage=1, 2 or 3")
+        if self.optimizer.kind == "muon" and self.offload.optimizer != "none":
+            raise ValueError(
+                f"optimizer.kind=muon with offload.optimizer={self.offload.optimizer}: checkpoints do not know where "
+                "its momentum lies then; use adamw, or offload nothing"
+            )
+        self.offload.check_stage(self.zero_stage)
         return self
 
 

@@ -59,15 +59,18 @@ _PEAKS: tuple[tuple[str, float | None, float], ...] = (
     ("MI250X", 383.0, 47.9),
 )
 
+_FP16 = {"V100": 125.0, "T4": 65.0}
+"""Of those without bf16; with it, a device does as many FLOPs in either."""
+
 
 def peak_flops_per_s(device: str, precision: str) -> float | None:
-    """The peak FLOP/s of one device by its name (as `torch.cuda.get_device_name` says it) and `bf16` or `fp32`.
+    """The peak FLOP/s of one device by its name (as `torch.cuda.get_device_name` says it) and `bf16`, `fp16` or `fp32`.
 
     None where it is not known, as for every CPU: utilization is left out then, never guessed.
     """
     words = f" {device.replace('-', ' ').lower()} "
     for name, bf16, fp32 in _PEAKS:
         if f" {name.lower()} " in words:
-            tera = {"bf16": bf16, "fp32": fp32}.get(precision)
+            tera = {"bf16": bf16, "fp16": _FP16.get(name, bf16), "fp32": fp32}.get(precision)
             return None if tera is None else tera * 1e12
     return None

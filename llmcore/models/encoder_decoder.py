@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from llmcore.models.packed import PackedBatch
+from llmcore.models.packed import Lengths, PackedBatch
 
 __all__ = ["PackedPair", "encoder_decoder_logits"]
 
@@ -43,13 +43,13 @@ def encoder_decoder_logits(model: nn.Module, pair: PackedPair) -> Tensor:
         source, target = source.in_one_row(), target.in_one_row()
     encoder, decoder = named.get_encoder(), named.get_decoder()
     with _positions(encoder, source), _positions(decoder, target):
-        encoded = encoder(input_ids=source.tokens, document_lengths=source.lengths).last_hidden_state
+        encoded = encoder(input_ids=source.tokens, document_lengths=Lengths(source.lengths)).last_hidden_state
         hidden = decoder(
             input_ids=_shifted(target, named.config.decoder_start_token_id),
             encoder_hidden_states=encoded,
             use_cache=False,
-            document_lengths=target.lengths,
-            source_lengths=source.lengths,
+            document_lengths=Lengths(target.lengths),
+            source_lengths=Lengths(source.lengths),
         ).last_hidden_state
     hidden = hidden[~target.padding_tokens()]
     if named.config.model_type == "bart":

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-__all__ = ["ATTENTION", "PackedBatch", "backbone", "classifier_logits", "hidden_states", "masked_lm_logits"]
+__all__ = ["ATTENTION", "Lengths", "PackedBatch", "backbone", "classifier_logits", "hidden_states", "masked_lm_logits"]
 __all__ += ["next_sentence_logits"]
 
 ATTENTION = "llmcore_documents"
@@ -100,6 +100,13 @@ class PackedBatch:
         return padding.view(self.tokens.shape).to(self.tokens.device)
 
 
+class Lengths:
+    """Tokens of each piece, for compiled code to pass on unseen: it would be compiled anew for each tuple of them."""
+
+    def __init__(self, values: Sequence[int]) -> None:
+        self.values = values
+
+
 def _runs(lengths: Sequence[int], key_lengths: Sequence[int]) -> Iterator[tuple[int, int, int]]:
     """Runs of equally long neighbours, with equally long keys: (length, length of the keys, how many)."""
     for (length, key_length), run in groupby(zip(lengths, key_lengths, strict=True)):
@@ -117,8 +124,8 @@ def _documents_attention(
     *,
     sliding_window: int | None = None,
     position_bias: Tensor | None = None,
-    document_lengths: Sequence[int],
-    source_lengths: Sequence[int] | None = None,
+    document_lengths: Lengths,
+    source_lengths: Lengths | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Attention of transformers' interface: query [rows, heads, length, dim] to [rows, length, heads, dim].
@@ -135,7 +142,7 @@ def _documents_attention(
     flat_query, flat_key, flat_value = (x.transpose(1, 2).flatten(0, 1) for x in (query, key, value))
     outputs = []
     start = key_start = 0
-    for size, key_size, count in _runs(document_lengths, key_lengths):
+    for size, key_size, count in _runs(document_lengths.values, key_lengths.values):
         span, key_span = slice(start, start + size * count), slice(key_start, key_start + key_size * count)
         start, key_start = span.stop, key_span.stop
         q = flat_query[span].view(count, size, -1, dim).transpose(1, 2)
@@ -190,7 +197,7 @@ def hidden_states(model: nn.Module, batch: PackedBatch) -> Tensor:
         input_ids=batch.tokens,
         position_ids=batch.positions() + _first_position(model),
         use_cache=False,
-        document_lengths=batch.lengths,
+        document_lengths=Lengths(batch.lengths),
         **({} if batch.token_types is None else {"token_type_ids": batch.token_types}),
     )
     return output.last_hidden_state  # type: ignore[no-any-return]

@@ -67,7 +67,7 @@ def load_checkpoint(engine: Engine, folder: Folder, manifest: Manifest) -> Progr
         for name in reader.buffers:
             buffers[name].copy_(reader.buffer(name))
         progress = Progress(**manifest.about["progress"])
-        restore_step(engine, progress.step)
+        restore_step(engine, progress.num_updates)
         restore_scalars(engine, manifest.about.get("scalars", {}))
         refresh_weights(engine)
         if manifest.about["world_size"] == engine.world_size:

@@ -8,6 +8,8 @@ from llmcore.train.precision import Precision
 
 __all__ = ["deepspeed_config", "num_micro_batches"]
 
+_LARGEST_BUCKET = 500_000_000
+
 
 def num_micro_batches(settings: TrainSettings, world_size: int) -> int:
     """Micro batches of each rank in one step: the largest share, in parts of at most `micro_batch_size` rows."""
@@ -20,26 +22,21 @@ def deepspeed_config(
 ) -> dict[str, Any]:
     """The JSON for `deepspeed.initialize`; what `settings.deepspeed` gives besides is passed through."""
     accumulation = num_micro_batches(settings, world_size)
-    # Buckets of the default size, half a billion elements, are allocated whatever the model has. They must be even.
-    bucket = min(500_000_000, sizes.num_parameters + sizes.num_parameters % 2)
-    zero = {"stage": settings.zero_stage, "reduce_bucket_size": bucket}
-    if settings.zero_stage == 3:
-        zero |= _gathering(sizes)
-    if settings.zero_stage in (1, 2):
-        zero["allgather_bucket_size"] = bucket
-    if settings.zero_stage == 2 and not on_gpu:
-        # They are copied to one buffer lest a GPU's memory fragments; on CPU there is nothing to gain by that.
-        zero["contiguous_gradients"] = False
     passed = dict(settings.deepspeed)
-    zero |= passed.pop("zero_optimization", {})
+    zero = _zero(settings, sizes, on_gpu) | passed.pop("zero_optimization", {})
     return {
         # Only the number of micro batches matters to DeepSpeed; rows are counted by the loop.
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": accumulation,
         "train_batch_size": accumulation * world_size,
-        "gradient_clipping": settings.optimizer.max_grad_norm,
-        "bf16": {"enabled": precision == "bf16"},
+        "gradient_clipping": _clipping(settings),
+        # A norm that is not finite discards the step, at every stage.
+        "bf16": {"enabled": precision == "bf16", "check_grad_overflow": True},
+        # Loss scale 0 is a dynamic one: halved where a gradient overflows, doubled after many steps without.
+        "fp16": {"enabled": precision == "fp16", "loss_scale": 0, "initial_scale_power": 16},
         "zero_optimization": zero,
+        # torch's fused AdamW is vectorized on the CPU too, where offload takes it, and needs no compiler.
+        "zero_force_ds_cpu_optimizer": False,
         "steps_per_print": 2**31 - 1,
         "wall_clock_breakdown": False,
         **passed,
@@ -57,3 +54,31 @@ def _gathering(sizes: ModelSizes) -> dict[str, Any]:
         "stage3_param_persistence_threshold": sizes.largest_vector,
         "sub_group_size": buckets.update,
     }
+
+
+def _clipping(settings: TrainSettings) -> float:
+    if settings.zero_stage == 0:
+        return 0.0  # the engine clips: DeepSpeed would step with a norm that is not finite
+    if settings.optimizer.kind == "muon":
+        return 0.0  # DeepSpeed clips what Muon made of the gradients: its norm is the matrices' rank
+    return settings.optimizer.max_grad_norm
+
+
+def _zero(settings: TrainSettings, sizes: ModelSizes, on_gpu: bool) -> dict[str, Any]:
+    # Buffers of the default size, half a billion elements, are allocated whatever the model has. They must be even.
+    bucket = min(_LARGEST_BUCKET, sizes.num_parameters + sizes.num_parameters % 2)
+    zero: dict[str, Any] = {"stage": settings.zero_stage, "reduce_bucket_size": bucket}
+    if settings.zero_stage == 3:
+        zero |= _gathering(sizes)
+    if settings.zero_stage in (1, 2):
+        zero["allgather_bucket_size"] = bucket
+    if settings.zero_stage == 2 and not on_gpu:
+        # They are copied to one buffer lest a GPU's memory fragments; on CPU there is nothing to gain by that.
+        zero["contiguous_gradients"] = False
+    if settings.zero_stage == 3 and settings.optimizer.kind == "muon":
+        zero["reduce_scatter"] = False  # Muon needs whole matrices
+    offload = settings.offload
+    for key, device in (("offload_optimizer", offload.optimizer), ("offload_param", offload.parameters)):
+        if device != "none":
+            zero[key] = {"device": device, "pin_memory": on_gpu}
+    return zero

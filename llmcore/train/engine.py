@@ -4,19 +4,20 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import deepspeed
 import torch
 from torch import Tensor, distributed, nn
 
-from llmcore.config.train import OptimizerSettings, TrainSettings
+from llmcore.config.train import TrainSettings
 from llmcore.errors import NonFiniteError
-from llmcore.models.initialize import Home, whole_shape
+from llmcore.models.initialize import Home
 from llmcore.models.memory import model_sizes
-from llmcore.models.packed import backbone
 from llmcore.objectives.base import Objective
 from llmcore.train.deepspeed_config import deepspeed_config
+from llmcore.train.layers import checkpoint_activations, compile_layers
+from llmcore.train.optimizers import build_optimizer
 from llmcore.train.precision import Precision
 from llmcore.train.schedule import learning_rate_factor
 
@@ -25,7 +26,18 @@ __all__ = ["Engine", "StepResult", "parameter_home"]
 
 @dataclass(frozen=True)
 class StepResult:
-    """One optimizer step, over all ranks."""
+    """One optimizer step, over all ranks.
+
+    Attributes:
+        loss: Of the global batch.
+        grad_norm: Before clipping; infinite where the gradient was thrown away.
+        learning_rate: Of this step.
+        num_tokens: Real tokens of the global batch.
+        num_targets: Targets of each part of the loss.
+        stop: Whether a rank was asked to stop: the same on all.
+        skipped: Why the optimizer did not step, else None. An overflow is fp16's: its loss scale was too high.
+        loss_scale: What fp16's next loss is multiplied by; None in other precisions.
+    """
 
     loss: float
     grad_norm: float
@@ -33,7 +45,8 @@ class StepResult:
     num_tokens: int
     num_targets: tuple[int, ...]
     stop: bool
-    """Whether a rank was asked to stop: the same on all."""
+    skipped: Literal["spike", "overflow"] | None = None
+    loss_scale: float | None = None
 
 
 Measure = Callable[[nn.Module, Any], Tensor]
@@ -86,21 +99,6 @@ class _LossModule(nn.Module):
         return (measure or self._objective.loss_sums)(self.model, batch)
 
 
-def _parameter_groups(model: nn.Module, settings: OptimizerSettings) -> list[dict[str, Any]]:
-    """Matrices decay, vectors (biases, norms) do not; a head has its own learning rate; no group is empty."""
-    body = {id(parameter) for parameter in backbone(model).parameters()}
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            factor = 1.0 if id(parameter) in body else settings.head_learning_rate_factor
-            decay = settings.weight_decay if len(whole_shape(parameter)) >= 2 else 0.0
-            groups.setdefault((factor, decay), []).append(parameter)
-    return [
-        {"params": parameters, "weight_decay": decay, "learning_rate_factor": factor}
-        for (factor, decay), parameters in groups.items()
-    ]
-
-
 class Engine:
     """A model, its objective and its optimizer, sharded by DeepSpeed ZeRO over the ranks of the process group."""
 
@@ -121,16 +119,13 @@ class Engine:
         self.device = device
         self.world_size = distributed.get_world_size()
         self.sizes = model_sizes(model)
-        optimizer = settings.optimizer
+        if settings.activation_checkpointing:
+            checkpoint_activations(model)
+        if settings.compile:
+            compile_layers(model)
         self._deepspeed, *_ = deepspeed.initialize(
             model=_LossModule(model.to(device), objective),
-            optimizer=torch.optim.AdamW(
-                _parameter_groups(model, optimizer),
-                lr=optimizer.learning_rate,
-                betas=optimizer.betas,
-                eps=optimizer.epsilon,
-                fused=True,
-            ),
+            optimizer=build_optimizer(model, settings.optimizer),
             config=deepspeed_config(
                 settings,
                 precision=precision,
@@ -156,14 +151,23 @@ class Engine:
         """DeepSpeed's optimizer, whose private state checkpoints read and write."""
         return self._deepspeed.optimizer
 
-    def step(self, step: int, micro_batches: Sequence[Any], *, stop: bool = False) -> StepResult:
+    def step(
+        self,
+        step: int,
+        micro_batches: Sequence[Any],
+        is_spike: Callable[[float], bool] | None = None,
+        *,
+        stop: bool = False,
+    ) -> StepResult:
         """One optimizer step on this rank's micro batches of a global batch. A collective.
 
         Each part of the loss is the sum over its targets in the global batch divided by their number, whatever each
-        rank holds.
+        rank holds. Where `is_spike` says so of the loss, or the gradient is not finite, nothing of it reaches the
+        weights or the optimizer's state.
 
         Raises:
-            NonFiniteError: before the optimizer has stepped, on every rank.
+            NonFiniteError: for a loss or gradient that is not finite, where `is_spike` is None; on every rank, and
+                before the optimizer has stepped.
         """
         self._deepspeed.train()
         held = [[*self.objective.num_targets(batch), self.objective.num_tokens(batch)] for batch in micro_batches]
@@ -171,23 +175,54 @@ class Engine:
         *num_targets, num_tokens, num_stopping = map(int, self.sum_over_ranks([*counts, stop]))
         parts = torch.tensor(num_targets, dtype=torch.float32, device=self.device).clamp(min=1)
         learning_rate = self._set_learning_rate(step)
-        own = 0.0
-        for batch in micro_batches:
+        own, total, spike = 0.0, math.nan, False
+        for index, batch in enumerate(micro_batches):
             loss: Tensor = (self._deepspeed(batch.to(self.device)) / parts).sum()
             own += loss.item()
-            # DeepSpeed averages gradients over ranks; the division by accumulation steps is left out.
-            self._deepspeed.backward(loss * self.world_size, scale_wrt_gas=False)
-            if not self._deepspeed.is_gradient_accumulation_boundary():
+            if index + 1 == len(micro_batches):
+                (total,) = self.sum_over_ranks([own])
+                self._check_finite(step, "loss", total, is_spike)
+                spike = is_spike is not None and is_spike(total)
+            # DeepSpeed averages gradients over ranks; the division by accumulation steps is left out. A gradient that
+            # is not finite makes it discard the whole step, those of earlier micro batches included.
+            self._deepspeed.backward(loss * (math.nan if spike else self.world_size), scale_wrt_gas=False)
+            if index + 1 < len(micro_batches):
                 self._deepspeed.step()
-        (total,) = self.sum_over_ranks([own])
-        if not math.isfinite(total):
-            raise NonFiniteError(
-                f"step {step + 1}: the loss is {total}; the optimizer has not stepped, the newest checkpoint is good. "
-                f"Lower train.optimizer.learning_rate ({self.settings.optimizer.learning_rate}) or look at the rows"
-            )
+        grad_norm = self._update()
+        skipped: Literal["spike", "overflow"] | None = None
+        if not math.isfinite(grad_norm):
+            skipped = "overflow" if self.precision == "fp16" and not spike else "spike"
+            if skipped == "spike":
+                self._check_finite(step, "gradient norm", grad_norm, is_spike)
+        return StepResult(
+            total, grad_norm, learning_rate, num_tokens, tuple(num_targets), num_stopping > 0, skipped, self.loss_scale
+        )
+
+    def _update(self) -> float:
+        """Steps the optimizer, unless the gradient's norm is not finite; returns the norm, before clipping."""
+        if self.settings.zero_stage > 0:
+            self._deepspeed.step()  # finds it before anything is changed
+            return float(self._deepspeed.get_global_grad_norm())
+        grad_norm = nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
+        if math.isfinite(grad_norm):
+            nn.utils.clip_grads_with_norm_(self.model.parameters(), self.settings.optimizer.max_grad_norm, grad_norm)
+        else:
+            self.model.zero_grad(set_to_none=True)  # AdamW leaves alone what has no gradient
         self._deepspeed.step()
-        grad_norm = float(self._deepspeed.get_global_grad_norm() or 0.0)
-        return StepResult(total, grad_norm, learning_rate, num_tokens, tuple(num_targets), num_stopping > 0)
+        return float(grad_norm)
+
+    def _check_finite(self, step: int, what: str, value: float, is_spike: Callable[[float], bool] | None) -> None:
+        if is_spike is None and not math.isfinite(value):
+            raise NonFiniteError(
+                f"step {step + 1}: the {what} is {value}; the optimizer has not stepped, the newest checkpoint is "
+                f"good. Lower train.optimizer.learning_rate ({self.settings.optimizer.learning_rate}), look at the "
+                "rows, or set train.spikes to pass over such steps"
+            )
+
+    @property
+    def loss_scale(self) -> float | None:
+        """What fp16's losses are multiplied by; None in other precisions."""
+        return float(self.zero_optimizer.loss_scale) if self.precision == "fp16" else None
 
     @contextmanager
     def evaluating(self) -> Iterator[nn.Module]:

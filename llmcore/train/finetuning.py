@@ -85,6 +85,15 @@ class Finetuning:
         """The two shortest validation examples."""
         return self.task.collate(self._validation[:2])
 
+    def longest_batch(self) -> TaskBatch:
+        """The longest train examples."""
+        by_length = sorted(self._train, key=lambda example: len(example.tokens))
+        return self.task.collate(by_length[-self.settings.micro_batch_size :])
+
+    def samples(self, engine: Engine) -> list[dict[str, str]]:
+        """None: a classifier writes nothing."""
+        return []
+
     def better(self, metrics: dict[str, float], best: float | None) -> float | None:
         """The task's validation metric, where it is higher."""
         value = metrics[f"validation_{self.task.validation_metric}"]

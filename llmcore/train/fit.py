@@ -1,6 +1,6 @@
 """One run on one rank: from a recipe to a trained, exported model. Knows nothing of who started it."""
 
-import time
+import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from itertools import chain
@@ -10,17 +10,18 @@ import torch
 from torch import distributed, nn
 
 from llmcore.cost import Ledger
-from llmcore.cost.flops import training_flops_per_token
-from llmcore.errors import NonFiniteError
+from llmcore.cost.flops import peak_flops_per_s, training_flops_per_token
 from llmcore.models.initialize import whole_shape
-from llmcore.records import MetricsWriter, StopSignal, checkpoint_name
+from llmcore.records import StopSignal, checkpoint_name
 from llmcore.train.architecture import publish_architecture
 from llmcore.train.cards import compute_section
 from llmcore.train.checkpoint import about_checkpoint, load_checkpoint, seed_rank
+from llmcore.train.dry_step import dry_step
 from llmcore.train.engine import Engine, StepResult, parameter_home
 from llmcore.train.export import export_model
 from llmcore.train.kept import Resumption, newest_checkpoint
 from llmcore.train.loop import train
+from llmcore.train.meter import Meter
 from llmcore.train.place import Place
 from llmcore.train.precision import resolve_precision
 from llmcore.train.prefetch import prefetched
@@ -28,6 +29,8 @@ from llmcore.train.probe import check_probe, probe_loss
 from llmcore.train.progress import Progress
 from llmcore.train.pruning import prune
 from llmcore.train.recipe import Recipe
+from llmcore.train.spikes import check_spikes
+from llmcore.train.telling import Telling
 from llmcore.train.writer import CheckpointWriter
 
 __all__ = ["fit"]
@@ -48,58 +51,62 @@ class _RunHooks:
         report: Report,
         pulse: Pulse,
         ledger: Ledger,
+        meter: Meter,
         writer: CheckpointWriter,
         void: Collection[str],
     ) -> None:
         self._recipe, self._engine, self._place, self._ledger = recipe, engine, place, ledger
-        self._report, self._pulse = report, pulse
+        self._report, self._pulse, self._meter = report, pulse, meter
         self._writer, self._void = writer, set(void)
         self._validated: tuple[int, dict[str, float]] = (-1, {})
-        self._flops_per_token = _flops_per_token(recipe, engine)
-        self.is_first = distributed.get_rank() == 0
-        self._stop = StopSignal(place.records) if self.is_first else None
-        self._rows = MetricsWriter(place.records, flush_every_s=2.0, resumed_at=start.step) if self.is_first else None
-        self._started = self._window_started = time.perf_counter()
-        self._window_tokens, self._window_wait_s = start.tokens_seen, self._wait_s()
-
-    def _wait_s(self) -> float:
-        return float(self._ledger.to_json()["seconds"]["data_wait"])
-
-    def _write(self, row: dict[str, Any]) -> None:
-        if self._rows is not None:
-            self._rows.write(row)
+        self._stop = StopSignal(place.records) if distributed.get_rank() == 0 else None
+        self._told = Telling(engine, place, start.step)
 
     def stop(self) -> bool:
         self._pulse()
         return self._stop is not None and self._stop.asked()
 
     def log(self, progress: Progress, result: StepResult) -> None:
-        now, wait_s = time.perf_counter(), self._wait_s()
-        window_s = now - self._window_started
-        if not torch.isfinite(torch.tensor(result.grad_norm)):
-            raise NonFiniteError(
-                f"step {progress.step}: the gradient norm is {result.grad_norm}; nothing is saved of it"
-            )
-        self._write(
+        taken = {} if result.skipped else {"loss": result.loss, "grad_norm": result.grad_norm}
+        self._told.row(
             {
                 "step": progress.step,
+                **taken,
                 "rows_consumed": progress.step * self._recipe.settings.global_batch_size,
                 "tokens_seen": progress.tokens_seen,
-                "loss": result.loss,
                 "learning_rate": result.learning_rate,
-                "grad_norm": result.grad_norm,
-                "tokens_per_s": (progress.tokens_seen - self._window_tokens) / window_s,
-                "data_wait_fraction": (wait_s - self._window_wait_s) / window_s,
-                "elapsed_s": now - self._started,
+                "skipped_steps": progress.skipped_steps,
+                "rollbacks": progress.rollbacks,
+                **({} if result.loss_scale is None else {"loss_scale": result.loss_scale}),
+                **self._meter.read(progress.tokens_seen),
             }
         )
-        self._window_started, self._window_tokens, self._window_wait_s = now, progress.tokens_seen, wait_s
         self._writer.poll(self._engine)
+
+    def skipped(self, progress: Progress, result: StepResult) -> Progress:
+        loss = result.loss if math.isfinite(result.loss) else None
+        self._told.row({"step": progress.step, "skipped": result.skipped, "skipped_loss": loss})
+        spikes = self._recipe.settings.spikes
+        if result.skipped != "spike" or spikes is None:
+            return progress
+        check_spikes(spikes, progress)
+        return self._rolled_back(progress) if spikes.action == "roll_back" else progress
+
+    def _rolled_back(self, progress: Progress) -> Progress:
+        """Weights and optimizer as the newest checkpoint has them; where there is none yet, as they are."""
+        with self._ledger.measure("checkpoint"):
+            self._writer.wait()
+            checkpoint = _agreed_start(self._place).checkpoint
+            if checkpoint is None:
+                return progress
+            return progress.rolled_back_to(load_checkpoint(self._engine, *checkpoint))
 
     def validate(self, progress: Progress) -> dict[str, float]:
         metrics = self._recipe.validate(self._engine)
-        self._write({"step": progress.step, **metrics})
+        self._told.row({"step": progress.step, **metrics})
         self._validated = (progress.step, metrics)
+        if samples := self._recipe.samples(self._engine):
+            self._told.row({"step": progress.step, "samples": samples})
         return metrics
 
     def _described(self, progress: Progress, metrics: dict[str, float]) -> tuple[dict[str, Any], str]:
@@ -108,7 +115,7 @@ class _RunHooks:
         engine = self._engine
         return about, card + compute_section(
             num_parameters=engine.num_parameters,
-            flops=progress.tokens_seen * self._flops_per_token,
+            flops=progress.tokens_seen * self._meter.flops_per_token,
             world_size=engine.world_size,
             device=self._ledger.device,
             precision=engine.precision,
@@ -125,8 +132,7 @@ class _RunHooks:
         return progress.exported(name, best)
 
     def save(self, progress: Progress) -> None:
-        if self._rows is not None:
-            self._rows.flush()  # who goes on from this checkpoint does not tell of its steps again
+        self._told.flush()  # who goes on from this checkpoint does not tell of its steps again
         name = checkpoint_name(progress.step, self._place.attempt)
         self._void.discard(name)
         step, metrics = self._validated
@@ -150,8 +156,7 @@ class _RunHooks:
         if self._recipe.exports_every_time:  # a scheduler that hears of it may end the run: it must be there to go on
             with self._ledger.measure("checkpoint"):
                 self._writer.wait()
-        if self._rows is not None:
-            self._rows.flush()
+        self._told.flush()
         every = self._recipe.settings.validate_every or self._engine.num_steps
         row = {"step": progress.step, "report": -(-progress.step // every), **metrics}
         self._report(row | {"ledger": self._ledger.to_json()})
@@ -159,12 +164,7 @@ class _RunHooks:
     def close(self) -> None:
         if self._stop is not None:
             self._stop.close()
-        if self._rows is not None:
-            self._rows.close()
-
-    def training_s(self) -> float:
-        """Seconds since the loop began."""
-        return time.perf_counter() - self._started
+        self._told.close()
 
 
 def _agreed_start(place: Place) -> Resumption:
@@ -216,8 +216,14 @@ def fit(
     if start.step < last_step:
         with ledger.measure("start_up", "first_batch"):
             batches = chain([next(batches)], batches)
+    if settings.dry_step is True or (settings.dry_step == "auto" and device.type == "cuda"):
+        with ledger.measure("start_up", "dry_step"):
+            dry_step(engine, recipe.longest_batch())
+    flops_per_token = _flops_per_token(recipe, engine)
+    ledger.peak_flops_per_s = settings.peak_flops_per_s or peak_flops_per_s(ledger.device, precision)
+    meter = Meter(ledger, flops_per_token, start.tokens_seen)
     with CheckpointWriter(device) as writer:
-        hooks = _RunHooks(recipe, engine, place, start, report, pulse, ledger, writer, resumption.passed_over)
+        hooks = _RunHooks(recipe, engine, place, start, report, pulse, ledger, meter, writer, resumption.passed_over)
         try:
             progress = train(engine, batches, start, settings, hooks, ledger)
             with ledger.measure("checkpoint"):
@@ -225,13 +231,15 @@ def fit(
         finally:
             hooks.close()
     num_tokens = progress.tokens_seen - start.tokens_seen
-    ledger.count(flops=num_tokens * _flops_per_token(recipe, engine), tokens=num_tokens)
+    ledger.count(flops=num_tokens * flops_per_token, tokens=num_tokens)
     seconds = ledger.to_json()["seconds"]
     trained_s = seconds["compute"] + seconds["data_wait"]
     return {
         "progress": progress.to_json(),
         "train_loss": progress.last_loss,
         "num_steps": progress.step,
+        "skipped_steps": progress.skipped_steps,
+        "rollbacks": progress.rollbacks,
         "rows_consumed": progress.step * settings.global_batch_size,
         "tokens_seen": progress.tokens_seen,
         "num_parameters": engine.num_parameters,

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, distributed
 
 from llmcore.train.engine import Engine
+from llmcore.train.momentum import MOMENTUM, is_muons, own_momentum, whole_momentum
 
 __all__ = [
     "WEIGHT",
@@ -47,7 +48,7 @@ class Fragment:
     @property
     def size(self) -> int:
         """Elements in the range."""
-        return self.state[WEIGHT].numel()
+        return next(iter(self.state.values())).numel()
 
 
 def _adam(engine: Engine) -> torch.optim.Optimizer:
@@ -102,7 +103,12 @@ def own_fragments(engine: Engine) -> Iterator[Fragment]:
             yield Fragment(name, tuple(parameter.shape), 0, _views(adam, parameter, 0, parameter.numel()))
             continue
         if size > 0:
-            yield Fragment(name, shape, start, _views(adam, masters[group], offset, size))
+            if is_muons(engine, parameter):
+                weight = masters[group].data.view(-1).narrow(0, offset, size)
+                momentum = own_momentum(engine, parameter, masters[group], start, size)
+                yield Fragment(name, shape, start, {WEIGHT: weight, MOMENTUM: momentum})
+            else:
+                yield Fragment(name, shape, start, _views(adam, masters[group], offset, size))
 
 
 def _views(adam: torch.optim.Optimizer, master: Tensor, offset: int, size: int) -> dict[str, Tensor]:
@@ -115,11 +121,22 @@ def fragments_to_read(engine: Engine) -> Iterator[Fragment]:
     """What this rank must read: what it owns, or at stage 0 every parameter, since each rank has them all."""
     if engine.settings.zero_stage > 0:
         yield from own_fragments(engine)
+        if engine.settings.zero_stage < 3:
+            yield from _whole_momenta(engine)
         return
     adam = _adam(engine)
     for name, parameter in engine.model.named_parameters():
         if parameter.requires_grad:
             yield Fragment(name, tuple(parameter.shape), 0, _views(adam, parameter, 0, parameter.numel()))
+
+
+def _whole_momenta(engine: Engine) -> Iterator[Fragment]:
+    masters = _flat_masters(engine)
+    for name, parameter in engine.model.named_parameters():
+        mapping: Any = getattr(parameter, "_hp_mapping", None)
+        if mapping is not None and is_muons(engine, parameter):
+            whole = whole_momentum(engine, parameter, masters[mapping.param_group_index])
+            yield Fragment(name, tuple(parameter.shape), 0, {MOMENTUM: whole})
 
 
 def prepare_to_load(engine: Engine) -> None:
@@ -132,6 +149,8 @@ def restore_step(engine: Engine, step: int) -> None:
     """Tells Adam how many steps it has taken: one tensor of its own for each master, or they would share it."""
     adam = _adam(engine)
     for master in _flat_masters(engine):
+        if MOMENTUM in adam.state[master]:
+            continue  # Muon's step does not depend on how many there were
         _with_moments(adam, master)["step"] = torch.tensor(float(step), device=master.device)
 
 

@@ -7,6 +7,7 @@ from llmcore.config.train import TrainSettings
 from llmcore.cost import Ledger
 from llmcore.train.engine import Engine, StepResult
 from llmcore.train.progress import Progress
+from llmcore.train.spikes import spike_judge
 
 __all__ = ["Hooks", "train"]
 
@@ -19,6 +20,9 @@ class Hooks(Protocol):
 
     def log(self, progress: Progress, result: StepResult) -> None:
         """A row of metrics."""
+
+    def skipped(self, progress: Progress, result: StepResult) -> Progress:
+        """The last step moved no weights; what may be done about it is done."""
 
     def validate(self, progress: Progress) -> dict[str, float]:
         """Metrics of the validation split."""
@@ -45,14 +49,18 @@ def train(
 
     When a rank is asked to stop, all save the step that they are in, and leave.
     """
+    window = settings.spikes.window if settings.spikes else 0
     last_step = min(engine.num_steps, settings.stop_after or engine.num_steps)
     stopped = False
     while progress.step < last_step and not stopped:
         with ledger.measure("data_wait"):
             micro_batches = next(batches)
         with ledger.measure("compute"):
-            result = engine.step(progress.step, micro_batches, stop=hooks.stop())
-        progress, stopped = progress.after_step(result.loss, result.num_tokens), result.stop
+            judge = spike_judge(settings.spikes, progress)
+            result = engine.step(progress.step, micro_batches, judge, stop=hooks.stop())
+        progress, stopped = progress.after_step(result, window), result.stop
+        if result.skipped:
+            progress = hooks.skipped(progress, result)
 
         def due(every: int | None, step: int = progress.step) -> bool:
             return step == last_step or (every is not None and step % every == 0)

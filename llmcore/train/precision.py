@@ -9,7 +9,7 @@ from llmcore.config.train import TrainSettings
 
 __all__ = ["DTYPES", "Precision", "resolve_precision"]
 
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "bf16", "fp16"]
 
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 """What the model computes in; the masters are fp32 in each."""

@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from llmcore.config.pretrain import PretrainSettings
 from llmcore.errors import ConfigError
 from llmcore.models.build import build_language_model, config_for_tokens, load_language_model
+from llmcore.models.generate import continue_together, drawn_from_nucleus
 from llmcore.models.initialize import Home
+from llmcore.models.packed import PackedBatch, hidden_states
 from llmcore.objectives import objective_of
 from llmcore.storage import Folder
 from llmcore.tokens.shards import TokenShards
@@ -26,6 +28,7 @@ from llmcore.train.validation import validate_language_model
 
 __all__ = ["Pretraining"]
 
+_SAMPLE_TOKENS = 40
 Stream = Callable[[int], Iterator[pa.Table]]
 
 
@@ -99,6 +102,40 @@ class Pretraining:
     def probe_batch(self) -> Any:
         """The first validation rows."""
         return self._validation_batch(range(min(2, len(self._validation_rows))))
+
+    def longest_batch(self) -> Any:
+        """Full rows of one document each."""
+        size, length = self.settings.micro_batch_size, self.shards.sequence_length
+        rows = np.resize(self._validation_rows, size)
+        table = self.shards.rows("validation", rows)
+        place = table.schema.get_field_index("document_lengths")
+        lengths = pa.array([[length]] * size, type=table.schema.field(place).type)
+        return self.objective.micro_batches(table.set_column(place, "document_lengths", lengths), 1, size)[0]
+
+    def samples(self, engine: Engine) -> list[dict[str, str]]:
+        """The configured prompts, continued; the same on every rank."""
+        prompts = self.config.sample_prompts
+        if not prompts:
+            return []
+        tokenizer = load_tokenizer(self.shards.tokenizer_folder())
+        generator = torch.Generator().manual_seed(self.settings.seed)
+
+        def next_tokens(model: Any, batch: PackedBatch) -> Tensor:
+            last = hidden_states(model, batch).flatten(0, 1)[batch.last_tokens()]
+            return drawn_from_nucleus(model.get_output_embeddings()(last), generator)
+
+        ids = [tokenizer(prompt, add_special_tokens=False)["input_ids"] for prompt in prompts]
+        with engine.evaluating():
+            texts = continue_together(
+                lambda texts: engine.measure(PackedBatch.of_documents(texts), next_tokens),
+                ids,
+                _SAMPLE_TOKENS,
+                self.shards.sequence_length,
+            )
+        return [
+            {"prompt": prompt, "text": tokenizer.decode(text[len(start) :], skip_special_tokens=True)}
+            for prompt, start, text in zip(prompts, ids, texts, strict=True)
+        ]
 
     def better(self, metrics: dict[str, float], best: float | None) -> float | None:
         """The validation loss, where it is lower."""

@@ -44,6 +44,12 @@ class Recipe(Protocol):
     def step_batches(self, first_step: int) -> Iterator[Sequence[Any]]:
         """This rank's micro batches of each step, from `first_step` on."""
 
+    def longest_batch(self) -> Any:
+        """A micro batch that needs as much memory as any of the run may."""
+
+    def samples(self, engine: Engine) -> list[dict[str, str]]:
+        """What the model says now, to look at, in `prompt` and `text`; empty where it says nothing. A collective."""
+
     def validate(self, engine: Engine) -> dict[str, float]:
         """Metrics of the validation split, over all ranks. A collective."""
 

@@ -2,7 +2,7 @@
 
 import math
 
-from llmcore.config.train import ScheduleSettings
+from llmcore.config.optimizer import ScheduleSettings
 
 __all__ = ["learning_rate_factor"]
 
@@ -13,7 +13,8 @@ def learning_rate_factor(settings: ScheduleSettings, step: int, num_steps: int) 
     `stable_decay` decays by the square root of what is done, which did best in Hägele et al., 2024, "Scaling Laws and
     Compute-Optimal Training Beyond Fixed Training Durations", section 3.
     """
-    num_warmup = round(settings.warmup_fraction * num_steps)
+    share = round(settings.warmup_fraction * num_steps)
+    num_warmup = share if settings.warmup_steps is None else settings.warmup_steps
     if step < num_warmup:
         return (step + 1) / num_warmup
     if settings.kind == "constant":

@@ -89,7 +89,7 @@ def test_where_a_run_is_kept_and_runs_is_no_part_of_its_fingerprint() -> None:
     moved = pretrain(name="b", storage="s3://elsewhere/runs", cluster={"address": "auto"}, workers={"num_workers": 7})
     assert fingerprint(moved, {}, 1) == here
     assert fingerprint(pretrain(train={"num_steps": 3, "zero_stage": 3, "log_every": 1}), {}, 1) == here
-    assert fingerprint(pretrain(train={"num_steps": 4}), {}, 1) != here
+    assert fingerprint(pretrain(train={"num_steps": 3, "seed": 1}), {}, 1) != here
 
 
 def test_inputs_and_the_version_of_the_step_count() -> None:
@@ -136,3 +136,12 @@ def test_every_field_of_every_configuration_says_what_a_change_means() -> None:
             if nested and nested.section not in sections:
                 sections.append(nested.section)  # the loop goes on to it
     assert len(sections) > len(CONFIGS)
+
+
+def test_a_longer_run_is_the_same_run_under_a_flag() -> None:
+    short, long = pretrain(train={"num_steps": 3}), pretrain(train={"num_steps": 9, "stop_after": 5})
+    assert fingerprint(short, {}, 1) == fingerprint(long, {}, 1)
+    assert differences(flagged_of(short), flagged_of(long)) == [
+        "train.num_steps: 3 -> 9",
+        "train.stop_after: null -> 5",
+    ]

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import get_cosine_schedule_with_warmup, get_linear_schedule_with_warmup, get_wsd_schedule
 
-from llmcore.config.train import ScheduleSettings
+from llmcore.config.optimizer import ScheduleSettings
 from llmcore.train.schedule import learning_rate_factor
 
 NUM_STEPS, NUM_WARMUP = 200, 20
