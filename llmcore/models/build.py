@@ -18,10 +18,10 @@ from transformers import (
 from llmcore.config.model import ModelSettings
 from llmcore.config.pretrain import Learnt
 from llmcore.errors import ConfigError
+from llmcore.models.attention import ATTENTION
 from llmcore.models.folder import FolderWeights
 from llmcore.models.foundation import POSITIONS
 from llmcore.models.initialize import Home, laid_out, materialize, whole_shape
-from llmcore.models.packed import ATTENTION
 from llmcore.tokens.shards import TokenShards
 
 __all__ = [

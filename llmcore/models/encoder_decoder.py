@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from llmcore.models.packed import Lengths, PackedBatch
+from llmcore.models.attention import Lengths
+from llmcore.models.packed import PackedBatch
 
 __all__ = ["PackedPair", "encoder_decoder_logits"]
 

@@ -1,25 +1,15 @@
-"""Rows of several documents: attention and positions stay inside each document.
+"""Rows of several documents: attention and positions stay inside each document."""
 
-The attention is exact and without a mask: every run of equally long documents is one call of PyTorch's scaled dot
-product attention. On CPU that was 2.4 times faster than a boolean mask over the row, and it needs no padding at all
-when the documents of a batch are laid end to end.
-"""
-
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-__all__ = ["ATTENTION", "Lengths", "PackedBatch", "backbone", "classifier_logits", "hidden_states", "masked_lm_logits"]
-__all__ += ["next_sentence_logits"]
+from llmcore.models.attention import Lengths
 
-ATTENTION = "llmcore_documents"
-"""Name under which transformers finds this attention."""
+__all__ = ["PackedBatch", "backbone", "classifier_logits", "hidden_states", "masked_lm_logits", "next_sentence_logits"]
 
 
 @dataclass(frozen=True)
@@ -98,89 +88,6 @@ class PackedBatch:
         """Whether each token is padding: bool [rows, length]."""
         padding = torch.tensor(self.padding, dtype=torch.bool).repeat_interleave(torch.tensor(self.lengths))
         return padding.view(self.tokens.shape).to(self.tokens.device)
-
-
-class Lengths:
-    """Tokens of each piece, for compiled code to pass on unseen: it would be compiled anew for each tuple of them."""
-
-    def __init__(self, values: Sequence[int]) -> None:
-        self.values = values
-
-
-def _runs(lengths: Sequence[int], key_lengths: Sequence[int]) -> Iterator[tuple[int, int, int]]:
-    """Runs of equally long neighbours, with equally long keys: (length, length of the keys, how many)."""
-    for (length, key_length), run in groupby(zip(lengths, key_lengths, strict=True)):
-        yield length, key_length, sum(1 for _ in run)
-
-
-def _documents_attention(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    dropout: float = 0.0,
-    scaling: float | None = None,
-    *,
-    sliding_window: int | None = None,
-    position_bias: Tensor | None = None,
-    document_lengths: Lengths,
-    source_lengths: Lengths | None = None,
-    **_: Any,
-) -> tuple[Tensor, None]:
-    """Attention of transformers' interface: query [rows, heads, length, dim] to [rows, length, heads, dim].
-
-    A decoder is given `source_lengths`, too: the lengths of the encoder's documents. Its attention that is not causal
-    is the one that reads them.
-    """
-    rows, heads, length, dim = query.shape
-    is_causal = bool(getattr(module, "is_causal", True))
-    key_lengths, crosses = document_lengths, False
-    if source_lengths is not None and not is_causal:
-        key_lengths, crosses = source_lengths, True
-    # [rows * length, heads, dim]: documents are contiguous spans of the flattened rows.
-    flat_query, flat_key, flat_value = (x.transpose(1, 2).flatten(0, 1) for x in (query, key, value))
-    outputs = []
-    start = key_start = 0
-    for size, key_size, count in _runs(document_lengths.values, key_lengths.values):
-        span, key_span = slice(start, start + size * count), slice(key_start, key_start + key_size * count)
-        start, key_start = span.stop, key_span.stop
-        q = flat_query[span].view(count, size, -1, dim).transpose(1, 2)
-        k, v = (x[key_span].view(count, key_size, -1, dim).transpose(1, 2) for x in (flat_key, flat_value))
-        # What crosses has no distances: T5 gives it zeros.
-        mask = _mask(size, sliding_window, None if crosses else position_bias, is_causal, query.device)
-        attended = functional.scaled_dot_product_attention(
-            q,
-            k,
-            v,
-            attn_mask=mask,
-            dropout_p=dropout,
-            scale=scaling,
-            is_causal=is_causal and mask is None,
-            enable_gqa=k.shape[1] != heads,
-        )
-        outputs.append(attended.transpose(1, 2).reshape(size * count, heads, dim))
-    return torch.cat(outputs).view(rows, length, heads, dim), None
-
-
-def _mask(size: int, window: int | None, bias: Tensor | None, is_causal: bool, device: torch.device) -> Tensor | None:
-    """What a kernel has to be told of a document of `size` tokens beyond `is_causal`; None where that is nothing.
-
-    Bool [size, size] for layers of local attention, where a token sees `window` - 1 tokens to a side; or, with T5's
-    bias [1, heads, length, length], numbers to add: [1, heads, size, size]. That depends on how far two tokens are
-    apart, so the document may stand anywhere in the row.
-    """
-    if bias is None and (window is None or size <= window):
-        return None
-    places = torch.arange(size, device=device)
-    distances = places[:, None] - places
-    seen = distances >= 0 if is_causal else torch.ones_like(distances, dtype=torch.bool)
-    if window is not None:
-        seen &= distances.abs() < window
-    return seen if bias is None else bias[:, :, :size, :size].masked_fill(~seen, float("-inf"))
-
-
-ALL_ATTENTION_FUNCTIONS.register(ATTENTION, _documents_attention)
 
 
 def backbone(model: nn.Module) -> nn.Module:

@@ -81,7 +81,7 @@ class TextClassification:
         import torch
         from transformers import AutoModelForSequenceClassification
 
-        from llmcore.models.packed import ATTENTION
+        from llmcore.models.attention import ATTENTION
 
         model, info = AutoModelForSequenceClassification.from_pretrained(
             folder, attn_implementation=ATTENTION, dtype=torch.float32, output_loading_info=True

@@ -7,7 +7,7 @@ from torch import nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from llmcore.models.packed import ATTENTION
+from llmcore.models.attention import ATTENTION
 
 __all__ = ["checkpoint_activations", "compile_layers"]
 
