@@ -18,7 +18,7 @@ from llmcore.train.place import Place
 __all__ = ["Inputs", "check_fits_cluster", "find_inputs", "finetune", "plan", "run", "worker_spec"]
 
 KIND = "finetune"
-STEP_VERSION = 1
+STEP_VERSION = 2
 
 
 @dataclass(frozen=True)
