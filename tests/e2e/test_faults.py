@@ -111,36 +111,6 @@ def _killed(kind: str, seed: int, begin: Begin, cluster: LocalCluster, undisturb
     training.assert_nothing_torn()
 
 
-def test_elastic_workers_shrink_with_a_lost_node_and_grow_with_a_new_one(
-    begin: Begin, cluster: LocalCluster, tmp_path: Path
-) -> None:
-    workers = {"elastic": [1, 3], "cpus_per_worker": 1, "resize_check_s": 2.0}
-    # Many small micro batches: a step takes long enough, so that not too many pass while nodes come and go.
-    long = {"num_steps": 20_000, "global_batch_size": 48, "micro_batch_size": 2, "checkpoint_every": 5}
-    training = begin(workers=workers, **long)
-    driver = training.start()
-
-    def has(world_size: int) -> Callable[[], bool]:
-        since = training.newest()["step"]
-        return lambda: training.newest()["world_size"] == world_size and training.newest()["step"] > since
-
-    assert wait_for(has(3), driver), training.log.read_text()
-    cluster.lose(cluster.nodes[-1])
-    lost = time.monotonic()
-    assert wait_for(has(1), driver), training.log.read_text()
-    shrunk = time.monotonic()
-    cluster.add_node(2)
-    assert wait_for(has(3), driver), training.log.read_text()
-    print(f"shrank within {shrunk - lost:.0f} s, grew within {time.monotonic() - shrunk:.0f} s")
-    driver.terminate()
-    assert driver.wait(ENDED_WITHIN_S) == 130, training.log.read_text()
-    last = training.newest()["step"]
-    even = begin(workers=WORKERS, storage=tmp_path / "even", stop_after=last, **long)
-    ended = even.to_its_end()
-    assert ended.code == 0, ended.out + ended.err
-    assert_same_losses(training.losses(), even.losses(), within=1e-4, num_steps=last, global_batch=48)
-
-
 @pytest.mark.parametrize("kind", KILLS)
 def test_a_kill_leaves_no_trace(
     kind: str, begin: Begin, cluster: LocalCluster, undisturbed: list[dict[str, Any]]
@@ -302,3 +272,33 @@ def test_a_full_disk_ends_the_run_with_one_message_and_no_torn_checkpoint(
     ended = training.to_its_end()
     assert ended.code == 0, ended.out + ended.err
     assert_same_losses(training.losses(), undisturbed, within=1e-6)
+
+
+def test_elastic_workers_shrink_with_a_lost_node_and_grow_with_a_new_one(
+    begin: Begin, cluster: LocalCluster, tmp_path: Path
+) -> None:
+    workers = {"elastic": [1, 3], "cpus_per_worker": 1, "resize_check_s": 2.0}
+    # Many small micro batches: a step takes long enough, so that not too many pass while nodes come and go.
+    long = {"num_steps": 20_000, "global_batch_size": 48, "micro_batch_size": 2, "checkpoint_every": 5}
+    training = begin(workers=workers, **long)
+    driver = training.start()
+
+    def has(world_size: int) -> Callable[[], bool]:
+        since = training.newest()["step"]
+        return lambda: training.newest()["world_size"] == world_size and training.newest()["step"] > since
+
+    assert wait_for(has(3), driver), training.log.read_text()
+    cluster.lose(cluster.nodes[-1])
+    lost = time.monotonic()
+    assert wait_for(has(1), driver), training.log.read_text()
+    shrunk = time.monotonic()
+    cluster.add_node(2)
+    assert wait_for(has(3), driver), training.log.read_text()
+    print(f"shrank within {shrunk - lost:.0f} s, grew within {time.monotonic() - shrunk:.0f} s")
+    driver.terminate()
+    assert driver.wait(ENDED_WITHIN_S) == 130, training.log.read_text()
+    last = training.newest()["step"]
+    even = begin(workers=WORKERS, storage=tmp_path / "even", stop_after=last, **long)
+    ended = even.to_its_end()
+    assert ended.code == 0, ended.out + ended.err
+    assert_same_losses(training.losses(), even.losses(), within=1e-4, num_steps=last, global_batch=48)
