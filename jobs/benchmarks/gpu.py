@@ -1,0 +1,147 @@
+"""`gpu`: a GPT-2 of 124 M and a Llama of 1 B parameters on one GPU, in bf16 and compiled, against a bare loop.
+
+Rows of random tokens, packed from documents of unequal lengths. Ours is the engine at ZeRO-1, attention inside
+documents; the peer is transformers' model with PyTorch's attention over whole rows, compiled, under autocast, with
+fused AdamW. Model FLOPs are those of ours: the peer computes more attention for the same tokens.
+"""
+
+import time
+from statistics import median
+from typing import Any
+
+from jobs.benchmarks.rows import Measured, Row, in_turn
+from jobs.runtime.options import RunOptions
+from llmcore.errors import UserError
+
+__all__ = ["measure"]
+
+MODELS = {"gpt2-124m": (1024, 16), "llama-1b": (2048, 4)}
+"""Tokens of a row and rows of a step of each preset."""
+VOCAB_SIZE = 32_000
+MEAN_DOCUMENT = 400
+"""Tokens, of exponentially distributed lengths."""
+NUM_WARM_UP_STEPS = 5
+NUM_REPETITIONS = 5
+STEPS_PER_BLOCK = 10
+PEER = "bare loop, documents leak"
+
+
+def measure(options: RunOptions) -> Measured:
+    """Tokens a second and MFU. Raises UserError where there is no GPU."""
+    import torch
+    from torch.multiprocessing.spawn import spawn
+
+    if not torch.cuda.is_available():
+        raise UserError("benchmark gpu: PyTorch finds no GPU here; run it where `nvidia-smi` shows one")
+    rows: list[Row] = []
+    for preset in MODELS:
+        found = torch.multiprocessing.get_context("spawn").SimpleQueue()  # type: ignore[attr-defined]
+        spawn(_measure, (preset, found), nprocs=1)  # type: ignore[no-untyped-call]
+        rows += found.get()
+    settings = {name: {"sequence_length": length, "rows": size} for name, (length, size) in MODELS.items()}
+    return Measured(rows, settings | {"device": torch.cuda.get_device_name(), "vocab_size": VOCAB_SIZE})
+
+
+def _measure(_: int, preset: str, found: Any) -> None:
+    """In a process of its own, whose memory one model alone has."""
+    import torch
+    from torch import distributed
+
+    from llmcore.config.model import ModelSettings
+    from llmcore.cost.flops import peak_flops_per_s
+    from llmcore.models.build import build_causal_lm, model_config
+    from llmcore.models.flops import training_flops
+    from llmcore.objectives.rows import packed_micro_batches
+
+    device = torch.device("cuda", 0)
+    torch.cuda.set_device(device)
+    distributed.init_process_group("nccl", store=distributed.HashStore(), rank=0, world_size=1)
+    length, size = MODELS[preset]
+    settings = ModelSettings.model_validate({"preset": preset})
+    facts = {"vocab_size": VOCAB_SIZE, "sequence_length": length, "eos_id": 0, "pad_id": 1}
+    table, attended = _rows(length, size)
+    [batch] = packed_micro_batches(table, 1, size)
+    ours, bare = _ours(build_causal_lm(model_config(settings, **facts), seed=0), size, device), None
+    bare = _bare(model_config(settings, **facts), device)
+    steps = {"ours": lambda number: ours.step(number, [batch]), "bare": lambda _: bare(batch.tokens.to(device))}
+
+    def block_of(name: str) -> Any:
+        def run(repetition: int) -> float:
+            torch.cuda.synchronize()
+            started = time.perf_counter()
+            for number in range(STEPS_PER_BLOCK):
+                steps[name](NUM_WARM_UP_STEPS + repetition * STEPS_PER_BLOCK + number)
+            torch.cuda.synchronize()
+            return size * length * STEPS_PER_BLOCK / (time.perf_counter() - started)
+
+        return run
+
+    for take in steps.values():
+        for number in range(NUM_WARM_UP_STEPS):
+            take(number)
+    speeds = {
+        name: median(of) for name, of in in_turn({name: block_of(name) for name in steps}, NUM_REPETITIONS).items()
+    }
+    rows = [Row(f"{preset}, bf16, compiled", speeds["ours"], "tokens/s", PEER, speeds["bare"])]
+    peak = peak_flops_per_s(torch.cuda.get_device_name(), "bf16")
+    if peak is not None:
+        flops = training_flops(ours.model, attended)
+        of_peak = {name: speed * flops / peak for name, speed in speeds.items()}
+        rows.append(Row(f"{preset}, MFU", of_peak["ours"], "of the peak", PEER, of_peak["bare"]))
+    found.put(rows)
+
+
+def _rows(length: int, size: int) -> tuple[Any, float]:
+    """Full rows of random tokens, and the mean over tokens of their document's length."""
+    import numpy as np
+
+    from llmcore.tokens.schema import PackedRows
+
+    rng = np.random.default_rng(0)
+    lengths: list[list[int]] = []
+    for _ in range(size):
+        ends = np.cumsum(rng.exponential(MEAN_DOCUMENT, length).astype(np.int64) + 1)
+        lengths.append(np.diff([0, *ends[ends < length], length]).tolist())
+    tokens = rng.integers(2, VOCAB_SIZE, (size, length), dtype=np.int32)
+    flat = np.concatenate([np.array(row, float) for row in lengths])
+    sources = [[0] * len(row) for row in lengths]
+    return PackedRows(tokens, lengths, sources).to_table(VOCAB_SIZE), float((flat**2).sum() / flat.sum())
+
+
+def _ours(model: Any, size: int, device: Any) -> Any:
+    from llmcore.config.train import TrainSettings
+    from llmcore.objectives.causal_lm import CausalLM
+    from llmcore.train.engine import Engine
+
+    settings = TrainSettings.model_validate(
+        {
+            "num_steps": NUM_WARM_UP_STEPS + NUM_REPETITIONS * STEPS_PER_BLOCK,
+            "global_batch_size": size,
+            "micro_batch_size": size,
+            "zero_stage": 1,
+            "precision": "bf16",
+            "compile": True,
+        }
+    )
+    steps = settings.num_steps or 0
+    return Engine(model, CausalLM(), settings, num_steps=steps, precision="bf16", device=device)
+
+
+def _bare(config: Any, device: Any) -> Any:
+    """A step on rows [rows, length] that returns nothing."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").to(device)
+    compiled = torch.compile(model)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
+
+    def step(tokens: Any) -> None:
+        optimizer.zero_grad()
+        with torch.autocast("cuda", torch.bfloat16):
+            loss = compiled(input_ids=tokens, labels=tokens, use_cache=False).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+
+    return step
