@@ -6,6 +6,7 @@ fused AdamW. Model FLOPs are those of ours: the peer computes more attention for
 """
 
 import time
+from collections.abc import Callable
 from statistics import median
 from typing import Any
 
@@ -55,15 +56,20 @@ def _measure(_: int, preset: str, found: Any) -> None:
 
     device = torch.device("cuda", 0)
     torch.cuda.set_device(device)
-    distributed.init_process_group("nccl", store=distributed.HashStore(), rank=0, world_size=1)
+    store = distributed.HashStore()  # type: ignore[attr-defined]  # exported, but not in its list
+    distributed.init_process_group("nccl", store=store, rank=0, world_size=1)
     length, size = MODELS[preset]
     settings = ModelSettings.model_validate({"preset": preset})
     facts = {"vocab_size": VOCAB_SIZE, "sequence_length": length, "eos_id": 0, "pad_id": 1}
     table, attended = _rows(length, size)
     [batch] = packed_micro_batches(table, 1, size)
-    ours, bare = _ours(build_causal_lm(model_config(settings, **facts), seed=0), size, device), None
+    ours = _ours(build_causal_lm(model_config(settings, **facts), seed=0), size, device)
     bare = _bare(model_config(settings, **facts), device)
-    steps = {"ours": lambda number: ours.step(number, [batch]), "bare": lambda _: bare(batch.tokens.to(device))}
+    tokens = batch.tokens.to(device)
+    steps: dict[str, Callable[[int], Any]] = {
+        "ours": lambda number: ours.step(number, [batch]),
+        "bare": lambda _: bare(tokens),
+    }
 
     def block_of(name: str) -> Any:
         def run(repetition: int) -> float:
@@ -79,9 +85,8 @@ def _measure(_: int, preset: str, found: Any) -> None:
     for take in steps.values():
         for number in range(NUM_WARM_UP_STEPS):
             take(number)
-    speeds = {
-        name: median(of) for name, of in in_turn({name: block_of(name) for name in steps}, NUM_REPETITIONS).items()
-    }
+    blocks = in_turn({name: block_of(name) for name in steps}, NUM_REPETITIONS)
+    speeds = {name: median(found_speeds) for name, found_speeds in blocks.items()}
     rows = [Row(f"{preset}, bf16, compiled", speeds["ours"], "tokens/s", PEER, speeds["bare"])]
     peak = peak_flops_per_s(torch.cuda.get_device_name(), "bf16")
     if peak is not None:

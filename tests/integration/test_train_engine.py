@@ -123,7 +123,7 @@ def _learning_rates(folder: str) -> list[float]:
     engine = Engine(
         build_classifier(Path(folder), label_names=["a", "b"], seed=0, random_weights=False),
         TextClassification(("a", "b"), 8),
-        tiny_settings(2, optimizer=optimizer, schedule={"kind": "constant", "warmup_fraction": 0}),
+        tiny_settings(2, global_batch_size=1, optimizer=optimizer, schedule={"kind": "constant", "warmup_fraction": 0}),
         num_steps=NUM_STEPS,
         precision="fp32",
         device=torch.device("cpu"),
