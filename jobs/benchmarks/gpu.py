@@ -36,7 +36,7 @@ def measure(options: RunOptions) -> Measured:
         raise UserError("benchmark gpu: PyTorch finds no GPU here; run it where `nvidia-smi` shows one")
     rows: list[Row] = []
     for preset in MODELS:
-        found = torch.multiprocessing.get_context("spawn").SimpleQueue()  # type: ignore[attr-defined]
+        found = torch.multiprocessing.get_context("spawn").SimpleQueue()
         spawn(_measure, (preset, found), nprocs=1)  # type: ignore[no-untyped-call]
         rows += found.get()
     settings = {name: {"sequence_length": length, "rows": size} for name, (length, size) in MODELS.items()}
@@ -144,7 +144,7 @@ def _bare(config: Any, device: Any) -> Any:
     def step(tokens: Any) -> None:
         optimizer.zero_grad()
         with torch.autocast("cuda", torch.bfloat16):
-            loss = compiled(input_ids=tokens, labels=tokens, use_cache=False).loss
+            loss = compiled(input_ids=tokens, labels=tokens, use_cache=False).loss  # type: ignore[no-untyped-call]
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()

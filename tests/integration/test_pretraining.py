@@ -105,7 +105,14 @@ def _train(storage: str, cases: dict[str, dict[str, Any]]) -> dict[str, str]:
         foundation = None if config.model.folder is None else Folder(config.model.folder)
         recipe = Pretraining(config, shards, stream, num_micro_batches(config.train, world_size), foundation)
         place = Place(Folder(f"{storage}/{name}"), attempt=1)
-        outcome = fit(recipe, place, device=torch.device("cpu"), report=lambda _: None, ledger=Ledger(1, "cpu"))
+        outcome = fit(
+            recipe,
+            place,
+            device=torch.device("cpu"),
+            report=lambda _: None,
+            pulse=lambda: None,
+            ledger=Ledger(1, "cpu"),
+        )
         exports[name] = f"{place.run.url}/exports/{outcome['progress']['best_export']}"
     return exports
 
