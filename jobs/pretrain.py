@@ -6,18 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.runtime.console import say
 from jobs.runtime.options import RunOptions
+from jobs.runtime.pretrain_checks import check_epochs, check_pairs, check_resources, check_together, reading_cpus
+from jobs.runtime.pretrain_inputs import make_inputs, urls_of
 from jobs.runtime.retries import counted_retries
 from jobs.runtime.start import find_or_do
 from llmcore.config.pretrain import PretrainConfig
-from llmcore.errors import ConfigError, CorpusError
-from llmcore.models.foundation import find_foundation, foundation_hash
-from llmcore.records import Attempt, begin_attempt, finished_result, newest_result, recorded_inputs, run_folder
+from llmcore.errors import CorpusError
+from llmcore.models.foundation import find_foundation
+from llmcore.records import Attempt, begin_attempt, finished_result
 from llmcore.storage import Folder, read_manifest, resolve_storage
 from llmcore.train.kept import complete_names, newest_checkpoint, publish_model
 from llmcore.train.place import Place
 
 if TYPE_CHECKING:
-    from llmcore.tokens.shards import TokenShards
+    pass
 
 __all__ = ["course", "finished", "plan", "pretrain", "result_line", "run"]
 
@@ -61,7 +63,7 @@ def plan(config: PretrainConfig) -> list[str]:
     from jobs.runtime.model_plan import model_line
 
     try:
-        found = _found(config, resolve_storage(config.storage, inside_ray_job=inside_ray_job()))
+        found = find_inputs(config, resolve_storage(config.storage, inside_ray_job=inside_ray_job()))
     except CorpusError:  # the run that prepares the tokens may be still to come
         found = None
     return [course(config), model_line(config, found[0] if found else None)]
@@ -93,54 +95,13 @@ def result_line(result: dict[str, Any], storage: Folder) -> str:
     )
 
 
-def _found(config: PretrainConfig, storage: Folder) -> tuple[Folder, dict[str, str]] | None:
-    """The token shards, and the run's inputs; or the stream that this run froze when it began, None before that."""
-    foundation = _foundation_input(config)
-    if config.stream is not None:
-        from jobs.runtime.freeze import frozen_folder
-
-        inputs = recorded_inputs(storage, config.name)
-        if not inputs or "stream" not in inputs:
-            return None
-        return frozen_folder(storage, inputs["stream"]), {"stream": inputs["stream"], **foundation}
-    assert config.tokens is not None
-    run = run_folder(storage, config.tokens)
-    result = newest_result(run)
-    if result is None or "tokens" not in result:
-        raise CorpusError(f"tokens={config.tokens!r}: no finished `prepare` run at {run.url}: run `prepare` first")
-    tokens = Folder(f"{run.url.rpartition('/')[0]}/{result['tokens']}")
-    manifest = read_manifest(tokens)
-    if manifest is None:
-        raise CorpusError(f"the token shards at {tokens.url} are not complete (no good manifest): run `prepare` again")
-    return tokens, {"tokens": manifest.sha256, **foundation}
-
-
-def _foundation_input(config: PretrainConfig) -> dict[str, str]:
-    """The hash of the model that the training begins with, if it begins with one."""
-    if config.model.folder is None:
-        return {}
-    return {"model": foundation_hash(find_foundation(config.model.folder))}
-
-
 def finished(config: PretrainConfig, storage: Folder) -> dict[str, Any] | None:
     """The result of an earlier start, if there is nothing left to do."""
-    found = _found(config, storage)
+    found = find_inputs(config, storage)
     if found is None:
         return None
     result = finished_result(storage, config, kind=KIND, step_version=STEP_VERSION, inputs=found[1])
     return result if result and read_manifest(storage / result["model"]) is not None else None
-
-
-def _inputs(config: PretrainConfig, storage: Folder) -> tuple[Folder, dict[str, str]]:
-    """The token shards, or the frozen stream: frozen now, where this run has not begun. Raises CorpusError."""
-    found = _found(config, storage)
-    if found is not None:
-        return found
-    from jobs.runtime.freeze import freeze, frozen_folder
-
-    assert config.stream is not None
-    name = freeze(config.stream, storage)
-    return frozen_folder(storage, name), {"stream": name, **_foundation_input(config)}
 
 
 def pretrain(config: PretrainConfig, storage: Folder, options: RunOptions, *, connect_s: float = 0.0) -> dict[str, Any]:
@@ -151,9 +112,9 @@ def pretrain(config: PretrainConfig, storage: Folder, options: RunOptions, *, co
     result = finished(config, storage)
     if result is not None:
         return result
-    _check(config)
-    tokens, inputs = _inputs(config, storage)
-    _check_together(config, tokens)
+    check_resources(config)
+    tokens, inputs = make_inputs(config, storage)
+    check_together(config, tokens)
     attempt = begin_attempt(
         storage,
         config,
@@ -165,7 +126,7 @@ def pretrain(config: PretrainConfig, storage: Folder, options: RunOptions, *, co
         allow_changes=options.allow_changes,
         say=say,
     )
-    with attempt, counted_retries(KIND, _urls(config, storage, tokens), attempt.result):
+    with attempt, counted_retries(KIND, urls_of(config, storage, tokens), attempt.result):
         if connect_s:
             attempt.ledger.add("start_up", connect_s, "connect")
         outcome = _train(config, storage, tokens, attempt, options)
@@ -175,47 +136,6 @@ def pretrain(config: PretrainConfig, storage: Folder, options: RunOptions, *, co
 
             attempt.result["streamed"] = streamed_until(attempt.run, config.stream, outcome["rows_consumed"])
     return attempt.result
-
-
-def _urls(config: PretrainConfig, storage: Folder, tokens: Folder) -> list[str]:
-    """Where this run reads and writes."""
-    sources = config.stream.sources if config.stream is not None else []
-    return [storage.url, tokens.url, *(source.url for source in sources if source.url)]
-
-
-def _check(config: PretrainConfig) -> None:
-    """What can be known before a worker starts."""
-    from cluster.resources import Need, check_fits
-    from jobs.runtime.training import check_training, worker_need
-
-    check_training(config.train, config.workers)
-    needs = [worker_need("pretrain", config.workers), Need("reading the tokens", _reading_cpus(config))]
-    if config.stream is not None:
-        needs.append(Need("reading raw shards", config.stream.cpus_per_lane, count=config.stream.num_tasks))
-    check_fits(needs)
-
-
-def _check_together(config: PretrainConfig, tokens: Folder) -> None:
-    """Whether objective, tokens and model go together; in a task, since this process can do without torch."""
-    if config.objective == "causal_lm" and config.model.folder is None:
-        return  # any tokens do
-    import ray
-
-    from jobs.runtime.errors import fetch
-
-    def check(foundation: Folder | None) -> None:
-        from llmcore.train.checks import check_pretraining
-
-        check_pretraining(config, tokens, foundation)
-
-    fetch(ray.remote(check).remote(None if config.model.folder is None else find_foundation(config.model.folder)))
-
-
-def _reading_cpus(config: PretrainConfig) -> float:
-    """CPUs that a reading task reserves: none beside elastic workers, which may take all that there are."""
-    from jobs.runtime.reader import TASK_CPUS
-
-    return 0.0 if config.workers.elastic else TASK_CPUS
 
 
 def _stream(
@@ -238,39 +158,6 @@ def _stream(
     return token_stream(plan, server, task_cpus=task_cpus)
 
 
-def _check_pairs(config: PretrainConfig, shards: "TokenShards") -> None:
-    """Raises ConfigError where the rows are not what the objective reads: sentence pairs of both kinds, or none."""
-    are_pairs = shards.about["sentence_pairs"]
-    if config.next_sentence and not are_pairs:
-        raise ConfigError(
-            f"next_sentence=true: the rows of tokens={config.tokens!r} are no sentence pairs: prepare them with "
-            "packing.sentence_pairs=true and tokenizer.begin_documents=true, or leave next_sentence out"
-        )
-    if are_pairs and not config.next_sentence:
-        raise ConfigError(
-            f"next_sentence=false: the rows of tokens={config.tokens!r} are sentence pairs, half of them of two "
-            "documents: set it, or prepare them without packing.sentence_pairs"
-        )
-    pieces = shards.about["splits"]["train"].get("pieces") if are_pairs else None
-    if pieces is not None and not (pieces["follows"] and pieces["random"]):
-        raise ConfigError(
-            f"next_sentence=true: tokens={config.tokens!r} have {pieces['follows']} train pairs that follow and "
-            f"{pieces['random']} of two documents, which teaches nothing: give several documents of several sentences"
-        )
-
-
-def _check_epochs(shards: "TokenShards", num_steps: int, global_batch: int) -> None:
-    """Raises ConfigError where a source would be read more often than it may be."""
-    passes = shards.epochs_after(num_steps * global_batch) if shards.mixture else {}
-    for source in shards.mixture:
-        name, limit = source["name"], source["max_epochs"]
-        if limit is not None and passes[name] > limit:
-            raise ConfigError(
-                f"source {name}: {num_steps} steps of {global_batch} rows read it {passes[name]:.2f} times, more than "
-                f"its max_epochs={limit}: lower its `weight` or train.num_steps, or raise max_epochs"
-            )
-
-
 def _train(
     config: PretrainConfig, storage: Folder, tokens: Folder, attempt: Attempt, options: RunOptions
 ) -> dict[str, Any]:
@@ -279,9 +166,9 @@ def _train(
     from llmcore.train.lengths import last_step
 
     shards = TokenShards.open(tokens)
-    _check_pairs(config, shards)
+    check_pairs(config, shards)
     steps = last_step(config.train, shards.num_rows("train"))
-    _check_epochs(shards, steps, config.train.global_batch_size)
+    check_epochs(shards, steps, config.train.global_batch_size)
     stream = {
         "tokens": tokens.url,
         "seed": config.train.seed,
@@ -301,7 +188,7 @@ def _train(
     started = time.perf_counter()
     with watched(attempt.folder, "pretrain", steps):
         streamed = None if config.stream is None else config.stream.model_dump(mode="json")
-        rows = partial(_stream, streamed, storage.url, stream, place, _reading_cpus(config))
+        rows = partial(_stream, streamed, storage.url, stream, place, reading_cpus(config))
         outcome = run_workers(spec, config.workers, stream=rows)
     charge(attempt.ledger, outcome, time.perf_counter() - started)
     check_finished(outcome)

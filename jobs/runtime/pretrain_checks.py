@@ -1,0 +1,81 @@
+"""What is found wrong with a pre-training before a worker starts."""
+
+from typing import TYPE_CHECKING
+
+from llmcore.config.pretrain import PretrainConfig
+from llmcore.errors import ConfigError
+from llmcore.models.foundation import find_foundation
+from llmcore.storage import Folder
+
+if TYPE_CHECKING:
+    from llmcore.tokens.shards import TokenShards
+
+__all__ = ["check_epochs", "check_pairs", "check_resources", "check_together", "reading_cpus"]
+
+
+def check_resources(config: PretrainConfig) -> None:
+    """What can be known before a worker starts."""
+    from cluster.resources import Need, check_fits
+    from jobs.runtime.training import check_training, worker_need
+
+    check_training(config.train, config.workers)
+    needs = [worker_need("pretrain", config.workers), Need("reading the tokens", reading_cpus(config))]
+    if config.stream is not None:
+        needs.append(Need("reading raw shards", config.stream.cpus_per_lane, count=config.stream.num_tasks))
+    check_fits(needs)
+
+
+def check_together(config: PretrainConfig, tokens: Folder) -> None:
+    """Whether objective, tokens and model go together; in a task, since this process can do without torch."""
+    if config.objective == "causal_lm" and config.model.folder is None:
+        return  # any tokens do
+    import ray
+
+    from jobs.runtime.errors import fetch
+
+    def check(foundation: Folder | None) -> None:
+        from llmcore.train.checks import check_pretraining
+
+        check_pretraining(config, tokens, foundation)
+
+    fetch(ray.remote(check).remote(None if config.model.folder is None else find_foundation(config.model.folder)))
+
+
+def reading_cpus(config: PretrainConfig) -> float:
+    """CPUs that a reading task reserves: none beside elastic workers, which may take all that there are."""
+    from jobs.runtime.reader import TASK_CPUS
+
+    return 0.0 if config.workers.elastic else TASK_CPUS
+
+
+def check_pairs(config: PretrainConfig, shards: "TokenShards") -> None:
+    """Raises ConfigError where the rows are not what the objective reads: sentence pairs of both kinds, or none."""
+    are_pairs = shards.about["sentence_pairs"]
+    if config.next_sentence and not are_pairs:
+        raise ConfigError(
+            f"next_sentence=true: the rows of tokens={config.tokens!r} are no sentence pairs: prepare them with "
+            "packing.sentence_pairs=true and tokenizer.begin_documents=true, or leave next_sentence out"
+        )
+    if are_pairs and not config.next_sentence:
+        raise ConfigError(
+            f"next_sentence=false: the rows of tokens={config.tokens!r} are sentence pairs, half of them of two "
+            "documents: set it, or prepare them without packing.sentence_pairs"
+        )
+    pieces = shards.about["splits"]["train"].get("pieces") if are_pairs else None
+    if pieces is not None and not (pieces["follows"] and pieces["random"]):
+        raise ConfigError(
+            f"next_sentence=true: tokens={config.tokens!r} have {pieces['follows']} train pairs that follow and "
+            f"{pieces['random']} of two documents, which teaches nothing: give several documents of several sentences"
+        )
+
+
+def check_epochs(shards: "TokenShards", num_steps: int, global_batch: int) -> None:
+    """Raises ConfigError where a source would be read more often than it may be."""
+    passes = shards.epochs_after(num_steps * global_batch) if shards.mixture else {}
+    for source in shards.mixture:
+        name, limit = source["name"], source["max_epochs"]
+        if limit is not None and passes[name] > limit:
+            raise ConfigError(
+                f"source {name}: {num_steps} steps of {global_batch} rows read it {passes[name]:.2f} times, more than "
+                f"its max_epochs={limit}: lower its `weight` or train.num_steps, or raise max_epochs"
+            )
