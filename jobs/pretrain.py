@@ -2,12 +2,12 @@
 
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jobs.runtime.console import say
 from jobs.runtime.options import RunOptions
 from jobs.runtime.pretrain_checks import check_epochs, check_pairs, check_resources, check_together, reading_cpus
-from jobs.runtime.pretrain_inputs import make_inputs, urls_of
+from jobs.runtime.pretrain_inputs import find_inputs, make_inputs, urls_of
 from jobs.runtime.retries import counted_retries
 from jobs.runtime.start import find_or_do
 from llmcore.config.pretrain import PretrainConfig
@@ -17,9 +17,6 @@ from llmcore.records import Attempt, begin_attempt, finished_result
 from llmcore.storage import Folder, read_manifest, resolve_storage
 from llmcore.train.kept import complete_names, newest_checkpoint, publish_model
 from llmcore.train.place import Place
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["course", "finished", "plan", "pretrain", "result_line", "run"]
 
