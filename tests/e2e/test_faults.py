@@ -213,8 +213,10 @@ def test_a_rank_that_hangs_in_its_storage_is_named_with_its_stack(
     driver = training.start()
     training.reaches(CHECKPOINT_EVERY, driver)
     blocking = Path(training.run.url, "checkpoints/step-00000001-attempt-01/manifest.json")
-    blocking.parent.mkdir()
-    os.mkfifo(blocking)  # who opens it to read waits for a writer; rank 0 looks at all when it prunes
+    made = training.folder / "made"
+    made.mkdir()
+    os.mkfifo(made / blocking.name)  # who opens it to read waits for a writer; rank 0 looks at all when it prunes
+    made.rename(blocking.parent)  # at once: it would prune a folder without one
     since = time.monotonic()
     assert driver.wait(HANG_S + ENDED_WITHIN_S) == 1
     print(f"ended {time.monotonic() - since:.1f} s after, with a bound of {HANG_S:.0f} s")
