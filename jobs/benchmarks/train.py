@@ -175,7 +175,7 @@ def _measure_on_rank(tokens: str, verbose: bool) -> dict[str, Any]:
             "global_batch_size": GLOBAL_BATCH_SIZE,
             "micro_batch_size": GLOBAL_BATCH_SIZE // distributed.get_world_size(),
             "zero_stage": 2,
-            "optimizer": {"learning_rate": 1e-3},
+            "optimizer": {"learning_rate": 3e-4},
             "schedule": {"kind": "constant", "warmup_fraction": 0.0},
         }
     )
