@@ -7,7 +7,7 @@ from typing import Any
 from jobs.runtime.console import say
 from jobs.runtime.options import RunOptions
 from jobs.runtime.pretrain_checks import check_epochs, check_pairs, check_resources, check_together, reading_cpus
-from jobs.runtime.pretrain_inputs import find_inputs, make_inputs, urls_of
+from jobs.runtime.pretrain_inputs import find_inputs, freeze_inputs, urls_of
 from jobs.runtime.retries import counted_retries
 from jobs.runtime.start import find_or_do
 from llmcore.config.pretrain import PretrainConfig
@@ -94,7 +94,12 @@ def result_line(result: dict[str, Any], storage: Folder) -> str:
 
 def finished(config: PretrainConfig, storage: Folder) -> dict[str, Any] | None:
     """The result of an earlier start, if there is nothing left to do."""
-    found = find_inputs(config, storage)
+    return _finished(config, storage, find_inputs(config, storage))
+
+
+def _finished(
+    config: PretrainConfig, storage: Folder, found: tuple[Folder, dict[str, str]] | None
+) -> dict[str, Any] | None:
     if found is None:
         return None
     result = finished_result(storage, config, kind=KIND, step_version=STEP_VERSION, inputs=found[1])
@@ -106,11 +111,12 @@ def pretrain(config: PretrainConfig, storage: Folder, options: RunOptions, *, co
 
     Raises `ConfigError` for what the cluster cannot hold, `RunError` with ranks and reasons.
     """
-    result = finished(config, storage)
+    found = find_inputs(config, storage)  # once: a model's folder may be read whole for its hash
+    result = _finished(config, storage, found)
     if result is not None:
         return result
     check_resources(config)
-    tokens, inputs = make_inputs(config, storage)
+    tokens, inputs = found or freeze_inputs(config, storage)
     check_together(config, tokens)
     attempt = begin_attempt(
         storage,

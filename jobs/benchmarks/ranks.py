@@ -14,7 +14,7 @@ from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedExc
 from cluster.connect import worker_environment
 from llmcore.errors import RunError
 
-__all__ = ["run_ranks"]
+__all__ = ["free_port", "join_ranks", "run_ranks"]
 
 
 def run_ranks(world_size: int, function: Callable[..., Any], *args: Any) -> list[Any]:
@@ -22,7 +22,7 @@ def run_ranks(world_size: int, function: Callable[..., Any], *args: Any) -> list
     with tempfile.TemporaryDirectory() as out:
         try:
             spawn(  # type: ignore[no-untyped-call]  # as daemons, they end with this process
-                _enter, (world_size, _free_port(), function, args, out), nprocs=world_size, daemon=True
+                _enter, (world_size, free_port(), function, args, out), nprocs=world_size, daemon=True
             )
         except (ProcessRaisedException, ProcessExitedException) as error:
             reason = str(error).strip().rsplit("\n", 1)[-1]  # the rest is the rank's traceback
@@ -33,9 +33,16 @@ def run_ranks(world_size: int, function: Callable[..., Any], *args: Any) -> list
 def _enter(
     rank: int, world_size: int, port: int, function: Callable[..., Any], args: tuple[Any, ...], out: str
 ) -> None:
+    os.environ |= {**worker_environment(local=True), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    join_ranks(rank, world_size, port)
+    torch.save(function(*args), Path(out, f"{rank}.pt"))
+    distributed.barrier()
+    distributed.destroy_process_group()
+
+
+def join_ranks(rank: int, world_size: int, port: int) -> None:
+    """Make this process a rank of one thread of a gloo group on this machine; before DeepSpeed is imported."""
     os.environ |= {
-        **worker_environment(local=True),
-        "CUDA_VISIBLE_DEVICES": "",
         "DS_ACCELERATOR": "cpu",
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
@@ -44,16 +51,13 @@ def _enter(
         "LOCAL_WORLD_SIZE": str(world_size),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
-        "OMP_NUM_THREADS": "1",
     }
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", rank=rank, world_size=world_size)
-    torch.save(function(*args), Path(out, f"{rank}.pt"))
-    distributed.barrier()
-    distributed.destroy_process_group()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens at."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])

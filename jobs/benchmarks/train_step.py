@@ -29,6 +29,7 @@ def step_rows(tokens: Folder, model: Mapping[str, Any], global_batch: int, optio
     import ray
 
     from cluster.connect import connect
+    from jobs.benchmarks.ranks import free_port
     from jobs.runtime.reader import OrderedSplit, StreamPlan, token_stream
 
     num_steps = NUM_WARM_UP_STEPS + NUM_REPETITIONS * STEPS_PER_BLOCK
@@ -36,7 +37,7 @@ def step_rows(tokens: Folder, model: Mapping[str, Any], global_batch: int, optio
     with connect(ClusterSettings(num_cpus=2), verbose=options.verbose), tempfile.TemporaryDirectory() as records:
         shards = OrderedSplit(lambda _: token_stream(plan)).configure({"train": None}, WORLD_SIZE, None, None)
         rank_of = ray.remote(num_cpus=0)(_on_rank)
-        port = _free_port()
+        port = free_port()
         found = ray.get(
             [
                 rank_of.remote(shard["train"], plan, rank, port, dict(model), records)
@@ -56,33 +57,13 @@ def step_rows(tokens: Folder, model: Mapping[str, Any], global_batch: int, optio
     ]
 
 
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return int(listening.getsockname()[1])
-
-
 def _on_rank(rows: Any, plan: Any, rank: int, port: int, model: dict[str, Any], records: str) -> dict[str, Any]:
     """Median seconds of a step of `ours`, and of the `bare` loop."""
-    import os
+    from jobs.benchmarks.ranks import join_ranks
 
-    os.environ |= {
-        "DS_ACCELERATOR": "cpu",
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "LOCAL_SIZE": str(WORLD_SIZE),
-        "WORLD_SIZE": str(WORLD_SIZE),
-        "LOCAL_WORLD_SIZE": str(WORLD_SIZE),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-    }
+    join_ranks(rank, WORLD_SIZE, port)
     import torch
-    from torch import distributed
 
-    torch.set_num_threads(1)
-    distributed.init_process_group("gloo", rank=rank, world_size=WORLD_SIZE)
     from jobs.benchmarks.bare_deepspeed import BareDeepSpeed
     from jobs.benchmarks.loops import Summed
     from jobs.runtime.reader import batches_of, share_tables

@@ -6,7 +6,7 @@ from llmcore.models.foundation import find_foundation, foundation_hash
 from llmcore.records import newest_result, recorded_inputs, run_folder
 from llmcore.storage import Folder, read_manifest
 
-__all__ = ["find_inputs", "make_inputs", "urls_of"]
+__all__ = ["find_inputs", "freeze_inputs", "urls_of"]
 
 
 def find_inputs(config: PretrainConfig, storage: Folder) -> tuple[Folder, dict[str, str]] | None:
@@ -38,11 +38,8 @@ def _foundation_input(config: PretrainConfig) -> dict[str, str]:
     return {"model": foundation_hash(find_foundation(config.model.folder))}
 
 
-def make_inputs(config: PretrainConfig, storage: Folder) -> tuple[Folder, dict[str, str]]:
-    """The token shards, or the frozen stream: frozen now, where this run has not begun. Raises CorpusError."""
-    found = find_inputs(config, storage)
-    if found is not None:
-        return found
+def freeze_inputs(config: PretrainConfig, storage: Folder) -> tuple[Folder, dict[str, str]]:
+    """The stream of a run that has not begun, frozen now, and the run's inputs. Raises CorpusError."""
     from jobs.runtime.freeze import freeze, frozen_folder
 
     assert config.stream is not None

@@ -28,7 +28,6 @@ __all__ = [
     "build_causal_lm",
     "build_classifier",
     "build_language_model",
-    "build_masked_lm",
     "config_for_tokens",
     "lay_out_language_model",
     "load_language_model",
@@ -142,11 +141,6 @@ def load_language_model(
 def build_causal_lm(config: Any, *, seed: int, home: Home | None = None) -> nn.Module:
     """A decoder with random weights, the same on every rank for one seed."""
     return build_language_model("causal_lm", config, seed=seed, home=home)
-
-
-def build_masked_lm(config: Any, *, seed: int, home: Home | None = None) -> nn.Module:
-    """An encoder with a head for masked tokens and random weights, the same on every rank for one seed."""
-    return build_language_model("masked_lm", config, seed=seed, home=home)
 
 
 def build_classifier(

@@ -18,7 +18,7 @@ from llmcore.objectives.base import Objective
 from llmcore.train.deepspeed_config import deepspeed_config
 from llmcore.train.layers import checkpoint_activations, compile_layers
 from llmcore.train.optimizers import build_optimizer
-from llmcore.train.precision import Precision
+from llmcore.train.precision import DTYPES, Precision
 from llmcore.train.schedule import learning_rate_factor
 
 __all__ = ["Engine", "StepResult", "parameter_home"]
@@ -52,9 +52,6 @@ class StepResult:
 Measure = Callable[[nn.Module, Any], Tensor]
 
 
-_NUMBER_FORMATS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
 def parameter_home(settings: TrainSettings, precision: Precision, device: torch.device) -> Home | None:
     """Where a model's parameters live as soon as they are made: at ZeRO-3 a share of each on each rank.
 
@@ -74,7 +71,7 @@ def parameter_home(settings: TrainSettings, precision: Precision, device: torch.
         # DeepSpeed would do so itself, after it has looked at the world size, which would be 1.
         deepspeed.init_distributed(dist_init_required=False)
         # Given a module, it also exchanges `linear` for one that keeps no gathered weight for the backward pass.
-        number_format = _NUMBER_FORMATS[precision]
+        number_format = DTYPES[precision]
         sharding = deepspeed.zero.Init(nn.Module(), config_dict_or_path=config, dtype=number_format)
 
         def share(parameter: nn.Parameter) -> None:

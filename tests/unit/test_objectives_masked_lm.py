@@ -13,7 +13,7 @@ from transformers import AutoModelForMaskedLM
 
 from llmcore.config.masking import MaskingSettings
 from llmcore.config.model import ModelSettings
-from llmcore.models.build import build_masked_lm, model_config
+from llmcore.models.build import build_language_model, model_config
 from llmcore.models.packed import PackedBatch, hidden_states
 from llmcore.objectives.masked_lm import MaskedLM
 from llmcore.objectives.masking import masked
@@ -56,7 +56,7 @@ def objective_of(**changes: object) -> MaskedLM:
 def model(request: pytest.FixtureRequest) -> torch.nn.Module:
     settings = ModelSettings(family=request.param, sizes=SIZES[request.param])
     config = model_config(settings, vocab_size=VOCAB_SIZE, sequence_length=16, eos_id=0, pad_id=1)
-    return build_masked_lm(config, seed=3).eval()
+    return build_language_model("masked_lm", config, seed=3).eval()
 
 
 def masks(positions: np.ndarray, num_columns: int = 64, **changes: object) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

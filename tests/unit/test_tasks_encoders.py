@@ -9,7 +9,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from llmcore.config.model import ModelSettings
 from llmcore.errors import ConfigError
-from llmcore.models.build import build_masked_lm, model_config
+from llmcore.models.build import build_language_model, model_config
 from llmcore.models.packed import PackedBatch
 from llmcore.tasks.text_classification import TextClassification
 from llmcore.tokens.tokenizer import OWN_BEGIN, OWN_IDS, hugging_face_files, train_tokenizer
@@ -25,7 +25,7 @@ def base_model(folder: Path, family: str, **changes: object) -> Path:
     settings = ModelSettings(family=family, sizes=FAMILIES[family] | changes)  # type: ignore[arg-type]
     ids = {"eos_id": OWN_IDS.end, "pad_id": OWN_IDS.pad}
     config = model_config(settings, vocab_size=VOCAB_SIZE, sequence_length=32, **ids)
-    build_masked_lm(config, seed=1).save_pretrained(folder)  # type: ignore[operator]
+    build_language_model("masked_lm", config, seed=1).save_pretrained(folder)  # type: ignore[operator]
     for name, data in hugging_face_files(train_tokenizer(TEXTS * 2, VOCAB_SIZE), 32, begin=True).items():
         (folder / name).write_bytes(data)
     return folder
