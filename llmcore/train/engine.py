@@ -132,6 +132,10 @@ class Engine:
             ),
             dist_init_required=False,
         )
+        if settings.zero_stage in (1, 2) and settings.offload.optimizer == "none":
+            # Gradients that are not finite show in their norm, and DeepSpeed looks at it. It need not look at each one
+            # before, which is a second pass.
+            self.zero_optimizer.check_overflow = lambda partition_gradients: None
 
     @property
     def num_parameters(self) -> int:
@@ -168,23 +172,26 @@ class Engine:
         """
         self._deepspeed.train()
         held = [[*self.objective.num_targets(batch), self.objective.num_tokens(batch)] for batch in micro_batches]
-        counts = [sum(counts) for counts in zip(*held, strict=True)]
-        *num_targets, num_tokens, num_stopping = map(int, self.sum_over_ranks([*counts, stop]))
-        parts = torch.tensor(num_targets, dtype=torch.float32, device=self.device).clamp(min=1)
+        counted = self._summed_later(torch.tensor([*(sum(counts) for counts in zip(*held, strict=True)), stop]))
         learning_rate = self._set_learning_rate(step)
-        own, total, spike = 0.0, math.nan, False
+        own, spike = torch.zeros(1, dtype=torch.float64, device=self.device), False
         for index, batch in enumerate(micro_batches):
-            loss: Tensor = (self._deepspeed(batch.to(self.device)) / parts).sum()
-            own += loss.item()
-            if index + 1 == len(micro_batches):
-                (total,) = self.sum_over_ranks([own])
-                self._check_finite(step, "loss", total, is_spike)
-                spike = is_spike is not None and is_spike(total)
+            is_last = index + 1 == len(micro_batches)
+            sums = self._deepspeed(batch.to(self.device))
+            loss: Tensor = (sums / counted()[: len(sums)].float().clamp(min=1)).sum()
+            own += loss.detach()
+            if is_last:
+                summed = self._summed_later(own)
+                spike = is_spike is not None and is_spike(summed().item())
             # DeepSpeed averages gradients over ranks; the division by accumulation steps is left out. A gradient that
             # is not finite makes it discard the whole step, those of earlier micro batches included.
             self._deepspeed.backward(loss * (math.nan if spike else self.world_size), scale_wrt_gas=False)
-            if index + 1 < len(micro_batches):
+            if not is_last:
                 self._deepspeed.step()
+        # Until here nothing waited for what other ranks count: the gradients themselves are what they meet for.
+        total = summed().item()
+        self._check_finite(step, "loss", total, is_spike)
+        *num_targets, num_tokens, num_stopping = map(int, counted().tolist())
         grad_norm = self._update()
         skipped: Literal["spike", "overflow"] | None = None
         if not math.isfinite(grad_norm):
@@ -241,9 +248,19 @@ class Engine:
 
     def sum_over_ranks(self, values: Sequence[float]) -> list[float]:
         """Sums of the values over all ranks, in double precision. A collective."""
-        total = torch.tensor(values, dtype=torch.float64, device=self.device)
-        distributed.all_reduce(total)
-        return total.tolist()
+        total: list[float] = self._summed_later(torch.tensor(values, dtype=torch.float64))().tolist()
+        return total
+
+    def _summed_later(self, values: Tensor) -> Callable[[], Tensor]:
+        """Begins a sum over all ranks, in double precision; what it returns waits for it. A collective."""
+        total = values.to(self.device, torch.float64)
+        work = distributed.all_reduce(total, async_op=True)
+
+        def summed() -> Tensor:
+            work.wait()
+            return total
+
+        return summed
 
     @contextmanager
     def at_rest(self) -> Iterator[None]:
