@@ -41,7 +41,8 @@ def enter_rank(
 def run_ranks(world_size: int, function: Callable[..., Any], *args: Any, out: Path) -> list[Any]:
     """What `function(*args)` returned on each rank."""
     out.mkdir(parents=True, exist_ok=True)
-    multiprocessing.spawn(
-        enter_rank, args=(world_size, free_port(), function, args, str(out)), nprocs=world_size, join=True
-    )
+    port = free_port()
+    multiprocessing.spawn(enter_rank, args=(world_size, port, function, args, str(out)), nprocs=world_size, join=True)
+    left = list(Path("/dev/shm").glob(f"deepspeed_*_{port}_*"))
+    assert not left, f"shared memory that nobody takes away: {left}"
     return [torch.load(out / f"{rank}.pt", weights_only=False) for rank in range(world_size)]

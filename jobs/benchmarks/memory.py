@@ -7,13 +7,14 @@ collectives of a step, and at ZeRO-3 at the worst moment of each part of a run, 
 import io
 import tempfile
 from contextlib import nullcontext, redirect_stdout
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
 from jobs.benchmarks.rows import Measured, Row
 from jobs.runtime.console import quiet, say
 from jobs.runtime.options import RunOptions
-from llmcore.cost.memory import Moment, buckets_for, copy_bytes, peak_bytes, state_bytes
+from llmcore.cost.memory import SMALLEST_BUCKET, Moment, buckets_for, copy_bytes, peak_bytes, state_bytes
 from llmcore.errors import RunError
 
 __all__ = ["measure"]
@@ -30,6 +31,8 @@ VOCAB_SIZE, SEQUENCE_LENGTH = 1024, 32
 PRECISIONS: tuple[Literal["fp32", "bf16"], ...] = ("fp32", "bf16")
 RUNS = [(0, PRECISIONS[0]), *((stage, precision) for stage in (1, 2, 3) for precision in PRECISIONS)]
 """Stages and precisions; bf16 needs a sharded master."""
+SMALLEST_BUCKETS = {"buckets of a layer": 0, "buckets of the model": SMALLEST_BUCKET}
+"""Of a model that is too large for one rank they hold a layer; of this one, as it is trained, all of it."""
 TOLERANCE = 0.02
 WORDS: dict[Moment, str] = {"step_end": "at a step's end", "after_backward": "after backward"}
 FORMULA, BOUND = "formula", "share + largest layer + buckets"
@@ -77,17 +80,21 @@ def _between_collectives(found: list[dict[str, Any]]) -> list[Row]:
 def _at_worst(found: list[dict[str, Any]]) -> list[Row]:
     sizes = found[0]["sizes"]
     rows = []
-    for precision in PRECISIONS:
-        bound = peak_bytes(sizes, precision=precision, world_size=WORLD_SIZE, buckets=buckets_for(sizes))
-        for part in found[0]["peaks"][precision]:
-            peak = max(rank["peaks"][precision][part] for rank in found)
+    for precision, words in product(PRECISIONS, SMALLEST_BUCKETS):
+        buckets = buckets_for(sizes, at_least=SMALLEST_BUCKETS[words])
+        bound = peak_bytes(sizes, precision=precision, world_size=WORLD_SIZE, buckets=buckets)
+        for part in found[0]["peaks"][precision, words]:
+            peak = max(rank["peaks"][precision, words][part] for rank in found)
             # A checkpoint goes through host memory, which here is the ranks' own.
             allowed = bound + (copy_bytes(sizes, world_size=WORLD_SIZE) if part in ("save", "restore") else 0)
             if peak > allowed:
                 raise RunError(
-                    f"ZeRO-3 in {precision}, {part}: a rank held {peak:,} bytes at once, more than {allowed:,.0f}"
+                    f"ZeRO-3 in {precision}, {words}, {part}: a rank held {peak:,} bytes at once, more than "
+                    f"{allowed:,.0f}"
                 )
-            rows.append(_row(f"ZeRO-3, {precision}, peak in {part}", peak, BOUND, allowed, sizes.num_parameters))
+            rows.append(
+                _row(f"ZeRO-3, {precision}, {words}, peak in {part}", peak, BOUND, allowed, sizes.num_parameters)
+            )
     return rows
 
 
@@ -108,11 +115,11 @@ def _measure_on_rank(root: str, verbose: bool) -> dict[str, Any]:
     tokenizer = write_tokenizer(Path(root, "tokenizer"))
     found: dict[str, Any] = {"held": {}, "peaks": {}}
     with nullcontext() if verbose else redirect_stdout(io.StringIO()):  # DeepSpeed prints what it has built
-        for precision in PRECISIONS:
-            folder = str(Path(root, precision))
-            sizes, peaks = held_at_worst(config(), precision, WORLD_SIZE, folder, tokenizer)
-            found["sizes"], found["peaks"][precision] = sizes, peaks
+        for precision, words in product(PRECISIONS, SMALLEST_BUCKETS):
+            folder, smallest = str(Path(root, precision, words)), SMALLEST_BUCKETS[words]
+            sizes, peaks = held_at_worst(config(), precision, WORLD_SIZE, smallest, folder, tokenizer)
+            found["sizes"], found["peaks"][precision, words] = sizes, peaks
         for stage, precision in RUNS:
-            _, held = held_between_collectives(config(), stage, precision, WORLD_SIZE)
+            _, held = held_between_collectives(config(), stage, precision, WORLD_SIZE, SMALLEST_BUCKET)
             found["held"][stage, precision] = held
     return found

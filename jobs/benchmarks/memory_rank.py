@@ -9,13 +9,15 @@ from torch import distributed
 
 from jobs.benchmarks.live_bytes import PeakOfLiveBytes, live_bytes
 from llmcore.config.train import TrainSettings
-from llmcore.cost.memory import ModelSizes
-from llmcore.models.build import build_causal_lm, load_language_model
+from llmcore.cost.memory import ModelSizes, buckets_for
+from llmcore.models.build import build_causal_lm, lay_out_language_model, load_language_model
+from llmcore.models.memory import model_sizes
 from llmcore.models.packed import PackedBatch
 from llmcore.objectives.causal_lm import CausalLM
 from llmcore.storage import Folder, read_manifest
 from llmcore.tokens.tokenizer import SPECIAL_TOKENS, hugging_face_files, train_tokenizer
 from llmcore.train.checkpoint import load_checkpoint, save_checkpoint
+from llmcore.train.deepspeed_config import gathering
 from llmcore.train.engine import Engine, parameter_home
 from llmcore.train.export import export_model
 from llmcore.train.precision import Precision
@@ -29,8 +31,16 @@ _NUM_STEPS = 2
 _ROW = PackedBatch.of_rows(torch.arange(2, 10)[None], [[8]])
 
 
-def _settings(stage: int, world_size: int) -> TrainSettings:
-    return TrainSettings(num_steps=_NUM_STEPS, global_batch_size=world_size, micro_batch_size=1, zero_stage=stage)
+def _settings(stage: int, world_size: int, config: Any, smallest_bucket: int) -> TrainSettings:
+    sizes = model_sizes(lay_out_language_model("causal_lm", config))
+    buckets = gathering(sizes, buckets_for(sizes, at_least=smallest_bucket))
+    return TrainSettings(
+        num_steps=_NUM_STEPS,
+        global_batch_size=world_size,
+        micro_batch_size=1,
+        zero_stage=stage,
+        deepspeed={"zero_optimization": buckets} if stage == 3 else {},
+    )
 
 
 def _engine(model: torch.nn.Module, settings: TrainSettings, precision: Precision) -> Engine:
@@ -38,11 +48,11 @@ def _engine(model: torch.nn.Module, settings: TrainSettings, precision: Precisio
 
 
 def held_between_collectives(
-    config: Any, stage: int, precision: Precision, world_size: int
+    config: Any, stage: int, precision: Precision, world_size: int, smallest_bucket: int
 ) -> tuple[ModelSizes, dict[str, int]]:
     """Live bytes of this rank `after_backward` and at `step_end`, once the optimizer has its state. A collective."""
+    settings = _settings(stage, world_size, config, smallest_bucket)
     before = live_bytes()
-    settings = _settings(stage, world_size)
     home = parameter_home(settings, precision, _CPU)
     engine = _engine(build_causal_lm(config, seed=0, home=home), settings, precision)
     held: dict[str, int] = {}
@@ -84,10 +94,10 @@ class _before_update:  # noqa: N801  # a context manager
 
 
 def held_at_worst(
-    config: Any, precision: Precision, world_size: int, root: str, tokenizer: str
+    config: Any, precision: Precision, world_size: int, smallest_bucket: int, root: str, tokenizer: str
 ) -> tuple[ModelSizes, dict[str, int]]:
     """The peak of this rank's live bytes at ZeRO-3 in each part of a run, from building to loading. A collective."""
-    settings, root_folder = _settings(3, world_size), Folder(root)
+    settings, root_folder = _settings(3, world_size, config, smallest_bucket), Folder(root)
     peaks: dict[str, int] = {}
     with PeakOfLiveBytes() as alive:
         with alive.during(peaks, "build"):

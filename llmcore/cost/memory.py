@@ -3,12 +3,23 @@
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Buckets", "ModelSizes", "buckets_for", "copy_bytes", "layer_bytes", "peak_bytes", "state_bytes"]
+__all__ = [
+    "SMALLEST_BUCKET",
+    "Buckets",
+    "ModelSizes",
+    "buckets_for",
+    "copy_bytes",
+    "layer_bytes",
+    "peak_bytes",
+    "state_bytes",
+]
 
 Moment = Literal["step_end", "after_backward"]
 
 _MASTER, _MOMENTS = 4, 8
 """Bytes of a parameter's fp32 master, and of Adam's two fp32 moments."""
+SMALLEST_BUCKET = 2**25
+"""Elements: 64 MiB in bf16, which any device has to spare."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +57,18 @@ class Buckets:
     update: int
 
 
-def buckets_for(sizes: ModelSizes) -> Buckets:
-    """Buffers that hold one layer. Of the default sizes, half a billion elements and more, they would hold a model."""
-    layer = sizes.largest_layer + sizes.largest_layer % 2  # DeepSpeed wants them even
-    return Buckets(reduce=min(500_000_000, layer), live=min(1_000_000_000, layer), update=1_000_000_000)
+def buckets_for(sizes: ModelSizes, *, at_least: int = SMALLEST_BUCKET) -> Buckets:
+    """Buffers that hold one layer, or a few small ones.
+
+    Of DeepSpeed's sizes, half a billion elements and more, they would hold a model of any size we train at once. Of a
+    thin layer's size they would be filled so often that a small model's step waits for its collectives.
+
+    Args:
+        at_least: elements, where the model has as many.
+    """
+    room = max(sizes.largest_layer, min(at_least, sizes.num_parameters))
+    room += room % 2  # DeepSpeed wants them even
+    return Buckets(reduce=min(500_000_000, room), live=min(1_000_000_000, room), update=1_000_000_000)
 
 
 def state_bytes(

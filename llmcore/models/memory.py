@@ -1,11 +1,10 @@
 """What the memory that a model needs depends on: the sizes of its layers."""
 
-from collections.abc import Iterator
-
 from torch import nn
 
 from llmcore.cost.memory import ModelSizes
 from llmcore.models.initialize import whole_shape
+from llmcore.models.layers import layers_of
 
 __all__ = ["model_sizes"]
 
@@ -18,7 +17,7 @@ def model_sizes(model: nn.Module) -> ModelSizes:
     names: dict[int, int] = {}
     for _, parameter in model.named_parameters(remove_duplicate=False):
         names[id(parameter)] = names.get(id(parameter), 0) + 1
-    blocks = [[id(parameter) for parameter in block.parameters()] for block in _blocks(model)]
+    blocks = [[id(parameter) for parameter in block.parameters()] for block in layers_of(model)]
     inside = {key for block in blocks for key in block}
     layers = [*blocks, *([key] for key in sizes if key not in inside)]
     vectors = [whole_shape(parameter).numel() for parameter in model.parameters() if len(whole_shape(parameter)) < 2]
@@ -30,12 +29,3 @@ def model_sizes(model: nn.Module) -> ModelSizes:
         largest_vector=largest_vector,
         vectors=sum(size for size in sizes.values() if size <= largest_vector),
     )
-
-
-def _blocks(module: nn.Module) -> Iterator[nn.Module]:
-    """The outermost of what stands in a list of layers: a transformer's blocks."""
-    for child in module.children():
-        if isinstance(module, nn.ModuleList):
-            yield child
-        else:
-            yield from _blocks(child)

@@ -3,10 +3,10 @@
 from typing import Any
 
 from llmcore.config.train import TrainSettings
-from llmcore.cost.memory import ModelSizes, buckets_for
+from llmcore.cost.memory import Buckets, ModelSizes, buckets_for
 from llmcore.train.precision import Precision
 
-__all__ = ["deepspeed_config", "num_micro_batches"]
+__all__ = ["deepspeed_config", "gathering", "num_micro_batches"]
 
 _LARGEST_BUCKET = 500_000_000
 
@@ -43,9 +43,8 @@ def deepspeed_config(
     }
 
 
-def _gathering(sizes: ModelSizes) -> dict[str, Any]:
-    """At ZeRO-3: how much is whole at a time. Of the default sizes, a model of a billion parameters would be."""
-    buckets = buckets_for(sizes)
+def gathering(sizes: ModelSizes, buckets: Buckets) -> dict[str, Any]:
+    """At ZeRO-3: how much is whole at a time, in DeepSpeed's words."""
     return {
         "reduce_bucket_size": buckets.reduce,
         "stage3_max_live_parameters": buckets.live,
@@ -69,7 +68,7 @@ def _zero(settings: TrainSettings, sizes: ModelSizes, on_gpu: bool) -> dict[str,
     bucket = min(_LARGEST_BUCKET, sizes.num_parameters + sizes.num_parameters % 2)
     zero: dict[str, Any] = {"stage": settings.zero_stage, "reduce_bucket_size": bucket}
     if settings.zero_stage == 3:
-        zero |= _gathering(sizes)
+        zero |= gathering(sizes, buckets_for(sizes))
     if settings.zero_stage in (1, 2):
         zero["allgather_bucket_size"] = bucket
     if settings.zero_stage == 2 and not on_gpu:

@@ -1,18 +1,20 @@
 """DeepSpeed behind the few things the loop needs. The only file that imports it."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import deepspeed
 import torch
+from deepspeed.utils import set_z3_leaf_module
 from torch import Tensor, distributed, nn
 
 from llmcore.config.train import TrainSettings
 from llmcore.errors import NonFiniteError
-from llmcore.models.initialize import Home
+from llmcore.models.initialize import Home, whole_shape
+from llmcore.models.layers import layers_of
 from llmcore.models.memory import model_sizes
 from llmcore.objectives.base import Objective
 from llmcore.train.deepspeed_config import deepspeed_config
@@ -20,6 +22,7 @@ from llmcore.train.layers import checkpoint_activations, compile_layers
 from llmcore.train.optimizers import build_optimizer
 from llmcore.train.precision import DTYPES, Precision
 from llmcore.train.schedule import learning_rate_factor
+from llmcore.train.shared_buffer import unlink_shared_buffer
 
 __all__ = ["Engine", "StepResult", "parameter_home"]
 
@@ -96,6 +99,17 @@ class _LossModule(nn.Module):
         return (measure or self._objective.loss_sums)(self.model, batch)
 
 
+def _is_small(layer: nn.Module, zero: Mapping[str, Any]) -> bool:
+    """Whether ZeRO-3 gathers a layer's weights together: twice as many have room.
+
+    A collective for each matrix of a thin layer costs more than what it brings; for a thick one it costs nothing beside
+    that, and less is whole at once.
+    """
+    size = sum(whole_shape(parameter).numel() for parameter in layer.parameters())
+    room: int = zero.get("stage3_max_live_parameters", 0)
+    return 2 * size <= room
+
+
 class Engine:
     """A model, its objective and its optimizer, sharded by DeepSpeed ZeRO over the ranks of the process group."""
 
@@ -120,18 +134,18 @@ class Engine:
             checkpoint_activations(model)
         if settings.compile:
             compile_layers(model)
+        config = deepspeed_config(
+            settings, precision=precision, world_size=self.world_size, sizes=self.sizes, on_gpu=device.type == "cuda"
+        )
+        for layer in layers_of(model):
+            set_z3_leaf_module(layer, _is_small(layer, config["zero_optimization"]))
         self._deepspeed, *_ = deepspeed.initialize(
             model=_LossModule(model.to(device), objective),
             optimizer=build_optimizer(model, settings.optimizer),
-            config=deepspeed_config(
-                settings,
-                precision=precision,
-                world_size=self.world_size,
-                sizes=self.sizes,
-                on_gpu=device.type == "cuda",
-            ),
+            config=config,
             dist_init_required=False,
         )
+        unlink_shared_buffer()
         if settings.zero_stage in (1, 2) and settings.offload.optimizer == "none":
             # Gradients that are not finite show in their norm, and DeepSpeed looks at it. It need not look at each one
             # before, which is a second pass.

@@ -4,10 +4,10 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from llmcore.models.attention import ATTENTION
+from llmcore.models.layers import layers_of
 
 __all__ = ["checkpoint_activations", "compile_layers"]
 
@@ -25,6 +25,5 @@ def compile_layers(model: nn.Module) -> None:
     """
     attention = ALL_ATTENTION_FUNCTIONS[ATTENTION]
     ALL_ATTENTION_FUNCTIONS.register(ATTENTION, torch.compiler.disable(attention))  # type: ignore[no-untyped-call]
-    for module in model.modules():
-        if isinstance(module, GradientCheckpointingLayer):
-            module.compile(dynamic=True)
+    for layer in layers_of(model):
+        layer.compile(dynamic=True)

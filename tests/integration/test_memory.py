@@ -14,6 +14,9 @@ WORLD_SIZE = 4
 RUNS = [(0, "fp32"), (1, "bf16"), (2, "fp32"), (3, "fp32")]
 """Each stage; those in the other precisions are `python -m jobs benchmark memory`."""
 
+OF_A_LAYER = 0
+"""The smallest bucket: none of them is larger than a layer, as in a model that is too large for one rank."""
+
 
 def _config() -> Any:
     """Twelve thin layers: what of a parameter belongs to a neighbour, after backward, is little of the model."""
@@ -26,8 +29,8 @@ def _measured(root: str) -> tuple[ModelSizes, dict[str, int], dict[tuple[int, st
     from jobs.benchmarks.memory_rank import held_at_worst, held_between_collectives, write_tokenizer
 
     tokenizer = write_tokenizer(Path(root, "tokenizer"))
-    sizes, peaks = held_at_worst(_config(), "bf16", WORLD_SIZE, root, tokenizer)
-    held = {run: held_between_collectives(_config(), *run, WORLD_SIZE)[1] for run in RUNS}  # type: ignore[arg-type]
+    sizes, peaks = held_at_worst(_config(), "bf16", WORLD_SIZE, OF_A_LAYER, root, tokenizer)
+    held = {run: held_between_collectives(_config(), *run, WORLD_SIZE, OF_A_LAYER)[1] for run in RUNS}  # type: ignore[arg-type]
     return sizes, peaks, held
 
 
@@ -47,7 +50,7 @@ def test_each_rank_holds_what_the_formula_says(ranks: list[Any], stage: int, pre
             precision=precision,
             world_size=WORLD_SIZE,
             moment=moment,
-            buckets=buckets_for(sizes),
+            buckets=buckets_for(sizes, at_least=OF_A_LAYER),
         )
         assert held[stage, precision][moment] == pytest.approx(formula, rel=0.02)
 
@@ -55,7 +58,9 @@ def test_each_rank_holds_what_the_formula_says(ranks: list[Any], stage: int, pre
 def test_no_rank_ever_holds_more_than_its_share_a_layer_and_the_buckets(ranks: list[Any]) -> None:
     for sizes, peaks, _ in ranks:
         assert set(peaks) == {"build", "engine", "step", "save", "export", "restore", "load"}
-        bound = peak_bytes(sizes, precision="bf16", world_size=WORLD_SIZE, buckets=buckets_for(sizes))
+        bound = peak_bytes(
+            sizes, precision="bf16", world_size=WORLD_SIZE, buckets=buckets_for(sizes, at_least=OF_A_LAYER)
+        )
         copy = copy_bytes(sizes, world_size=WORLD_SIZE)
         through_host = dict.fromkeys(("save", "restore"), copy)
         assert all(peak <= bound + through_host.get(part, 0) for part, peak in peaks.items()), (peaks, bound)

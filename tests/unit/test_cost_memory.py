@@ -59,7 +59,9 @@ def test_more_ranks_and_later_stages_hold_no_more(sizes: ModelSizes, precision: 
 def test_buckets_hold_a_layer_and_the_peak_what_it_is_made_of(
     sizes: ModelSizes, precision: Any, world_size: int
 ) -> None:
-    buckets = buckets_for(sizes)
+    assert buckets_for(sizes).live <= max(2**25, sizes.largest_layer) + 1
+    assert buckets_for(sizes).live <= sizes.num_parameters + 1  # a small model's hold all of it, and no more
+    buckets = buckets_for(sizes, at_least=0)
     assert buckets.reduce % 2 == 0
     assert buckets.reduce <= sizes.largest_layer + 1
     assert buckets.live <= sizes.largest_layer + 1

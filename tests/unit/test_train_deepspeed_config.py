@@ -27,14 +27,17 @@ def test_buckets_are_no_larger_than_the_model_needs_and_even(num_parameters: int
         assert size % 2 == 0 and size <= 500_000_000 and size - min(num_parameters, 500_000_000) in (0, 1)
 
 
-def test_at_zero_3_a_layer_is_whole_at_a_time_and_a_key_of_ones_own_counts() -> None:
+@pytest.mark.parametrize(("largest_layer", "bucket"), [(5 * 10**7 + 1, 5 * 10**7 + 2), (10**6, 2**25)])
+def test_at_zero_3_a_layer_or_a_few_are_whole_at_a_time_and_a_key_of_ones_own_counts(
+    largest_layer: int, bucket: int
+) -> None:
     """Of DeepSpeed's default sizes a model of a billion parameters would be whole, and its buffer two gigabytes."""
-    sizes = ModelSizes(10**9, 10**7 + 1, 2 * 10**7, largest_vector=4096, vectors=10**5)
+    sizes = ModelSizes(10**9, largest_layer, 2 * largest_layer, largest_vector=4096, vectors=10**5)
     own = {"zero_optimization": {"stage3_prefetch_bucket_size": 7}}
     settings = TrainSettings(num_steps=1, zero_stage=3, deepspeed=own)
     zero = deepspeed_config(settings, precision="bf16", world_size=8, sizes=sizes, on_gpu=True)["zero_optimization"]
-    assert zero["reduce_bucket_size"] == zero["stage3_max_live_parameters"] == 10**7 + 2
-    assert zero["stage3_max_reuse_distance"] <= 10**7 + 2
+    assert zero["reduce_bucket_size"] == zero["stage3_max_live_parameters"] == bucket
+    assert zero["stage3_max_reuse_distance"] <= bucket
     assert zero["stage3_param_persistence_threshold"] == 4096
     assert zero["stage3_prefetch_bucket_size"] == 7
 
