@@ -8,7 +8,7 @@ loading; then ours in Ray Train's place, its reader running, against bare DeepSp
 import io
 import tempfile
 from collections.abc import Callable
-from contextlib import nullcontext, redirect_stdout
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,7 +19,8 @@ from llmcore.errors import RunError
 from llmcore.storage import Folder, publish
 
 if TYPE_CHECKING:
-    from jobs.benchmarks.loops import Job, Loop
+    from jobs.benchmarks.loops import Block, Job, Loop
+    from llmcore.train.precision import Precision
 
 __all__ = ["measure"]
 
@@ -43,6 +44,7 @@ SAME = "DDP, our attention"
 EXACT = "DDP, boolean mask"
 LEAKING = "DDP, documents leak"
 TRAINER = "transformers Trainer, documents leak"
+COMPILED, EAGER = "ours, bf16, compiled", "ours, fp32, eager"
 
 
 def _ours(stage: int) -> str:
@@ -60,9 +62,12 @@ def measure(options: RunOptions) -> Measured:
         say(f"train: {num_rows} rows of {SEQUENCE_LENGTH} tokens, documents of {mean_length:.0f} tokens on average")
         by_precision = run_ranks(WORLD_SIZE, _measure_on_rank, tokens.url, options.verbose)[0]
         alone = run_ranks(1, _measure_on_rank, tokens.url, options.verbose)[0]
+        compiled = run_ranks(WORLD_SIZE, _measure_compiled_on_rank, tokens.url, options.verbose)[0]
         rows = [row for precision, found in by_precision.items() for row in _rows(precision, found)]
         for precision, found in alone.items():
             rows += _speeds(f"one process, {precision}", found["tokens_per_s"], [TRAINER, EXACT])
+        if compiled:
+            rows.append(Row(COMPILED, compiled[COMPILED], "tokens/s", EAGER, compiled[EAGER]))
         rows += step_rows(tokens, {"family": "gpt2", "sizes": SIZES}, GLOBAL_BATCH_SIZE, options)
     if find_spec("accelerate") is None:
         say(f"train: {TRAINER!r} is left out, since it needs accelerate, which is not installed")
@@ -150,9 +155,8 @@ def _write_rows(folder: Folder) -> tuple[int, float]:
     return num_rows, float(lengths.mean())
 
 
-def _measure_on_rank(tokens: str, verbose: bool) -> dict[str, Any]:
-    """For each precision, each loop's median speed, and its losses."""
-    quiet(verbose)
+def _job(tokens: str, precision: "Precision | None" = None, **changes: Any) -> "Job":
+    """What the loops of this rank do; in the fastest precision, where none is given."""
     import numpy as np
     from torch import distributed
 
@@ -179,20 +183,58 @@ def _measure_on_rank(tokens: str, verbose: bool) -> dict[str, Any]:
             "schedule": {"kind": "constant", "warmup_fraction": 0.0},
         }
     )
-    fastest = resolve_precision(settings)
-    precisions = dict.fromkeys(["fp32", fastest] if distributed.get_world_size() > 1 else [fastest])
-    with nullcontext() if verbose else redirect_stdout(io.StringIO()):  # DeepSpeed prints what it has built
-        return {
-            precision: _measure(Job(rows, config, settings, precision), fully=precision == fastest)
-            for precision in precisions
-        }
+    return Job(rows, config, settings.model_copy(update=changes), precision or resolve_precision(settings))
+
+
+def _measure_on_rank(tokens: str, verbose: bool) -> dict[str, Any]:
+    """For each precision, each loop's median speed, and its losses."""
+    quiet(verbose)
+    from torch import distributed
+
+    with _silence(verbose):
+        fastest = _job(tokens).precision
+        precisions = dict.fromkeys(["fp32", fastest] if distributed.get_world_size() > 1 else [fastest])
+        return {precision: _measure(_job(tokens, precision), fully=precision == fastest) for precision in precisions}
+
+
+def _measure_compiled_on_rank(tokens: str, verbose: bool) -> dict[str, float]:
+    """Tokens a second in bf16 with compiled layers, and in fp32 without; nothing where bf16 is not multiplied."""
+    quiet(verbose)
+    from jobs.benchmarks.loops import OurLoop
+
+    with _silence(verbose):
+        jobs = {COMPILED: _job(tokens, compile=True), EAGER: _job(tokens, "fp32")}
+        if jobs[COMPILED].precision != "bf16":
+            return {}
+        loops = {name: OurLoop(job, 2) for name, job in jobs.items()}
+        for loop in loops.values():
+            loop.run(range(NUM_WARM_UP_STEPS))
+        blocks = in_turn({name: _blocks(loop, jobs[name]) for name, loop in loops.items()}, NUM_REPETITIONS)
+    return {name: median_of(found, lambda timed: timed[0]) for name, found in blocks.items()}
+
+
+def _silence(verbose: bool) -> AbstractContextManager[Any]:
+    """DeepSpeed prints what it has built."""
+    return nullcontext() if verbose else redirect_stdout(io.StringIO())
+
+
+def _blocks(loop: "Loop", job: "Job") -> Callable[[int], tuple[float, "Block"]]:
+    """Takes the steps of a repetition: tokens a second, and what came out."""
+
+    def run(repetition: int) -> tuple[float, "Block"]:
+        first = NUM_WARM_UP_STEPS + repetition * STEPS_PER_BLOCK
+        steps = range(first, first + STEPS_PER_BLOCK)
+        block = loop.run(steps)
+        return job.num_tokens(steps) / block.seconds, block
+
+    return run
 
 
 def _measure(job: "Job", *, fully: bool) -> dict[str, Any]:
     """All loops; or, where it is for the check of the losses, ours and its exact peer alone."""
     from torch import distributed
 
-    from jobs.benchmarks.loops import Block, OurLoop, PlainLoop, TrainerLoop
+    from jobs.benchmarks.loops import OurLoop, PlainLoop, TrainerLoop
 
     loops: dict[str, Loop] = {_ours(2): OurLoop(job, 2), EXACT: PlainLoop(job, "mask")}
     if fully and distributed.get_world_size() > 1:
@@ -202,16 +244,7 @@ def _measure(job: "Job", *, fully: bool) -> dict[str, Any]:
         loops[TRAINER] = TrainerLoop(job)
     losses = {name: loop.run(range(NUM_WARM_UP_STEPS)).losses for name, loop in loops.items()}
 
-    def block_of(loop: "Loop") -> Callable[[int], tuple[float, Block]]:
-        def run(repetition: int) -> tuple[float, Block]:
-            first = NUM_WARM_UP_STEPS + repetition * STEPS_PER_BLOCK
-            steps = range(first, first + STEPS_PER_BLOCK)
-            block = loop.run(steps)
-            return job.num_tokens(steps) / block.seconds, block
-
-        return run
-
-    blocks = in_turn({name: block_of(loop) for name, loop in loops.items()}, NUM_REPETITIONS)
+    blocks = in_turn({name: _blocks(loop, job) for name, loop in loops.items()}, NUM_REPETITIONS)
     for name, found in blocks.items():
         losses[name] += [loss for _, block in found for loss in block.losses]
     speeds = {name: median_of(found, lambda timed: timed[0]) for name, found in blocks.items()}
