@@ -47,5 +47,5 @@ class HeldOut:
         return self.shards.rows("validation", self._numbers[np.asarray(rows, dtype=np.int64)])
 
     def batch(self, rows: range) -> Any:
-        """The same as one batch of the objective."""
-        return self.objective.micro_batches(self.table(rows), 1, len(rows))[0]
+        """The same as one batch of the objective; of no rows it has no targets."""
+        return self.objective.micro_batches(self.table(rows), 1, max(1, len(rows)))[0]

@@ -1,6 +1,6 @@
 """Exact sums over a split: every row once, whatever the number of ranks."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,15 +9,22 @@ from torch import Tensor, distributed
 from llmcore.errors import RunError
 from llmcore.objectives.base import unigram_loss_sum
 from llmcore.tasks.base import Example, Task
-from llmcore.tokens.order import share
+from llmcore.tokens.order import padded_share_size, share
 from llmcore.train.engine import Engine
 from llmcore.train.held_out import HeldOut
 
 __all__ = ["validate_classifier", "validate_language_model"]
 
 
-def _own_part(num_rows: int) -> range:
-    return share(num_rows, distributed.get_world_size(), distributed.get_rank())
+def _own_batches(num_rows: int, size: int) -> Iterator[range]:
+    """This rank's rows in batches of at most `size`: as many as any rank has, since at ZeRO-3 each is a collective.
+
+    The last ones may have no rows.
+    """
+    world_size = distributed.get_world_size()
+    own = share(num_rows, world_size, distributed.get_rank())
+    for number in range(-(-padded_share_size(num_rows, world_size) // size)):
+        yield own[number * size : (number + 1) * size]
 
 
 def _check_complete(name: str, num_seen: float, num_rows: int) -> None:
@@ -38,12 +45,11 @@ def validate_language_model(
     metrics are called after `held_out`, the unigrams' are not. A collective.
     """
     names = [held_out.name, *(f"{held_out.name}_{part}" for part in other_parts)]
-    objective, part = held_out.objective, _own_part(len(held_out))
+    objective = held_out.objective
     of_parts, of_unigrams = np.zeros((len(names), 3)), np.zeros(2)  # losses, hits and targets; losses and hits
     num_seen = 0.0
     with engine.evaluating():
-        for first in range(part.start, part.stop, batch_rows):
-            rows = range(first, min(first + batch_rows, part.stop))
+        for rows in _own_batches(len(held_out), batch_rows):
             batch = held_out.batch(rows)
             measured = np.array(engine.measure(batch, objective.loss_and_hits)).reshape(-1, 2)
             of_parts += np.column_stack([measured, objective.num_targets(batch)])
@@ -73,14 +79,13 @@ def validate_classifier(
     num_classes: int,
 ) -> dict[str, float]:
     """Mean loss, and metrics of the confusion matrix [classes, classes] (true by predicted), over all examples."""
-    part = _own_part(len(examples))
     confusion = np.zeros((num_classes, num_classes))
     loss = 0.0
     with engine.evaluating() as model:
-        for first in range(part.start, part.stop, batch_examples):
-            batch = task.collate(examples[first : min(first + batch_examples, part.stop)]).to(engine.device)
-            outputs = task.predict(model, batch)
-            truth = batch.targets.cpu().numpy()
+        for own in _own_batches(len(examples), batch_examples):
+            batch = task.collate(examples[own.start : own.stop] or examples[:1]).to(engine.device)
+            outputs = task.predict(model, batch)[: len(own)]
+            truth = batch.targets.cpu().numpy()[: len(own)]
             loss -= float(np.log(np.maximum(outputs[np.arange(len(truth)), truth], 1e-30)).sum())
             np.add.at(confusion, (truth, task.decode(outputs)["prediction"]), 1)
     *cells, loss = engine.sum_over_ranks([*confusion.flatten(), loss])

@@ -24,7 +24,7 @@ from llmcore.tokens.encode import count_rows, pack_documents
 from llmcore.tokens.encoder import Encoder
 from llmcore.tokens.schema import in_run
 from llmcore.tokens.shards import KIND, SPLITS, UNIGRAM_COUNTS, TokenShards, array_bytes, shard_name, write_shard
-from llmcore.tokens.tokenizer import OWN_IDS, hugging_face_files, tokenizer_files, train_tokenizer
+from llmcore.tokens.tokenizer import OWN_IDS, find_tokenizer, hugging_face_files, train_tokenizer
 from tests.ranks import run_ranks
 from tests.tiny import documents
 
@@ -51,10 +51,15 @@ CASES: dict[str, dict[str, Any]] = {
         "objective": "span_corruption",
         "model": {"family": "bart", "sizes": _BART},
         "spans": {"share": 0.3},
-        "validation_rows": 7,
+        "validation_rows": 5,
     },
-    "infilling": {"objective": "fill_in_the_middle", "model": {"family": "gpt2", "sizes": _GPT}},
+    "infilling": {
+        "objective": "fill_in_the_middle",
+        "model": {"family": "gpt2", "sizes": _GPT},
+        "validation_rows": 1,
+    },
 }
+"""Of two ranks, one has fewer batches of 5 validation rows, and none of 1, where each pass is a collective."""
 
 
 def _write_tokens(folder: Folder, tokenizer: Tokenizer, texts: list[str]) -> TokenShards:
@@ -213,7 +218,9 @@ def test_a_run_that_begins_with_weights_is_ahead(trained: Trained) -> None:
 
 def test_what_is_prepared_with_an_exports_tokenizer_may_validate_its_run(trained: Trained) -> None:
     [shards, _], exports = trained[0].values(), trained[1]
-    assert tokenizer_files(exports["qwen3"])["tokenizer.json"] == shards.folder.read_bytes("tokenizer/tokenizer.json")
+    found = find_tokenizer(exports["qwen3"])
+    assert found.files["tokenizer.json"] == shards.folder.read_bytes("tokenizer/tokenizer.json")
+    assert found.special == OWN_IDS
 
 
 def test_each_export_says_what_it_is(trained: Trained) -> None:
