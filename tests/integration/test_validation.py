@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from transformers import AutoModelForSequenceClassification
 
 from llmcore.evaluation.metrics import METRICS
 from llmcore.tasks.base import Example
@@ -47,7 +48,8 @@ def test_every_example_counts_once_whatever_ranks_hold(tmp_path: Path) -> None:
     tiny_model().save_pretrained(tmp_path / "base")  # type: ignore[operator]
     one, two = run_ranks(2, _validated, str(tmp_path / "base"), out=tmp_path)
     assert one == two
-    model = _model(str(tmp_path / "base")).eval()
+    _model(str(tmp_path / "base")).save_pretrained(tmp_path / "head")  # type: ignore[operator]
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "head", attn_implementation="eager").eval()
     for size, found in zip((1, 3, 5), one, strict=True):
         with torch.no_grad():
             logits = torch.cat([model(torch.tensor([example.tokens])).logits for example in EXAMPLES[:size]])
