@@ -10,6 +10,7 @@ from typing import Any
 from jobs import evaluate, prepare, pretrain, report, tune
 from jobs.runtime.console import say
 from jobs.runtime.options import RunOptions
+from jobs.runtime.pretrain_inputs import find_validation_sets
 from llmcore.config.pipeline import PipelineConfig
 from llmcore.records import begin_attempt, finished_result
 from llmcore.storage import Folder, check_writable, resolve_storage
@@ -81,6 +82,8 @@ def _work(config: PipelineConfig, storage: Folder, options: RunOptions) -> list[
     from cluster.connect import connect
 
     needs_cluster = _on_the_cluster(config, storage) is None  # asked first: it also finds that a corpus is missing
+    if needs_cluster:
+        find_validation_sets(config.pretrain, storage)  # of runs that are there already
     attempt = begin_attempt(
         storage,
         config,

@@ -6,8 +6,15 @@ from typing import Any
 
 from jobs.runtime.console import say
 from jobs.runtime.options import RunOptions
-from jobs.runtime.pretrain_checks import check_epochs, check_pairs, check_resources, check_together, reading_cpus
-from jobs.runtime.pretrain_inputs import find_inputs, freeze_inputs, urls_of
+from jobs.runtime.pretrain_checks import (
+    check_epochs,
+    check_pairs,
+    check_resources,
+    check_together,
+    check_validation_sets,
+    reading_cpus,
+)
+from jobs.runtime.pretrain_inputs import find_inputs, find_validation_sets, freeze_inputs, urls_of
 from jobs.runtime.retries import counted_retries
 from jobs.runtime.start import find_or_do
 from llmcore.config.pretrain import PretrainConfig
@@ -115,6 +122,7 @@ def pretrain(config: PretrainConfig, storage: Folder, options: RunOptions, *, co
     result = _finished(config, storage, found)
     if result is not None:
         return result
+    sets = find_validation_sets(config, storage)
     check_resources(config)
     tokens, inputs = found or freeze_inputs(config, storage)
     check_together(config, tokens)
@@ -129,10 +137,11 @@ def pretrain(config: PretrainConfig, storage: Folder, options: RunOptions, *, co
         allow_changes=options.allow_changes,
         say=say,
     )
-    with attempt, counted_retries(KIND, urls_of(config, storage, tokens), attempt.result):
+    urls = urls_of(config, storage, [tokens, *sets.values()])
+    with attempt, counted_retries(KIND, urls, attempt.result):
         if connect_s:
             attempt.ledger.add("start_up", connect_s, "connect")
-        outcome = _train(config, storage, tokens, attempt, options)
+        outcome = _train(config, storage, tokens, sets, attempt, options)
         attempt.result.update(_publish(attempt, outcome))
         if config.stream is not None:
             from jobs.runtime.streaming import streamed_until
@@ -162,7 +171,12 @@ def _stream(
 
 
 def _train(
-    config: PretrainConfig, storage: Folder, tokens: Folder, attempt: Attempt, options: RunOptions
+    config: PretrainConfig,
+    storage: Folder,
+    tokens: Folder,
+    sets: dict[str, Folder],
+    attempt: Attempt,
+    options: RunOptions,
 ) -> dict[str, Any]:
     from jobs.runtime.training import charge, check_finished, run_workers, watched
     from llmcore.tokens.shards import TokenShards
@@ -170,6 +184,7 @@ def _train(
 
     shards = TokenShards.open(tokens)
     check_pairs(config, shards)
+    check_validation_sets({name: TokenShards.open(folder) for name, folder in sets.items()}, config, shards)
     steps = last_step(config.train, shards.num_rows("train"))
     check_epochs(shards, steps, config.train.global_batch_size)
     stream = {
@@ -184,6 +199,7 @@ def _train(
         "config": config.model_dump(mode="json"),
         "place": place.as_json(),
         "tokens": tokens.url,
+        "validation_sets": {name: folder.url for name, folder in sets.items()},
         "foundation": None if config.model.folder is None else find_foundation(config.model.folder).url,
         "stream": stream,
         "verbose": options.verbose,

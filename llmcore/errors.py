@@ -1,5 +1,8 @@
 """One tree of errors; the command line turns each into one message and an exit code."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 __all__ = [
     "BadShardError",
     "CheckpointError",
@@ -17,6 +20,7 @@ __all__ = [
     "StorageError",
     "TrialError",
     "UserError",
+    "as_note_of",
 ]
 
 
@@ -88,3 +92,14 @@ class InterruptedRunError(LLMCoreError):
     """The user, or the cluster on the user's behalf, asked the run to stop."""
 
     exit_code = 130
+
+
+@contextmanager
+def as_note_of(error: BaseException | None, told: str) -> Iterator[None]:
+    """What fails in the block becomes a note of the error that is on its way already; it is raised where none is."""
+    try:
+        yield
+    except Exception as other:
+        if error is None:
+            raise
+        error.add_note(f"{told}: {other}")

@@ -156,7 +156,8 @@ def write_pretrain(storage: Folder) -> None:
         _pretrain_rows(attempt, 200, NUM_STEPS)
         attempt.result = {
             "model": "smoke.pretrain/model", "num_steps": NUM_STEPS, "rows_consumed": 5760, "tokens_seen": 1_474_560,
-            "train_loss": 4.871, "validation_loss": 4.982, "unigram_loss": UNIGRAM_LOSS, "num_parameters": 4_325_376,
+            "train_loss": 4.871, "validation_loss": 4.982, "unigram_loss": UNIGRAM_LOSS,
+            "validation_law_loss": 5.217, "validation_law_accuracy": 0.3141, "num_parameters": 4_325_376,
             "data_wait_fraction": 0.0153, "precision": "bf16", "world_size": 2, "zero_stage": 2,
             "samples": [{"prompt": "def read(self", "text": SAMPLE}, {"prompt": "The method ", "text": "returns it"}],
             "passed_over_checkpoints": ["checkpoints/step-00000240-attempt-01: model.safetensors has another SHA-256"],
@@ -234,5 +235,10 @@ def _pretrain_rows(attempt: Attempt, start: int, stop: int) -> None:
         loss = 4.75 + 3.6 * math.exp(-step / 70) + 0.06 * math.sin(step)
         writer.write({"step": step, "loss": loss, "tokens_seen": step * 4096, "learning_rate": 1e-3})
         if step % 40 == 0:
-            writer.write({"step": step, "validation_loss": 4.9 + 3.4 * math.exp(-step / 72)})
+            validation = 4.9 + 3.4 * math.exp(-step / 72)
+            writer.write(
+                {"step": step, "validation_loss": validation, "validation_next_sentence_loss": 0.6}
+                | {"validation_law_loss": validation + 0.2, "validation_law_accuracy": 0.3}
+                | {"validation_law_next_sentence_loss": 0.6}
+            )
     writer.close()

@@ -64,11 +64,13 @@ def _write(folder: Folder, num_rows: int) -> Folder:
 
     from llmcore.tokens.schema import PackedRows
     from llmcore.tokens.shards import KIND, ShardLayout, shard_name, write_shard
+    from llmcore.tokens.tokenizer import OWN_IDS
 
     layout = ShardLayout.of(SEQUENCE_LENGTH, VOCAB_SIZE, 64_000_000)
     rng = np.random.default_rng(0)
     shards = []
-    with publish(folder, KIND, {"sequence_length": SEQUENCE_LENGTH, "vocab_size": VOCAB_SIZE}) as publication:
+    about = {"sequence_length": SEQUENCE_LENGTH, "vocab_size": VOCAB_SIZE, "special_ids": OWN_IDS._asdict()}
+    with publish(folder, KIND, about) as publication:
         for number, first in enumerate(range(0, num_rows, layout.rows_per_shard)):
             size = min(layout.rows_per_shard, num_rows - first)
             ids = rng.integers(0, VOCAB_SIZE, (size, SEQUENCE_LENGTH), dtype=np.int32)

@@ -20,7 +20,7 @@ def step_seconds(rows: Any, plan: Any, rank: int) -> dict[str, float]:
 
     from jobs.runtime.reader import batches_of, share_tables
     from llmcore.config.model import ModelSettings
-    from llmcore.models.build import build_causal_lm, model_config
+    from llmcore.models.build import build_causal_lm, config_for_tokens
     from llmcore.objectives.causal_lm import CausalLM
     from llmcore.objectives.rows import packed_micro_batches
     from llmcore.storage import Folder
@@ -28,14 +28,7 @@ def step_seconds(rows: Any, plan: Any, rank: int) -> dict[str, float]:
     from llmcore.train.prefetch import prefetched
 
     torch.set_num_threads(1)
-    shards = TokenShards.open(Folder(plan.tokens))
-    config = model_config(
-        ModelSettings(family="gpt2", sizes=SIZES),
-        vocab_size=shards.vocab_size,
-        sequence_length=shards.sequence_length,
-        eos_id=0,
-        pad_id=1,
-    )
+    config = config_for_tokens(ModelSettings(family="gpt2", sizes=SIZES), TokenShards.open(Folder(plan.tokens)), 0)
     model = build_causal_lm(config, seed=0)
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
     tables = share_tables(batches_of(rows, plan.share_size), plan, rank)

@@ -125,7 +125,7 @@ def _write_rows(folder: Folder) -> tuple[int, float]:
     from llmcore.tokens.encode import pack_documents
     from llmcore.tokens.encoder import Encoder
     from llmcore.tokens.shards import KIND, shard_name, write_shard
-    from llmcore.tokens.tokenizer import train_tokenizer
+    from llmcore.tokens.tokenizer import OWN_IDS, train_tokenizer
 
     texts = [document.text for document in StdlibCorpus().documents()]
     mixed = dict(sorted(zip(text_digests(texts, seed=0), texts, strict=True)))
@@ -146,6 +146,7 @@ def _write_rows(folder: Folder) -> tuple[int, float]:
         "sequence_length": SEQUENCE_LENGTH,
         "vocab_size": VOCAB_SIZE,
         "rows_per_block": num_rows,
+        "special_ids": OWN_IDS._asdict(),
         "mixture": [source],
         "splits": {"train": {"num_rows": num_rows, "shards": [{"name": name, "num_rows": num_rows}]}},
     }
@@ -163,16 +164,13 @@ def _job(tokens: str, precision: "Precision | None" = None, **changes: Any) -> "
     from jobs.benchmarks.loops import Job
     from llmcore.config.model import ModelSettings
     from llmcore.config.train import TrainSettings
-    from llmcore.models.build import model_config
+    from llmcore.models.build import config_for_tokens
     from llmcore.tokens.shards import TokenShards
-    from llmcore.tokens.tokenizer import OWN_IDS
     from llmcore.train.precision import resolve_precision
 
     shards = TokenShards.open(Folder(tokens))
     rows = shards.rows("train", np.arange(shards.num_rows("train")))
-    special = {"eos_id": OWN_IDS.end, "pad_id": OWN_IDS.pad}
-    model = ModelSettings(family="gpt2", sizes=SIZES)
-    config = model_config(model, vocab_size=VOCAB_SIZE, sequence_length=SEQUENCE_LENGTH, **special)
+    config = config_for_tokens(ModelSettings(family="gpt2", sizes=SIZES), shards, 0)
     settings = TrainSettings.model_validate(
         {
             "num_steps": NUM_WARM_UP_STEPS + NUM_REPETITIONS * STEPS_PER_BLOCK,

@@ -125,18 +125,10 @@ def _on_rank(rows: Any, plan: Any, rank: int, port: int, model: dict[str, Any], 
 
 def _model(plan: Any, model: dict[str, Any]) -> Any:
     from llmcore.config.model import ModelSettings
-    from llmcore.models.build import build_causal_lm, model_config
+    from llmcore.models.build import build_causal_lm, config_for_tokens
     from llmcore.tokens.shards import TokenShards
-    from llmcore.tokens.tokenizer import OWN_IDS
 
-    shards = TokenShards.open(Folder(plan.tokens))
-    config = model_config(
-        ModelSettings.model_validate(model),
-        vocab_size=shards.vocab_size,
-        sequence_length=shards.sequence_length,
-        eos_id=OWN_IDS.end,
-        pad_id=OWN_IDS.pad,
-    )
+    config = config_for_tokens(ModelSettings.model_validate(model), TokenShards.open(Folder(plan.tokens)), 0)
     return build_causal_lm(config, seed=0)
 
 

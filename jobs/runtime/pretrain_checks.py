@@ -2,15 +2,18 @@
 
 from typing import TYPE_CHECKING
 
-from llmcore.config.pretrain import PretrainConfig
+from llmcore.config.pretrain import PretrainConfig, PretrainSettings
 from llmcore.errors import ConfigError
 from llmcore.models.foundation import find_foundation
 from llmcore.storage import Folder
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from llmcore.tokens.shards import TokenShards
 
-__all__ = ["check_epochs", "check_pairs", "check_resources", "check_together", "reading_cpus"]
+__all__ = ["check_epochs", "check_pairs", "check_resources", "check_together", "check_validation_sets"]
+__all__ += ["reading_cpus"]
 
 
 def check_resources(config: PretrainConfig) -> None:
@@ -39,6 +42,34 @@ def check_together(config: PretrainConfig, tokens: Folder) -> None:
         check_pretraining(config, tokens, foundation)
 
     fetch(ray.remote(check).remote(None if config.model.folder is None else find_foundation(config.model.folder)))
+
+
+def check_validation_sets(sets: "Mapping[str, TokenShards]", config: PretrainSettings, shards: "TokenShards") -> None:
+    """Raises ConfigError where a further set's rows are not such as the model trains on: it could not read them."""
+    from llmcore.tokens.tokenizer import tokenizer_hash
+
+    for name, further in sets.items():
+        asked = f"validation_sets.{name}={config.validation_sets[name]!r}"
+        if tokenizer_hash(further.manifest) != tokenizer_hash(shards.manifest):
+            raise ConfigError(
+                f"{asked}: its tokens have another tokenizer than those that are trained on, so that their ids mean "
+                f"other texts: prepare it with tokenizer.folder={shards.tokenizer_folder().url}, and begin_documents "
+                "as there"
+            )
+        if not further.num_rows("validation"):
+            raise ConfigError(f"{asked}: its validation split has no rows: raise its splits.validation")
+        if further.sequence_length > shards.sequence_length:
+            raise ConfigError(
+                f"{asked}: its rows have {further.sequence_length} tokens, and those that are trained on "
+                f"{shards.sequence_length}; the model has no more positions: prepare it with "
+                f"packing.sequence_length={shards.sequence_length} or less"
+            )
+        if further.about["sentence_pairs"] != config.next_sentence:
+            are, wanted = ("", "false") if further.about["sentence_pairs"] else ("no ", "true")
+            raise ConfigError(
+                f"{asked}: its rows are {are}sentence pairs, and next_sentence={str(config.next_sentence).lower()}: "
+                f"prepare it with packing.sentence_pairs={wanted}"
+            )
 
 
 def reading_cpus(config: PretrainConfig) -> float:

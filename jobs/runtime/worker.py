@@ -127,7 +127,8 @@ def _pretraining(spec: dict[str, Any], early: Any) -> Any:
         return share_tables(early, plan, context.get_world_rank())
 
     foundation = None if spec["foundation"] is None else Folder(spec["foundation"])
-    return Pretraining(config, TokenShards.open(Folder(spec["tokens"])), stream, num_parts, foundation)
+    sets = {name: TokenShards.open(Folder(url)) for name, url in spec["validation_sets"].items()}
+    return Pretraining(config, TokenShards.open(Folder(spec["tokens"])), stream, num_parts, foundation, sets)
 
 
 def _finetuning(spec: dict[str, Any], _: Any) -> Any:

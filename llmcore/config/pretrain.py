@@ -1,5 +1,6 @@
 """`pretrain`: from token shards to a pre-trained model."""
 
+import re
 from typing import Literal
 
 from pydantic import model_validator
@@ -62,7 +63,12 @@ class PretrainSettings(Section):
     train: TrainSettings = identity(description="The optimization.")
     workers: WorkerSettings = free(WorkerSettings, description="The Ray Train workers.")
     validation_rows: int | None = free(
-        None, ge=1, description="Rows of each validation during the run; the last one takes all. Null: always all."
+        None, ge=1, description="Rows that each validation measures, of each set: a sample, always the same. Null: all."
+    )
+    validation_sets: dict[str, str] = free(
+        dict,
+        description="Further held-out sets, measured at each validation as `validation_NAME_loss`: name or URL of a "
+        "`prepare` run with the same tokenizer, whose validation split is taken. They choose nothing.",
     )
     sample_prompts: list[str] = free(
         list, description="Prompts continued at each validation, and by the exported model for the report."
@@ -83,6 +89,17 @@ class PretrainSettings(Section):
             raise ValueError(f"{asked} trains {', '.join(fits)}, not {self.model.family}")
         if fits != _DECODERS and self.sample_prompts:
             raise ValueError(f"sample_prompts= are continued, which {self.objective} does not teach: leave them out")
+        return self
+
+    @model_validator(mode="after")
+    def _sets_have_names_of_their_own(self) -> "PretrainSettings":
+        for name in self.validation_sets:
+            if not re.fullmatch("[a-z][a-z0-9_]*", name) or name.endswith("next_sentence"):
+                raise ValueError(
+                    f"validation_sets={list(self.validation_sets)}: {name!r} cannot stand in the name of a metric: "
+                    "give lower case letters, digits and `_`, a letter first, and no next_sentence at the end, which "
+                    "is the loss of sentence pairs"
+                )
         return self
 
     @model_validator(mode="after")

@@ -7,7 +7,7 @@ from llmcore.config.pretrain import FAMILIES, Learnt
 from llmcore.errors import ConfigError
 from llmcore.storage import Folder, content_hash, folder_at, read_manifest
 from llmcore.storage.content import chunks
-from llmcore.tokens.tokenizer import find_tokenizer, load_tokenizer
+from llmcore.tokens.tokenizer import VOCABULARY_FILES, find_tokenizer, load_tokenizer
 
 __all__ = ["POSITIONS", "check_foundation", "find_foundation", "foundation_config", "foundation_hash"]
 
@@ -22,14 +22,6 @@ POSITIONS = {
 }
 """Where a family's config keeps how many positions there are; T5's are relative."""
 _CONFIG = "config.json"
-_TOKENIZERS = {
-    "tokenizer.json",
-    "vocab.txt",
-    "vocab.json",
-    "tokenizer.model",
-    "spiece.model",
-    "sentencepiece.bpe.model",
-}
 _READ = (".safetensors", ".json", ".txt", ".model")
 
 
@@ -93,7 +85,7 @@ def check_foundation(folder: Folder, learnt: Learnt, tokenizer: Folder, num_posi
 
 
 def _check_vocabulary(folder: Folder, num_entries: int, vocabulary: dict[str, int]) -> None:
-    if not _TOKENIZERS & set(folder.names()):
+    if not VOCABULARY_FILES & set(folder.names()):
         if len(vocabulary) != num_entries:
             raise ConfigError(
                 f"model.folder={folder.url} has {num_entries:,} entries, and the tokens {len(vocabulary):,}; no "

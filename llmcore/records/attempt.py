@@ -15,7 +15,7 @@ import yaml
 from llmcore.config.common import JobSettings
 from llmcore.config.fingerprint import flagged_of
 from llmcore.cost import Ledger
-from llmcore.errors import InterruptedRunError
+from llmcore.errors import InterruptedRunError, as_note_of
 from llmcore.records.heartbeat import BEGIN, END, TIMING, Heartbeat, Say, Timing, await_silence
 from llmcore.records.identity import changes_of, open_run
 from llmcore.records.layout import attempt_folder, attempt_numbers, attempt_of, check_newest, software_versions
@@ -60,12 +60,8 @@ class Attempt:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        try:
+        with as_note_of(error, f"The end of attempt {self.number} could not be recorded either"):
             self._end(error)
-        except Exception as unrecorded:
-            if error is None:
-                raise
-            error.add_note(f"The end of attempt {self.number} could not be recorded either: {unrecorded}")
 
     def _end(self, error: BaseException | None) -> None:
         self._heartbeat.stop()

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from io import StringIO
-from itertools import pairwise
+from itertools import cycle, pairwise
 from typing import TYPE_CHECKING, Any
 
 from llmcore.evaluation.bootstrap import Interval
@@ -62,10 +62,12 @@ _STYLE = {
 }
 _WIDTH = 5.4  # inches; 72 units of the drawing each, so that text stays readable on a phone
 _NAMED_LINES = 8
+_FURTHER = (":", "-.", (0, (6, 2)), (0, (3, 1, 1, 1, 1, 1)))
+"""Lines of further held-out sets, in turn."""
 
 
 def loss_figure(pretrain: PretrainReport) -> str:
-    """Loss on train and validation by step, beside the cross-entropy of the train unigrams."""
+    """Loss on train, validation and further held-out sets by step, beside the cross-entropy of the train unigrams."""
 
     def draw(figure: "Figure", axes: "Axes") -> None:
         axes.plot(pretrain.train.steps, pretrain.train.values, color=_COLOURS["second"], linewidth=1.2, label="train")
@@ -78,6 +80,9 @@ def loss_figure(pretrain: PretrainReport) -> str:
             markersize=3.5,
             label="validation",
         )
+        for (name, curve), style in zip(pretrain.held_out.items(), cycle(_FURTHER), strict=False):
+            accent = _COLOURS["accent"]
+            axes.plot(curve.steps, curve.values, color=accent, linewidth=1.2, linestyle=style, label=plain(name))
         if pretrain.unigram_loss is not None:
             axes.axhline(pretrain.unigram_loss, color=_COLOURS["muted"], linewidth=1, linestyle=(0, (4, 3)))
             axes.annotate(

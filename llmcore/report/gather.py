@@ -1,5 +1,6 @@
 """From the records of a pipeline's runs to a `PipelineReport`: what is absent stays empty, what is torn is named."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -49,6 +50,7 @@ _FACTS = (
     "tokens_per_s",
     "data_wait_fraction",
 )
+_HELD_OUT = re.compile("validation_(.+)(?<!next_sentence)_loss")
 _TRIAL_FITS = 4
 
 RecordT = TypeVar("RecordT", bound=Record)
@@ -207,10 +209,13 @@ class _Reader:
             record = PretrainRecord()
         if not rows and not result:
             return None
+        held_out = _held_out(rows)
+        names = [*_FACTS, *(f"validation_{name}_{of}" for name in held_out for of in ("loss", "accuracy"))]
         return PretrainReport(
             train=_curve(rows, "loss"),
             validation=_curve(rows, "validation_loss"),
-            facts={name: result[name] for name in _FACTS if isinstance(result.get(name), str | int | float)},
+            facts={name: result[name] for name in names if isinstance(result.get(name), str | int | float)},
+            held_out=held_out,
             samples=tuple(Sample(sample.prompt, sample.text) for sample in record.samples),
             train_loss=record.train_loss,
             validation_loss=record.validation_loss,
@@ -241,6 +246,13 @@ class _Reader:
                 chosen=record.id == chosen,
                 validation=judged.get(record.id, {}),
             )
+
+
+def _held_out(rows: list[dict[str, Any]]) -> dict[str, Curve]:
+    """By name, the losses of further held-out sets; those of sentence pairs are left out: they are not of tokens."""
+    columns = dict.fromkeys(column for row in rows for column in row)
+    named = {match[1]: match[0] for match in map(_HELD_OUT.fullmatch, columns) if match}
+    return {name: _curve(rows, column) for name, column in named.items()}
 
 
 def _with_losses(

@@ -104,11 +104,12 @@ class Sample:
 
 @dataclass(frozen=True)
 class PretrainReport:
-    """What pre-training gave; losses in nats a token, on the train and validation splits."""
+    """What pre-training gave; losses in nats a token, on the train and validation splits, and further held-out sets."""
 
     train: Curve
     validation: Curve
     facts: Mapping[str, Scalar]
+    held_out: Mapping[str, Curve] = field(default_factory=dict)
     samples: tuple[Sample, ...] = ()
     train_loss: float | None = None
     validation_loss: float | None = None

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from llmcore.errors import ConfigError
-from llmcore.storage import Folder, folder_at
+from llmcore.storage import Folder, Manifest, content_hash, folder_at
 
 __all__ = [
     "END_OF_TEXT",
@@ -16,6 +16,7 @@ __all__ = [
     "OWN_IDS",
     "PAD",
     "SPECIAL_TOKENS",
+    "VOCABULARY_FILES",
     "Algorithm",
     "FoundTokenizer",
     "SpecialIds",
@@ -24,6 +25,7 @@ __all__ = [
     "hugging_face_files",
     "load_tokenizer",
     "tokenizer_files",
+    "tokenizer_hash",
     "train_tokenizer",
 ]
 
@@ -40,6 +42,18 @@ _NUM_SPECIAL = 64
 _WITH_USE = [*_NAMED, *_INFILLING, *_CHAT, *_SENTINELS]
 
 _TOKENIZER_FILES = (".json", ".txt", ".model", ".jinja")
+_WHOLE = "tokenizer.json"
+"""The file that says all of how a text becomes ids, where it is there."""
+VOCABULARY_FILES = {
+    _WHOLE,
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+}
+"""What a folder with a tokenizer has, one or several of them."""
 
 SPECIAL_TOKENS = [*_WITH_USE, *(f"<|reserved_{number}|>" for number in range(_NUM_SPECIAL - len(_WITH_USE)))]
 """The ids 0 … 63, whatever the vocabulary: end of text, padding, masks, infilling, chat, sentinels, and spare ones."""
@@ -215,6 +229,16 @@ def hugging_face_files(
         model_input_names=["input_ids", *(["token_type_ids"] if token_types else []), "attention_mask"],
     )
     return _saved(wrapped)
+
+
+def tokenizer_hash(tokens: Manifest) -> str:
+    """Of what decides, in published token shards, which ids a text gets, and which stand around it.
+
+    What else is said of a tokenizer does not count, the length of a row for example.
+    """
+    files = {name.removeprefix("tokenizer/"): entry.sha256 for name, entry in tokens.files.items()}
+    read = files.get(_WHOLE) or {name: files[name] for name in VOCABULARY_FILES & files.keys()}
+    return content_hash(read, tokens.about["special_ids"])
 
 
 def load_tokenizer(folder: Folder) -> Any:

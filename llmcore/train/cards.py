@@ -50,7 +50,9 @@ def pretraining_card(
         rows=config.train.global_batch_size,
         length=sequence_length,
         precision=config.train.precision,
-        figures="".join(f"| {told} | {metrics[name]:.4f} |\n" for name, told in _FIGURES.items() if name in metrics),
+        figures="".join(
+            f"| {told} | {metrics[name]:.4f} |\n" for name, told in _figures(config).items() if name in metrics
+        ),
         end=end_of_text,
     )
 
@@ -74,6 +76,16 @@ def compute_section(
 {num_parameters:,} parameters, trained with {flops:.2e} floating-point operations (what the model needs; recomputation
 is not counted), at last on {world_size} × {device} in {precision}, DeepSpeed ZeRO-{zero_stage}.
 """
+
+
+def _figures(config: PretrainSettings) -> dict[str, str]:
+    """What a card says of which metrics."""
+    of_sets = {f"validation_{name}_loss": f"… on the held-out set {name}" for name in config.validation_sets}
+    return {
+        "validation_loss": "validation loss (nats a token)",
+        "unigram_loss": "… of the train unigrams on the same tokens",
+        **of_sets,
+    }
 
 
 _CONTINUED = """from transformers import pipeline
@@ -104,11 +116,6 @@ _OF: dict[Learnt, tuple[str, str, str]] = {
     "fill_in_the_middle": ("text-generation", "the next token, also where the middle stands last", _INFILLED),
 }
 """Of each: the hub's tag, what is predicted, and how to try it."""
-
-_FIGURES = {
-    "validation_loss": "validation loss (nats a token)",
-    "unigram_loss": "… of the train unigrams on the same tokens",
-}
 
 _CARD = """---
 library_name: transformers

@@ -250,9 +250,7 @@ class Engine:
             with torch.no_grad():
                 yield self.model
         finally:
-            # At ZeRO-3 some parameters are on their way for a backward pass that never comes; in flight they cannot be
-            # gathered, and an export would fail.
-            self._deepspeed.empty_partition_cache()
+            self.let_go()
             self._deepspeed.train()
 
     def measure(self, batch: Any, measure: Measure) -> list[float]:
@@ -276,19 +274,17 @@ class Engine:
 
         return summed
 
-    @contextmanager
-    def at_rest(self) -> Iterator[None]:
-        """Where `whole` may be asked for: ZeRO-3 lets go of what the last pass fetched ahead. A collective."""
-        sharded = self.settings.zero_stage == 3
-        if sharded:
-            self.zero_optimizer.checkpoint_event_prologue()
-        yield
-        if sharded:
-            self.zero_optimizer.checkpoint_event_epilogue()
+    def let_go(self) -> None:
+        """ZeRO-3 gives back what the last pass has gathered, or fetches for a backward pass that never comes.
+
+        In flight it could not be gathered for `whole`. A collective.
+        """
+        if self.settings.zero_stage == 3:
+            self.zero_optimizer.empty_partition_cache()
 
     @contextmanager
     def whole(self, parameter: nn.Parameter) -> Iterator[Tensor]:
-        """A parameter with all its elements, on every rank; within `at_rest`. A collective at ZeRO-3."""
+        """A parameter with all its elements, on every rank; after `let_go`. A collective at ZeRO-3."""
         sharded = self.settings.zero_stage == 3
         with deepspeed.zero.GatheredParameters([parameter], modifier_rank=None, enabled=sharded):
             yield parameter

@@ -65,10 +65,10 @@ def _specs(engine: Engine) -> dict[str, TensorSpec]:
 def _whole_tensors(engine: Engine, layouts: Mapping[str, Layout]) -> Iterator[Tensor]:
     """The model's tensors on the CPU, in the layouts' order; each is good until the next is asked for. A collective."""
     parameters, buffers = dict(engine.model.named_parameters()), kept_buffers(engine)
-    with engine.at_rest():
-        for name in (name for layout in layouts.values() for name in layout.specs):
-            if name in buffers:
-                yield buffers[name].detach().cpu().contiguous()
-            else:
-                with engine.whole(parameters[name]) as tensor:
-                    yield tensor.detach().cpu().contiguous()
+    engine.let_go()
+    for name in (name for layout in layouts.values() for name in layout.specs):
+        if name in buffers:
+            yield buffers[name].detach().cpu().contiguous()
+        else:
+            with engine.whole(parameters[name]) as tensor:
+                yield tensor.detach().cpu().contiguous()

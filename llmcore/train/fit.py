@@ -79,6 +79,8 @@ def fit(
             progress = train(engine, batches, start, settings, hooks, ledger)
             with ledger.measure("checkpoint"):
                 writer.wait()
+                if checkpoint is not None and progress.step == start.step:
+                    hooks.tidy(checkpoint[0].name)
         finally:
             hooks.close()
     num_tokens = progress.tokens_seen - start.tokens_seen

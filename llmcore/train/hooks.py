@@ -157,8 +157,17 @@ class RunHooks:
             self._place.checkpoints / name,
             about_checkpoint(self._engine, progress) | described,
             check=self._place.check_newest,
-            done=partial(prune, self._place, name, frozenset(self._void), self._recipe.settings, self._recipe.better),
+            done=self._pruning(name),
         )
+
+    def _pruning(self, newest: str) -> Callable[[], None]:
+        settings, better = self._recipe.settings, self._recipe.better
+        return partial(prune, self._place, newest, frozenset(self._void), settings, better)
+
+    def tidy(self, newest: str) -> None:
+        """Deletes what a dead attempt left beside the checkpoint it was resumed from; saving does so otherwise."""
+        if distributed.get_rank() == 0:
+            self._pruning(newest)()
 
     def report(self, progress: Progress, metrics: dict[str, float]) -> None:
         """Tells of a validation."""

@@ -1,16 +1,17 @@
 """Pre-training: a model from random weights, or from a folder, on packed rows of token shards."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from torch import Tensor, nn
 
 from llmcore.config.pretrain import PretrainSettings
-from llmcore.errors import ConfigError
 from llmcore.models.build import build_language_model, config_for_tokens, load_language_model
 from llmcore.models.generate import continue_together, drawn_from_nucleus
 from llmcore.models.initialize import Home
@@ -22,6 +23,7 @@ from llmcore.tokens.tokenizer import load_tokenizer
 from llmcore.tokens.vocabulary import Vocabulary
 from llmcore.train.cards import pretraining_card
 from llmcore.train.engine import Engine
+from llmcore.train.held_out import HeldOut
 from llmcore.train.lengths import num_steps
 from llmcore.train.progress import Progress
 from llmcore.train.validation import validate_language_model
@@ -35,7 +37,8 @@ Stream = Callable[[int], Iterator[pa.Table]]
 class Pretraining:
     """The recipe; `stream(first_step)` gives this rank's rows of each step, which become `num_parts` micro batches.
 
-    `foundation`: the folder of the model that it begins with, if that is not one of random weights.
+    `foundation`: the folder of the model that it begins with, if that is not one of random weights. `validation_sets`:
+    by name, token shards whose validation splits are measured besides that of `shards`.
     """
 
     exports_every_time = False
@@ -47,6 +50,7 @@ class Pretraining:
         stream: Stream,
         num_parts: int,
         foundation: Folder | None = None,
+        validation_sets: Mapping[str, TokenShards] = MappingProxyType({}),
     ) -> None:
         self.config = config
         self.settings = config.train
@@ -54,6 +58,11 @@ class Pretraining:
         self.num_steps = num_steps(config.train, shards.num_rows("train"))
         self.tokenizer = shards.tokenizer_path()
         self.objective = objective_of(config, shards)
+        self._validation = HeldOut("validation", shards, self.objective, config.validation_rows)
+        self._further = {
+            name: HeldOut(f"validation_{name}", further, self.objective, config.validation_rows)
+            for name, further in validation_sets.items()
+        }
         self._foundation = foundation
         self._stream = stream
         self._num_parts = num_parts
@@ -73,41 +82,31 @@ class Pretraining:
         return build_language_model(learnt, config, seed=seed, home=home)
 
     @cached_property
-    def _validation_rows(self) -> np.ndarray:
-        """Rows of the validation split, int64: all of them, or a sample."""
-        there = self.shards.num_rows("validation")
-        if there == 0:
-            raise ConfigError("the validation split has no rows: raise prepare.splits.validation")
-        return self.shards.sample("validation", self.config.validation_rows or there)
-
-    @cached_property
     def _never_guessed(self) -> torch.Tensor:
         """Tokens that are in the rows and no targets of the objective, int64 [n]: the special ones are never masked."""
         if self.config.objective != "masked_lm":
             return torch.empty(0, dtype=torch.int64)
         return torch.from_numpy(np.flatnonzero(Vocabulary.of(self.tokenizer).is_special))
 
-    def _validation_batch(self, rows: range) -> Any:
-        table = self.shards.rows("validation", self._validation_rows[rows.start : rows.stop])
-        return self.objective.micro_batches(table, 1, len(rows))[0]
-
     def validate(self, engine: Engine) -> dict[str, float]:
-        """Loss of the validation rows, and of the train unigrams on the same targets; and what pairs there are."""
+        """Loss of the validation rows, and of the train unigrams on the same targets; of further sets; and of pairs."""
         counts = torch.from_numpy(self.shards.unigram_counts().astype(np.float64))
         counts[self._never_guessed] = 0
-        rows, batch_rows = len(self._validation_rows), self.settings.micro_batch_size
+        batch_rows = self.settings.micro_batch_size
         others = ["next_sentence"] if self.config.next_sentence else []
-        return validate_language_model(engine, self.objective, rows, self._validation_batch, batch_rows, counts, others)
+        metrics = validate_language_model(engine, self._validation, batch_rows, others, counts)
+        for further in self._further.values():
+            metrics |= validate_language_model(engine, further, batch_rows, others)
+        return metrics
 
     def probe_batch(self) -> Any:
         """The first validation rows."""
-        return self._validation_batch(range(min(2, len(self._validation_rows))))
+        return self._validation.batch(range(min(2, len(self._validation))))
 
     def longest_batch(self) -> Any:
         """Full rows of one document each."""
         size, length = self.settings.micro_batch_size, self.shards.sequence_length
-        rows = np.resize(self._validation_rows, size)
-        table = self.shards.rows("validation", rows)
+        table = self._validation.table([row % len(self._validation) for row in range(size)])
         place = table.schema.get_field_index("document_lengths")
         lengths = pa.array([[length]] * size, type=table.schema.field(place).type)
         return self.objective.micro_batches(table.set_column(place, "document_lengths", lengths), 1, size)[0]
@@ -138,19 +137,14 @@ class Pretraining:
         ]
 
     def better(self, metrics: dict[str, float], best: float | None) -> float | None:
-        """The validation loss, where it is lower."""
+        """The loss of the run's own validation rows, where it is lower."""
         loss = metrics["validation_loss"]
         return loss if best is None or loss < best else None
 
     def attended_tokens(self) -> float:
         """Measured on up to 256 validation rows."""
-        rows = self._validation_rows[:256]
-        lengths = np.concatenate(
-            [
-                np.array(row, dtype=np.float64)
-                for row in self.shards.rows("validation", rows)["document_lengths"].to_pylist()
-            ]
-        )
+        table = self._validation.table(range(min(256, len(self._validation))))
+        lengths = pc.list_flatten(table["document_lengths"]).to_numpy().astype(np.float64)
         return float((lengths**2).sum() / lengths.sum())
 
     @cached_property
@@ -172,7 +166,11 @@ class Pretraining:
             "step": progress.step,
             "tokens_seen": progress.tokens_seen,
             "metrics": metrics,
-            "num_validation_rows": len(self._validation_rows),
+            "num_validation_rows": len(self._validation),
+            "validation_sets": {
+                name: {"num_rows": len(further), "tokens_sha256": further.shards.manifest.sha256}
+                for name, further in self._further.items()
+            },
             "tokens_sha256": self.shards.manifest.sha256,
             "decontaminated": self.shards.about.get("decontaminated", []),
         }

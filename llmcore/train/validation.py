@@ -1,63 +1,73 @@
 """Exact sums over a split: every row once, whatever the number of ranks."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from torch import Tensor, distributed
 
 from llmcore.errors import RunError
-from llmcore.objectives.base import LanguageObjective, unigram_loss_sum
+from llmcore.objectives.base import unigram_loss_sum
 from llmcore.tasks.base import Example, Task
-from llmcore.tokens.order import share
+from llmcore.tokens.order import padded_share_size, share
 from llmcore.train.engine import Engine
+from llmcore.train.held_out import HeldOut
 
 __all__ = ["validate_classifier", "validate_language_model"]
 
 
-def _own_part(num_rows: int) -> range:
-    return share(num_rows, distributed.get_world_size(), distributed.get_rank())
+def _own_batches(num_rows: int, size: int) -> Iterator[range]:
+    """This rank's rows in batches of at most `size`: as many as any rank has, since at ZeRO-3 each is a collective.
+
+    The last ones may have no rows.
+    """
+    world_size = distributed.get_world_size()
+    own = share(num_rows, world_size, distributed.get_rank())
+    for number in range(-(-padded_share_size(num_rows, world_size) // size)):
+        yield own[number * size : (number + 1) * size]
 
 
-def _check_complete(num_seen: float, num_rows: int) -> None:
+def _check_complete(name: str, num_seen: float, num_rows: int) -> None:
     if round(num_seen) != num_rows:
-        raise RunError(f"validation saw {num_seen:.0f} rows of {num_rows}: its figures would not be exact")
+        raise RunError(f"{name} saw {num_seen:.0f} rows of {num_rows}: its figures would not be exact")
 
 
 def validate_language_model(
     engine: Engine,
-    objective: LanguageObjective,
-    num_rows: int,
-    batch_of: Callable[[range], Any],
+    held_out: HeldOut,
     batch_rows: int,
-    unigram_counts: Tensor,
     other_parts: Sequence[str] = (),
+    unigram_counts: Tensor | None = None,
 ) -> dict[str, float]:
-    """Over the targets of rows 0 … num_rows - 1: mean loss (nats) and accuracy, and those of train unigrams.
+    """Over the targets of all rows: mean loss (nats) and accuracy; with counts, also those of train unigrams.
 
-    `other_parts` names the parts of the loss besides that of the tokens; each has a mean loss and an accuracy.
+    `other_parts` names the parts of the loss besides that of the tokens; each has a mean loss and an accuracy. The
+    metrics are called after `held_out`, the unigrams' are not. A collective.
     """
-    names = ["validation", *(f"validation_{name}" for name in other_parts)]
-    part = _own_part(num_rows)
+    names = [held_out.name, *(f"{held_out.name}_{part}" for part in other_parts)]
+    objective = held_out.objective
     of_parts, of_unigrams = np.zeros((len(names), 3)), np.zeros(2)  # losses, hits and targets; losses and hits
-    commonest, num_seen = int(unigram_counts.argmax()), 0.0
+    num_seen = 0.0
     with engine.evaluating():
-        for first in range(part.start, part.stop, batch_rows):
-            rows = range(first, min(first + batch_rows, part.stop))
-            batch = batch_of(rows)
-            targets = objective.targets(batch)
+        for rows in _own_batches(len(held_out), batch_rows):
+            batch = held_out.batch(rows)
             measured = np.array(engine.measure(batch, objective.loss_and_hits)).reshape(-1, 2)
             of_parts += np.column_stack([measured, objective.num_targets(batch)])
-            of_unigrams += unigram_loss_sum(unigram_counts, targets), int((targets == commonest).sum())
+            if unigram_counts is not None:
+                targets = objective.targets(batch)
+                hits = int((targets == unigram_counts.argmax()).sum())
+                of_unigrams += unigram_loss_sum(unigram_counts, targets), hits
             num_seen += len(rows)
     *sums, num_seen = engine.sum_over_ranks([*of_parts.flatten(), *of_unigrams, num_seen])
-    _check_complete(num_seen, num_rows)
+    _check_complete(held_out.name, num_seen, len(held_out))
     metrics: dict[str, float] = {}
     for name, (loss, hits, count) in zip(names, np.reshape(sums[:-2], (-1, 3)).tolist(), strict=True):
         # A small sample may have no pair, and then nothing is said of them.
         metrics |= {f"{name}_loss": loss / count, f"{name}_accuracy": hits / count} if count else {}
-    num_targets = sums[2]
-    return metrics | {"unigram_loss": sums[-2] / num_targets, "unigram_accuracy": sums[-1] / num_targets}
+    if unigram_counts is not None:
+        num_targets = sums[2]
+        metrics |= {"unigram_loss": sums[-2] / num_targets, "unigram_accuracy": sums[-1] / num_targets}
+    return metrics
 
 
 def validate_classifier(
@@ -69,18 +79,17 @@ def validate_classifier(
     num_classes: int,
 ) -> dict[str, float]:
     """Mean loss, and metrics of the confusion matrix [classes, classes] (true by predicted), over all examples."""
-    part = _own_part(len(examples))
     confusion = np.zeros((num_classes, num_classes))
     loss = 0.0
     with engine.evaluating() as model:
-        for first in range(part.start, part.stop, batch_examples):
-            batch = task.collate(examples[first : min(first + batch_examples, part.stop)]).to(engine.device)
-            outputs = task.predict(model, batch)
-            truth = batch.targets.cpu().numpy()
+        for own in _own_batches(len(examples), batch_examples):
+            batch = task.collate(examples[own.start : own.stop] or examples[:1]).to(engine.device)
+            outputs = task.predict(model, batch)[: len(own)]
+            truth = batch.targets.cpu().numpy()[: len(own)]
             loss -= float(np.log(np.maximum(outputs[np.arange(len(truth)), truth], 1e-30)).sum())
             np.add.at(confusion, (truth, task.decode(outputs)["prediction"]), 1)
     *cells, loss = engine.sum_over_ranks([*confusion.flatten(), loss])
     total = np.array(cells).reshape(num_classes, num_classes)
-    _check_complete(total.sum(), len(examples))
+    _check_complete("validation", total.sum(), len(examples))
     scores = {f"validation_{name}": value for name, value in metrics_of(total).items()}
     return {"validation_loss": loss / len(examples), **scores}

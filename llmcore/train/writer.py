@@ -9,7 +9,7 @@ from typing import Any, Self
 import torch
 from torch import distributed
 
-from llmcore.errors import CheckpointError, RunHeldError
+from llmcore.errors import CheckpointError, RunHeldError, as_note_of
 from llmcore.storage import FileEntry, Folder, write_manifest
 from llmcore.train.engine import Engine
 from llmcore.train.fragment_reader import rank_file
@@ -133,9 +133,5 @@ class CheckpointWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        try:
+        with as_note_of(error, "The checkpoint in flight failed too"):
             self.wait()
-        except Exception as unwritten:
-            if error is None:
-                raise
-            error.add_note(f"The checkpoint in flight failed too: {unwritten}")

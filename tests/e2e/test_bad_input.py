@@ -82,6 +82,10 @@ BAD = {
         ("pretrain.train.global_batch_size=1",),
         ("train.global_batch_size=1", "smaller than workers.num_workers=2", "raise it, or use fewer workers"),
     ),
+    "validation set that nobody has prepared": Bad(
+        ("pretrain.validation_sets={law: court}",),
+        ("validation_sets.law='court': no finished `prepare` run at ", "run `prepare` first"),
+    ),
     "relative storage inside a Ray job": Bad(
         ("storage=runs",),
         ("storage='runs' is relative", "inside a Ray job", "give an absolute path"),

@@ -39,7 +39,8 @@ def test_a_run_goes_on_from_a_folder_and_is_another_when_the_folder_changes(
     folder = tmp_path / "base"
     shutil.copytree(reference / "tiny.pretrain/model", folder)
     (folder / "manifest.json").unlink()  # a folder as anyone's
-    config = _config(tmp_path, tiny, reference, model={"folder": str(folder)})
+    sets = {"again": f"{reference}/tiny.prepare"}  # what validates it already, so that both figures must be the same
+    config = _config(tmp_path, tiny, reference, model={"folder": str(folder)}, validation_sets=sets)
     before = newest_result(Folder(str(reference)) / "tiny.pretrain")
     assert before is not None
     result = _run(tmp_path, config)
@@ -48,6 +49,10 @@ def test_a_run_goes_on_from_a_folder_and_is_another_when_the_folder_changes(
     assert result["validation_loss"] < before["validation_loss"] + 0.5
     card = (tmp_path / "runs/tiny.pretrain/model/README.md").read_text()
     assert f"began as `{folder}`" in card
+    assert result["validation_again_loss"] == result["validation_loss"]
+    assert result["validation_again_accuracy"] == result["validation_accuracy"]
+    assert [row for row in told_losses(tmp_path / "runs") if "validation_again_loss" in row]
+    assert f"held-out set again | {result['validation_again_loss']:.4f}" in card
     plain = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(plain | {"layer_norm_epsilon": 1e-6}))
     with ray_folder() as ray:

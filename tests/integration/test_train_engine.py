@@ -26,10 +26,10 @@ def _train_save_reload(root: str) -> dict[int, dict[str, Any]]:
         save_checkpoint(engine, checkpoints, Progress(step=3, tokens_seen=11), attempt=1)
         losses += steps(engine, 3, NUM_STEPS)
         weights: dict[str, torch.Tensor] = {}
-        with engine.at_rest():
-            for name, parameter in engine.model.named_parameters():
-                with engine.whole(parameter) as tensor:
-                    weights[name] = tensor.detach().clone()
+        engine.let_go()
+        for name, parameter in engine.model.named_parameters():
+            with engine.whole(parameter) as tensor:
+                weights[name] = tensor.detach().clone()
         found[stage] = {"losses": losses, "weights": weights}
         engine = tiny_engine(stage)
         newest = newest_checkpoint(checkpoints, [], 1).checkpoint

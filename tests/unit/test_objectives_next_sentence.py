@@ -81,6 +81,8 @@ def test_a_row_is_the_same_whoever_reads_it(model: nn.Module) -> None:
     assert torch.allclose(torch.stack(sums).sum(0), objective_of().loss_sums(model, whole), rtol=1e-5)
     assert objective_of().num_targets(parts[4]) == (0, 0), "a micro batch without rows"
     sums[4].sum().backward()
+    [none] = objective_of().micro_batches(rows_of().schema.empty_table(), 1, 1)  # of a rank that has none to validate
+    assert objective_of().loss_and_hits(model, none).tolist() == [0, 0, 0, 0]
     assert objective_of().num_tokens(whole) == 16 + 16 + 9 + 4
 
 

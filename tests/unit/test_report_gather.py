@@ -28,6 +28,8 @@ def test_attempts_are_summed_and_a_restarted_curve_is_told_once(storage: Folder)
     assert report.pretrain is not None
     assert report.pretrain.train.steps == tuple(range(10, records.NUM_STEPS + 1, 10))
     assert report.pretrain.validation.steps == tuple(range(40, records.NUM_STEPS + 1, 40))
+    assert report.pretrain.held_out.keys() == {"law"}, "a loss of sentence pairs is not in nats a token"
+    assert report.pretrain.held_out["law"].steps == report.pretrain.validation.steps
 
 
 def test_the_second_fit_is_that_of_the_trials(storage: Folder) -> None:

@@ -82,6 +82,11 @@ def test_figures_of_pretraining(text: str, shown: str) -> None:
     assert shown in text
 
 
+def test_a_further_held_out_set_stands_beside_the_validation_split(page: str, text: str) -> None:
+    assert "validation law loss 5.2170" in text and "validation law accuracy 0.3141" in text
+    assert ">law</text>" in page, "its line has its name in the drawing"
+
+
 def test_trials_their_settings_their_ends_and_errors(text: str) -> None:
     for name, trial in records.TRIALS.items():
         row = text[text.index(f" {name}", text.index("macro F1 judged")) :]

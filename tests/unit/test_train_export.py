@@ -50,9 +50,8 @@ class Whole:
         self.model = model
         self.num_whole = 0
 
-    @contextmanager
-    def at_rest(self) -> Iterator[None]:
-        yield
+    def let_go(self) -> None:
+        assert self.num_whole == 0
 
     @contextmanager
     def whole(self, parameter: nn.Parameter) -> Iterator[Tensor]:
