@@ -1,5 +1,6 @@
 """A tiny GPT on real ranks: its engine, its steps, and the same training in a plain loop."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -50,9 +51,9 @@ def tiny_settings(stage: int, **changes: Any) -> TrainSettings:
     )
 
 
-def tiny_model(home: Home | None = None) -> torch.nn.Module:
-    settings = ModelSettings(family="gpt2", sizes={"n_embd": 32, "n_layer": 2, "n_head": 2})
-    config = model_config(settings, vocab_size=50, sequence_length=16, eos_id=0, pad_id=1)
+def tiny_model(home: Home | None = None, *, width: int = 32, vocab_size: int = 50) -> torch.nn.Module:
+    settings = ModelSettings(family="gpt2", sizes={"n_embd": width, "n_layer": 2, "n_head": 2})
+    config = model_config(settings, vocab_size=vocab_size, sequence_length=16, eos_id=0, pad_id=1)
     return build_causal_lm(config, seed=3, home=home)
 
 
@@ -63,13 +64,19 @@ def batch_of(rows: np.ndarray) -> PackedBatch:
 
 
 def tiny_engine(
-    stage: int, precision: Precision = "fp32", num_steps: int = NUM_STEPS, *, objective: Any = None, **changes: Any
+    stage: int,
+    precision: Precision = "fp32",
+    num_steps: int = NUM_STEPS,
+    *,
+    objective: Any = None,
+    build: Callable[[Home | None], torch.nn.Module] = tiny_model,
+    **changes: Any,
 ) -> Any:
     """An engine on this process group; `changes` are of the settings."""
     from llmcore.train.engine import Engine, parameter_home
 
     settings, device = tiny_settings(stage, num_steps=num_steps, **changes), torch.device("cpu")
-    model = tiny_model(parameter_home(settings, precision, device))
+    model = build(parameter_home(settings, precision, device))
     return Engine(model, objective or CausalLM(), settings, num_steps=num_steps, precision=precision, device=device)
 
 
@@ -86,17 +93,20 @@ def steps(engine: Any, first: int, last: int) -> list[float]:
 
 
 def whole_state(engine: Any) -> dict[str, torch.Tensor]:
-    """A copy of all that this rank's optimizer keeps, and of the weights."""
+    """A copy of all that this rank's optimizer keeps, and of the weights. A collective."""
     from llmcore.train.fragments import own_fragments
+    from llmcore.train.resident import resident
 
     state = {
         f"{fragment.name}|{fragment.start}|{key}": view.detach().clone()
-        for fragment in own_fragments(engine)
-        for key, view in fragment.state.items()
+        for lot in resident(engine, own_fragments(engine), changed=False)
+        for fragment in lot
+        for key, view in fragment.state().items()
     }
-    for name, parameter in engine.model.named_parameters():
-        kept = getattr(parameter, "ds_tensor", parameter)
-        state[f"{name}|computed"] = kept.detach().clone().float()
+    with engine.at_rest():
+        for name, parameter in engine.model.named_parameters():
+            with engine.whole(parameter) as weight:
+                state[f"{name}|computed"] = weight.detach().clone().float()
     return state
 
 

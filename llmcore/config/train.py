@@ -118,6 +118,7 @@ class TrainSettings(Section):
                 "its momentum lies then; use adamw, or offload nothing"
             )
         self.offload.check_stage(self.zero_stage)
+        self.offload.check_folder()
         return self
 
 

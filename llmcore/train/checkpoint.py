@@ -20,6 +20,7 @@ from llmcore.train.fragments import (
     scalars,
 )
 from llmcore.train.progress import Progress
+from llmcore.train.resident import resident
 from llmcore.train.snapshot import CPU_RNG, CUDA_RNG, kept_buffers
 from llmcore.train.writer import CheckpointWriter
 
@@ -62,7 +63,8 @@ def load_checkpoint(engine: Engine, folder: Folder, manifest: Manifest) -> Progr
             raise CheckpointError(
                 f"{folder.url} is of another model: parameters {sorted(missing)[:5]} are on one side only"
             )
-        reader.read(fragments_to_read(engine))
+        for lot in resident(engine, fragments_to_read(engine), changed=True):
+            reader.read(lot)
         buffers = kept_buffers(engine)
         for name in reader.buffers:
             buffers[name].copy_(reader.buffer(name))

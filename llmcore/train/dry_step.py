@@ -7,7 +7,7 @@ import torch
 from llmcore.errors import ConfigError
 from llmcore.train.deepspeed_config import num_micro_batches
 from llmcore.train.engine import Engine
-from llmcore.train.fragments import fragments_to_read, restore_scalars, scalars
+from llmcore.train.fragments import allocate_state, restore_scalars, scalars
 
 __all__ = ["dry_step"]
 
@@ -21,7 +21,7 @@ def dry_step(engine: Engine, longest: Any) -> None:
     settings, kept = engine.settings, scalars(engine)
     try:
         with torch.random.fork_rng(devices=[engine.device] if engine.device.type == "cuda" else []):
-            list(fragments_to_read(engine))
+            allocate_state(engine)
             engine.step(0, [longest] * num_micro_batches(settings, engine.world_size), lambda _: True)
     except RuntimeError as error:
         if not _is_out_of_memory(error):

@@ -17,12 +17,13 @@ from llmcore.models.initialize import Home, whole_shape
 from llmcore.models.layers import layers_of
 from llmcore.models.memory import model_sizes
 from llmcore.objectives.base import Objective
-from llmcore.train.deepspeed_config import deepspeed_config
+from llmcore.train.deepspeed_config import deepspeed_config, swap_buffer_bytes
 from llmcore.train.layers import checkpoint_activations, compile_layers
 from llmcore.train.optimizers import build_optimizer
 from llmcore.train.precision import DTYPES, Precision
 from llmcore.train.schedule import learning_rate_factor
 from llmcore.train.shared_buffer import unlink_shared_buffer
+from llmcore.train.swapping import check_lockable, load_async_io
 
 __all__ = ["Engine", "StepResult", "parameter_home"]
 
@@ -58,27 +59,28 @@ Measure = Callable[[nn.Module, Any], Tensor]
 def parameter_home(settings: TrainSettings, precision: Precision, device: torch.device) -> Home | None:
     """Where a model's parameters live as soon as they are made: at ZeRO-3 a share of each on each rank.
 
-    None at other stages: they stay whole. A collective for each parameter.
+    None at other stages: they stay whole. A collective for each parameter. Raises ConfigError where they, or the
+    optimizer's state, are to be on NVMe, and this node has not what that needs.
     """
     if settings.zero_stage < 3:
         return None
 
     def home(model: nn.Module) -> Callable[[nn.Parameter], None]:
+        sizes, world_size = model_sizes(model), distributed.get_world_size()
         config = deepspeed_config(
-            settings,
-            precision=precision,
-            world_size=distributed.get_world_size(),
-            sizes=model_sizes(model),
-            on_gpu=device.type == "cuda",
+            settings, precision=precision, world_size=world_size, sizes=sizes, on_gpu=device.type == "cuda"
         )
+        if settings.offload.on_nvme:
+            check_lockable(swap_buffer_bytes(config, sizes, world_size, precision))
+            load_async_io()
         # DeepSpeed would do so itself, after it has looked at the world size, which would be 1.
         deepspeed.init_distributed(dist_init_required=False)
         # Given a module, it also exchanges `linear` for one that keeps no gathered weight for the backward pass.
-        number_format = DTYPES[precision]
-        sharding = deepspeed.zero.Init(nn.Module(), config_dict_or_path=config, dtype=number_format)
+        # It takes the number format from its JSON; of one given as an argument it makes bf16 on CPUs (0.19.8).
+        sharding = deepspeed.zero.Init(nn.Module(), config_dict_or_path=config)
 
         def share(parameter: nn.Parameter) -> None:
-            parameter.data = parameter.data.to(device, number_format)
+            parameter.data = parameter.data.to(device, DTYPES[precision])
             # As its context manager does after each module's `__init__`, which shards weights before they have values.
             sharding._convert_to_zero_parameters([parameter])
 
@@ -137,8 +139,9 @@ class Engine:
         config = deepspeed_config(
             settings, precision=precision, world_size=self.world_size, sizes=self.sizes, on_gpu=device.type == "cuda"
         )
+        together = settings.offload.parameters != "nvme"  # there each matrix takes one of a few buffers
         for layer in layers_of(model):
-            set_z3_leaf_module(layer, _is_small(layer, config["zero_optimization"]))
+            set_z3_leaf_module(layer, together and _is_small(layer, config["zero_optimization"]))
         self._deepspeed, *_ = deepspeed.initialize(
             model=_LossModule(model.to(device), objective),
             optimizer=build_optimizer(model, settings.optimizer),

@@ -13,10 +13,11 @@ from llmcore.storage import Folder, Manifest, Publication, publish, read_manifes
 from llmcore.train.architecture import ARCHITECTURE
 from llmcore.train.export import CARD
 from llmcore.train.fragment_reader import FragmentReader
-from llmcore.train.fragments import WEIGHT, Fragment
+from llmcore.train.fragments import WEIGHT
 from llmcore.train.kept import MODEL
 from llmcore.train.model_folder import CONFIG, SHARD_BYTES, shard_layouts, write_weights
 from llmcore.train.precision import DTYPES
+from llmcore.train.resident import Fragment
 from llmcore.train.tensor_files import Layout, TensorSpec
 
 __all__ = ["export_checkpoint"]
@@ -61,5 +62,5 @@ def _tensors(reader: FragmentReader, layouts: Mapping[str, Layout], buffers: Map
                 yield buffers[name]
                 continue
             weight = torch.empty(math.prod(spec.shape), dtype=torch.float32)
-            reader.read([Fragment(name, spec.shape, 0, {WEIGHT: weight})])
+            reader.read([Fragment.whole(name, spec.shape, {WEIGHT: weight})])
             yield weight.to(spec.dtype)

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from llmcore.config.train import TrainSettings
 from llmcore.cost import Ledger
 from llmcore.cost.flops import peak_flops_per_s
 from llmcore.models.flops import training_flops
@@ -22,6 +23,7 @@ from llmcore.train.prefetch import prefetched
 from llmcore.train.probe import check_probe
 from llmcore.train.progress import Progress
 from llmcore.train.recipe import Recipe
+from llmcore.train.swapping import own_swap_folder
 from llmcore.train.writer import CheckpointWriter
 
 __all__ = ["fit"]
@@ -43,7 +45,19 @@ def fit(
     Returns:
         Plain JSON of how it ended; the same on each rank, but for the ledger.
     """
-    settings = recipe.settings
+    with own_swap_folder(recipe.settings) as settings:
+        return _fit(recipe, settings, place, device, report, pulse, ledger)
+
+
+def _fit(
+    recipe: Recipe,
+    settings: TrainSettings,
+    place: Place,
+    device: torch.device,
+    report: Report,
+    pulse: Pulse,
+    ledger: Ledger,
+) -> dict[str, Any]:
     resumption = agreed_start(place)
     checkpoint = resumption.checkpoint
     start = Progress() if checkpoint is None else Progress(**checkpoint[1].about["progress"])

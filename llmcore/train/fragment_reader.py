@@ -10,7 +10,7 @@ from torch import Tensor
 
 from llmcore.errors import CheckpointError
 from llmcore.storage import Folder, Manifest
-from llmcore.train.fragments import Fragment
+from llmcore.train.resident import Fragment
 from llmcore.train.snapshot import BUFFER, INDEX
 from llmcore.train.tensor_files import TensorReader, Wanted
 
@@ -58,7 +58,7 @@ class FragmentReader:
         """Fills the tensors of the fragments' states. Raises CheckpointError for what is not there, or not whole."""
         wanted: dict[str, list[Wanted]] = defaultdict(list)
         for fragment in fragments:
-            for key, target in fragment.state.items():
+            for key, target in fragment.state().items():
                 for file, one in self._parts(fragment, key, target):
                     wanted[file].append(one)
         for file, ranges in wanted.items():

@@ -1,13 +1,12 @@
 """Where DeepSpeed keeps the fp32 master and Adam's moments that this rank owns, parameter by parameter.
 
 DeepSpeed's own checkpoints are not atomic, tied to the world size, and its universal ones corrupt ZeRO-3 silently
-(`docs/decisions/0001`). A fragment is instead what one rank owns of one parameter: a flat range of it. Any stage and
-any world size finds the ranges it needs. The attributes are private to DeepSpeed 0.19.8: the version is pinned, and
-the reload tests hold them.
+(`docs/decisions/0001`). Here each rank owns fragments of parameters, and any stage and any world size finds the ranges
+it needs. The attributes are private to DeepSpeed 0.19.8: the version is pinned, and the reload tests hold them.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,10 +14,11 @@ from torch import Tensor, distributed
 
 from llmcore.train.engine import Engine
 from llmcore.train.momentum import MOMENTUM, is_muons, own_momentum, whole_momentum
+from llmcore.train.resident import Fragment, resident, swapped_in
 
 __all__ = [
     "WEIGHT",
-    "Fragment",
+    "allocate_state",
     "fragments_to_read",
     "own_fragments",
     "prepare_to_load",
@@ -30,25 +30,8 @@ __all__ = [
 
 WEIGHT = "weight"
 MOMENTS = ("exp_avg", "exp_avg_sq")
+_ADAM = (WEIGHT, *MOMENTS)
 _LOSS_SCALE = ("cur_scale", "cur_iter", "last_overflow_iter", "cur_hysteresis")
-
-
-@dataclass(frozen=True)
-class Fragment:
-    """A range of one parameter, flattened.
-
-    `state` has live, flat views of its master (`WEIGHT`), and of what its optimizer keeps of it, one size each.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    start: int
-    state: dict[str, Tensor]
-
-    @property
-    def size(self) -> int:
-        """Elements in the range."""
-        return next(iter(self.state.values())).numel()
 
 
 def _adam(engine: Engine) -> torch.optim.Optimizer:
@@ -98,23 +81,34 @@ def own_fragments(engine: Engine) -> Iterator[Fragment]:
             start, size = mapping.lp_fragment_address.start, mapping.lp_fragment_address.numel
             offset = mapping.hp_fragment_address.start
         else:
-            if index % world_size != rank:
-                continue  # replicated: each parameter is written by one rank
-            yield Fragment(name, tuple(parameter.shape), 0, _views(adam, parameter, 0, parameter.numel()))
+            if index % world_size == rank:  # replicated: each parameter is written by one rank
+                yield _replicated(adam, name, parameter)
             continue
         if size > 0:
-            if is_muons(engine, parameter):
-                weight = masters[group].data.view(-1).narrow(0, offset, size)
-                momentum = own_momentum(engine, parameter, masters[group], start, size)
-                yield Fragment(name, shape, start, {WEIGHT: weight, MOMENTUM: momentum})
-            else:
-                yield Fragment(name, shape, start, _views(adam, masters[group], offset, size))
+            muons = is_muons(engine, parameter)
+            state = (
+                partial(_muon, engine, parameter, masters[group], offset, start, size)
+                if muons
+                else partial(_views, adam, masters[group], offset, size)
+            )
+            yield Fragment(name, shape, start, size, (WEIGHT, MOMENTUM) if muons else _ADAM, state, group)
+
+
+def _replicated(adam: torch.optim.Optimizer, name: str, parameter: Tensor) -> Fragment:
+    size = parameter.numel()
+    state = partial(_views, adam, parameter, 0, size)
+    return Fragment(name, tuple(parameter.shape), 0, size, _ADAM, state)
 
 
 def _views(adam: torch.optim.Optimizer, master: Tensor, offset: int, size: int) -> dict[str, Tensor]:
     state = _with_moments(adam, master)
     flat = {WEIGHT: master.data, **{key: state[key] for key in MOMENTS}}
     return {key: tensor.view(-1).narrow(0, offset, size) for key, tensor in flat.items()}
+
+
+def _muon(engine: Engine, parameter: Any, master: Tensor, offset: int, start: int, size: int) -> dict[str, Tensor]:
+    weight = master.data.view(-1).narrow(0, offset, size)
+    return {WEIGHT: weight, MOMENTUM: own_momentum(engine, parameter, master, start, size)}
 
 
 def fragments_to_read(engine: Engine) -> Iterator[Fragment]:
@@ -127,7 +121,7 @@ def fragments_to_read(engine: Engine) -> Iterator[Fragment]:
     adam = _adam(engine)
     for name, parameter in engine.model.named_parameters():
         if parameter.requires_grad:
-            yield Fragment(name, tuple(parameter.shape), 0, _views(adam, parameter, 0, parameter.numel()))
+            yield _replicated(adam, name, parameter)
 
 
 def _whole_momenta(engine: Engine) -> Iterator[Fragment]:
@@ -136,7 +130,14 @@ def _whole_momenta(engine: Engine) -> Iterator[Fragment]:
         mapping: Any = getattr(parameter, "_hp_mapping", None)
         if mapping is not None and is_muons(engine, parameter):
             whole = whole_momentum(engine, parameter, masters[mapping.param_group_index])
-            yield Fragment(name, tuple(parameter.shape), 0, {MOMENTUM: whole})
+            yield Fragment.whole(name, tuple(parameter.shape), {MOMENTUM: whole})
+
+
+def allocate_state(engine: Engine) -> None:
+    """Makes what the optimizer keeps, as its first step would."""
+    for lot in resident(engine, fragments_to_read(engine), changed=True):
+        for fragment in lot:
+            fragment.state()
 
 
 def prepare_to_load(engine: Engine) -> None:
@@ -172,12 +173,9 @@ def refresh_weights(engine: Engine) -> None:
     if stage in (1, 2):
         optimizer.update_lp_params()
     elif stage == 3:
-        for group, master in enumerate(optimizer.fp32_partitioned_groups_flat):
-            flat = optimizer.fp16_partitioned_groups_flat[group]
-            flat.data.copy_(master.data)
-            partitions = optimizer.fp16_partitioned_groups[group]
-            for partition, fresh in zip(partitions, optimizer.unflatten(flat, partitions), strict=True):
-                partition.data = fresh.data
+        for sub_group in range(len(optimizer.fp32_partitioned_groups_flat)):
+            with swapped_in(engine, sub_group, changed=False):
+                optimizer._reassign_or_swap_out_partitioned_parameters(sub_group)
         kept = optimizer.persistent_parameters
         if kept:
             kept[0].partition(kept)

@@ -1,6 +1,7 @@
-"""What a rank's file of a checkpoint holds, copied to host memory while training waits for nothing else."""
+"""What a rank's file of a checkpoint holds, copied aside while training waits for nothing else."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, distributed
 from llmcore.storage import FileEntry, Folder
 from llmcore.train.engine import Engine
 from llmcore.train.fragments import own_fragments
+from llmcore.train.resident import resident
 from llmcore.train.tensor_files import Layout, TensorSpec, write_tensors
 
 __all__ = ["BUFFER", "CPU_RNG", "CUDA_RNG", "INDEX", "Snapshot", "kept_buffers"]
@@ -18,10 +20,14 @@ INDEX = "fragments"
 CPU_RNG, CUDA_RNG = "rng", "rng|cuda"
 BUFFER = "buffer"
 """`<name>|buffer` is a buffer of the model that is part of its state; rank 0 has them."""
+_ASIDE = "checkpoint"
 
 
 class Snapshot:
-    """One rank's state at one moment. Its memory, pinned where there is a GPU, is used again by the next one."""
+    """One rank's state at one moment. Its memory, pinned where there is a GPU, is used again by the next one.
+
+    Where the optimizer's state is on NVMe, the copy is too: its memory is a file there, which the kernel writes out.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -30,26 +36,39 @@ class Snapshot:
 
     def take(self, engine: Engine) -> None:
         """Copies the engine's state; when it returns, training may change it."""
-        index: list[dict[str, Any]] = []
-        live: dict[str, Tensor] = {}
-        for fragment in own_fragments(engine):
-            index.append(
-                {"name": fragment.name, "shape": fragment.shape, "start": fragment.start, "size": fragment.size}
-            )
-            live |= {f"{fragment.name}|{key}": view for key, view in fragment.state.items()}
-        specs = {name: TensorSpec(torch.float32, tuple(view.shape)) for name, view in live.items()}
+        fragments = list(own_fragments(engine))
+        index: list[dict[str, Any]] = [
+            {"name": fragment.name, "shape": fragment.shape, "start": fragment.start, "size": fragment.size}
+            for fragment in fragments
+        ]
+        specs = {
+            f"{fragment.name}|{key}": TensorSpec(torch.float32, (fragment.size,))
+            for fragment in fragments
+            for key in fragment.keys
+        }
         rest = _rng_states(self._device)
         if distributed.get_rank() == 0:
             rest |= {f"{name}|{BUFFER}": buffer for name, buffer in kept_buffers(engine).items()}
         specs |= {name: TensorSpec.of(tensor) for name, tensor in rest.items()}
         self._layout = Layout.of(specs, {INDEX: json.dumps(index)})
         if self._memory.numel() != self._layout.num_bytes:
-            on_gpu = self._device.type == "cuda"
-            self._memory = torch.empty(self._layout.num_bytes, dtype=torch.uint8, pin_memory=on_gpu)
-        for name, tensor in (live | rest).items():
+            self._memory = self._new_memory(engine)
+        for name, tensor in rest.items():
             self._part(name).copy_(tensor.detach(), non_blocking=True)
+        for lot in resident(engine, fragments, changed=False):
+            for fragment in lot:
+                for key, view in fragment.state().items():
+                    self._part(f"{fragment.name}|{key}").copy_(view.detach(), non_blocking=True)
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
+
+    def _new_memory(self, engine: Engine) -> Tensor:
+        num_bytes, offload = self._layout.num_bytes, engine.settings.offload
+        if offload.optimizer == "nvme" and offload.folder is not None:
+            file = Path(offload.folder, _ASIDE)
+            file.unlink(missing_ok=True)  # of another size
+            return torch.from_file(str(file), shared=True, size=num_bytes, dtype=torch.uint8)
+        return torch.empty(num_bytes, dtype=torch.uint8, pin_memory=self._device.type == "cuda")
 
     @property
     def num_bytes(self) -> int:

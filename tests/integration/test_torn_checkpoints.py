@@ -111,7 +111,7 @@ def _is_what_was_written(found: tuple[Folder, Any], good: Files) -> bool:
     from safetensors.torch import load
 
     from llmcore.train.fragment_reader import FragmentReader, rank_file
-    from llmcore.train.fragments import Fragment
+    from llmcore.train.resident import Fragment
 
     folder, manifest = found
     written = load(good[f"{folder.name}/{rank_file(0)}"])
@@ -120,7 +120,7 @@ def _is_what_was_written(found: tuple[Folder, Any], good: Files) -> bool:
             keys = [key.partition("|")[2] for key in written if key.startswith(f"{name}|")]
             assert "exp_avg_sq" in keys
             state = {key: torch.empty(written[f"{name}|{key}"].numel()) for key in keys}
-            reader.read([Fragment(name, shape, 0, state)])
+            reader.read([Fragment.whole(name, shape, state)])
             if any(not torch.equal(state[key], written[f"{name}|{key}"]) for key in keys):
                 return False
     return True

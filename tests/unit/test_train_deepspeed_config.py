@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from llmcore.config.train import TrainSettings
 from llmcore.cost.memory import ModelSizes
-from llmcore.train.deepspeed_config import deepspeed_config
+from llmcore.train.deepspeed_config import deepspeed_config, swap_buffer_bytes
 
 
 def derived(
@@ -67,11 +67,44 @@ def test_what_is_offloaded(stage: int, offload: dict[str, str], expected: dict[s
     assert {key: value for key, value in zero.items() if key.startswith("offload")} == expected
 
 
+def test_on_nvme_what_is_in_memory_at_once_is_bounded() -> None:
+    """Of DeepSpeed's defaults a sub-group is a billion elements, and as many weights stay in memory."""
+    offload = {"optimizer": "nvme", "parameters": "nvme", "folder": "/disk"}
+    zero = derived(num_parameters=1001, zero_stage=3, offload=offload)["zero_optimization"]
+    assert zero["offload_optimizer"] == {"device": "nvme", "nvme_path": "/disk", "pin_memory": False}
+    assert zero["offload_param"] == {
+        "device": "nvme",
+        "nvme_path": "/disk",
+        "pin_memory": False,
+        "max_in_cpu": 0,
+        "buffer_size": 501,  # the largest layer's share of one of two ranks
+        "buffer_count": 8,
+    }
+    assert zero["sub_group_size"] == 50_000_000
+    assert zero["stage3_prefetch_bucket_size"] == zero["stage3_max_reuse_distance"] == 0
+    sizes = ModelSizes(1001, 1001, 1001, 0, 0)
+    assert swap_buffer_bytes({"zero_optimization": zero}, sizes, 2, "bf16") == 501 * (4 * 4 + 2 * (8 + 1))
+    in_memory = derived(zero_stage=3, offload={"optimizer": "cpu", "parameters": "cpu"})["zero_optimization"]
+    assert in_memory["sub_group_size"] > zero["sub_group_size"]
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"zero_stage": 0, "offload": {"optimizer": "cpu"}}, "needs a sharded optimizer: use zero_stage=1, 2 or 3"),
         ({"zero_stage": 2, "offload": {"parameters": "cpu"}}, "works at zero_stage=3, not at 2"),
+        (
+            {"zero_stage": 2, "offload": {"optimizer": "nvme", "folder": "/disk"}},
+            "offload.optimizer=nvme works at zero_stage=3, not at 2: use that, or cpu",
+        ),
+        ({"zero_stage": 3, "offload": {"parameters": "nvme"}}, "offload to nvme needs offload.folder"),
+        ({"zero_stage": 3, "offload": {"optimizer": "cpu", "folder": "/disk"}}, "is for nvme, and nothing is there"),
+        ({"zero_stage": 3, "offload": {"optimizer": "nvme", "folder": "disk"}}, "offload.folder=disk is relative"),
+        ({"zero_stage": 3, "offload": {"optimizer": "tape"}}, "'none', 'cpu' or 'nvme'"),
+        (
+            {"zero_stage": 3, "optimizer": {"kind": "muon"}, "offload": {"optimizer": "nvme", "folder": "/disk"}},
+            "use adamw, or offload nothing",
+        ),
         ({"optimizer": {"kind": "muon"}, "offload": {"optimizer": "cpu"}}, "use adamw, or offload nothing"),
         ({"zero_stage": 0, "precision": "fp16"}, "precision=fp16 with zero_stage=0"),
         ({"zero_stage": 0, "optimizer": {"kind": "muon"}}, "optimizer.kind=muon is DeepSpeed's"),
