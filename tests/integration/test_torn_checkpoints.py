@@ -152,7 +152,7 @@ FAULTS = st.tuples(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(moment=st.integers(0, 2**16), faults=st.lists(FAULTS, min_size=1, max_size=3))
 def test_whatever_file_is_flipped_cut_or_removed_the_newest_good_one_is_found(
     run: Run, tmp_path_factory: pytest.TempPathFactory, moment: int, faults: list[tuple[int, str, float]]

@@ -3,7 +3,7 @@ from collections import Counter
 from itertools import pairwise
 
 import pyarrow as pa
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from llmcore.corpus.buckets import (
@@ -61,7 +61,6 @@ documents_of_few_texts = st.lists(
 
 
 @given(documents=documents_of_few_texts, num_buckets=st.integers(1, 5), cuts=st.lists(st.integers(0, 40), max_size=5))
-@settings(deadline=None)
 def test_one_copy_of_each_text_stays_the_most_held_out_and_first_by_id(
     documents: list[Document], num_buckets: int, cuts: list[int]
 ) -> None:
@@ -83,7 +82,6 @@ def test_one_copy_of_each_text_stays_the_most_held_out_and_first_by_id(
 
 
 @given(documents=documents_of_few_texts, cuts=st.lists(st.integers(0, 40), min_size=1, max_size=5))
-@settings(deadline=None)
 def test_buckets_do_not_depend_on_blocks_or_their_order(documents: list[Document], cuts: list[int]) -> None:
     one, two = _buckets(documents, 3, [])[0], _buckets(documents, 3, cuts)[0]
     assert [table.to_pylist() for table in one] == [table.to_pylist() for table in two]

@@ -39,7 +39,6 @@ def random_documents(number: int, sentences: int, seed: int = 0) -> Documents:
 
 
 @given(documents=many, room=st.integers(5, 60), seed=st.integers(0, 2**32))
-@settings(deadline=None)
 def test_each_token_stands_in_one_pair_and_labels_are_right(documents: Documents, room: int, seed: int) -> None:
     pairs = sentence_pairs(documents, room, seed)
     assert pairs_as_lists(pairs) == pairs_as_lists(sentence_pairs(documents, room, seed)), "a function of its arguments"
@@ -65,7 +64,6 @@ def pairs_as_lists(pairs: list[Pair]) -> list[object]:
 
 
 @given(documents=many, room=st.integers(62, 90))
-@settings(deadline=None)
 def test_segments_are_whole_sentences_and_none_stands_alone_but_where_a_document_has_one(
     documents: Documents, room: int
 ) -> None:
@@ -116,7 +114,7 @@ def encoder(request: pytest.FixtureRequest) -> Encoder:
 
 
 @given(texts=st.lists(st.lists(st.text("ab. \n", max_size=20), max_size=9).map("A. ".join), max_size=9))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_rows_of_pairs_have_every_token_of_the_texts_and_say_what_they_are(encoder: Encoder, texts: list[str]) -> None:
     documents = pa.table({"text": texts, "source": pa.array([0] * len(texts), pa.int16())})
     packing = PackingSettings(sequence_length=16, window=4, sentence_pairs=True)
