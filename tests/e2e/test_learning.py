@@ -182,9 +182,10 @@ def test_a_bert_guesses_masks_and_next_sentences(workshop: Workshop, books: Path
         "packing": {"sequence_length": 64, "sentence_pairs": True},
     }
     workshop.run("prepare", "pairs", prepared)
-    sizes = {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 6, "intermediate_size": 1536}
+    # Six layers of BERT's kind, which normalize after each sum, came to diverge on so few tokens; three learn.
+    sizes = {"hidden_size": 512, "num_hidden_layers": 3, "num_attention_heads": 8, "intermediate_size": 2048}
     # Many small steps: of so few tokens, larger ones learn less.
-    settings = _settings({"family": "bert", "sizes": sizes}, 4000, 16, 1e-3)
+    settings = _settings({"family": "bert", "sizes": sizes}, 4500, 16, 6e-4)
     settings["train"] |= {"precision": "auto", "log_every": 20, "schedule": {"warmup_fraction": 0.05}}
     settings["masking"] = {"share": 0.2}
     result = workshop.run(
