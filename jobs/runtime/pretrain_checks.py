@@ -12,8 +12,14 @@ if TYPE_CHECKING:
 
     from llmcore.tokens.shards import TokenShards
 
-__all__ = ["check_epochs", "check_pairs", "check_resources", "check_together", "check_validation_sets"]
-__all__ += ["reading_cpus"]
+__all__ = [
+    "check_epochs",
+    "check_pairs",
+    "check_resources",
+    "check_together",
+    "check_validation_sets",
+    "reading_cpus",
+]
 
 
 def check_resources(config: PretrainConfig) -> None:
