@@ -1,7 +1,7 @@
 """A tiny GPT on real ranks: its engine, its steps, and the same training in a plain loop."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,6 +17,9 @@ from llmcore.tokens.order import RowOrder
 from llmcore.train.deepspeed_config import num_micro_batches
 from llmcore.train.precision import Precision
 from llmcore.train.rows import step_rows
+
+if TYPE_CHECKING:
+    from llmcore.train.engine import Engine
 
 __all__ = [
     "GLOBAL_BATCH",
@@ -80,7 +83,7 @@ def tiny_engine(
     return Engine(model, objective or CausalLM(), settings, num_steps=num_steps, precision=precision, device=device)
 
 
-def micro_batches(engine: Any, step: int) -> list[PackedBatch]:
+def micro_batches(engine: "Engine", step: int) -> list[PackedBatch]:
     """This rank's micro batches of a step."""
     rank, world_size = distributed.get_rank(), distributed.get_world_size()
     rows = step_rows(RowOrder(len(ROWS), 7), GLOBAL_BATCH, world_size, rank, step)
@@ -88,11 +91,11 @@ def micro_batches(engine: Any, step: int) -> list[PackedBatch]:
     return [batch_of(rows[size * part : size * (part + 1)]) for part in range(num_parts)]
 
 
-def steps(engine: Any, first: int, last: int) -> list[float]:
+def steps(engine: "Engine", first: int, last: int) -> list[float]:
     return [engine.step(step, micro_batches(engine, step)).loss for step in range(first, last)]
 
 
-def whole_state(engine: Any) -> dict[str, torch.Tensor]:
+def whole_state(engine: "Engine") -> dict[str, torch.Tensor]:
     """A copy of all that this rank's optimizer keeps, and of the weights. A collective."""
     from llmcore.train.fragments import own_fragments
     from llmcore.train.resident import resident
@@ -103,10 +106,10 @@ def whole_state(engine: Any) -> dict[str, torch.Tensor]:
         for fragment in lot
         for key, view in fragment.state().items()
     }
-    with engine.at_rest():
-        for name, parameter in engine.model.named_parameters():
-            with engine.whole(parameter) as weight:
-                state[f"{name}|computed"] = weight.detach().clone().float()
+    engine.let_go()
+    for name, parameter in engine.model.named_parameters():
+        with engine.whole(parameter) as weight:
+            state[f"{name}|computed"] = weight.detach().clone().float()
     return state
 
 
