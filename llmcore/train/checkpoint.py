@@ -13,7 +13,6 @@ from llmcore.train.engine import Engine
 from llmcore.train.fragment_reader import FragmentReader
 from llmcore.train.fragments import (
     fragments_to_read,
-    prepare_to_load,
     refresh_weights,
     restore_scalars,
     restore_step,
@@ -57,7 +56,7 @@ def load_checkpoint(engine: Engine, folder: Folder, manifest: Manifest) -> Progr
     Each rank reads the ranges that it needs. Raises CheckpointError where they are not there.
     """
     with FragmentReader(folder, manifest) as reader:
-        prepare_to_load(engine)
+        engine.let_go()  # what is gathered would be of the old weights
         own = {name for name, parameter in engine.model.named_parameters() if parameter.requires_grad}
         if missing := own ^ set(reader.shapes):
             raise CheckpointError(

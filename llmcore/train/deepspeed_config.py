@@ -6,7 +6,7 @@ from typing import Any
 from llmcore.config.offload import OffloadSettings
 from llmcore.config.train import TrainSettings
 from llmcore.cost.memory import Buckets, ModelSizes, buckets_for
-from llmcore.train.precision import Precision
+from llmcore.train.precision import DTYPES, Precision
 
 __all__ = ["deepspeed_config", "gathering", "num_micro_batches", "swap_buffer_bytes"]
 
@@ -53,7 +53,7 @@ def deepspeed_config(
 
 def swap_buffer_bytes(config: Mapping[str, Any], sizes: ModelSizes, world_size: int, precision: Precision) -> int:
     """Bytes of memory that DeepSpeed locks on a rank, of which it swaps to NVMe; by the JSON made for it."""
-    zero, weight = config["zero_optimization"], 4 if precision == "fp32" else 2
+    zero, weight = config["zero_optimization"], DTYPES[precision].itemsize
     share, largest = -(-sizes.num_parameters // world_size), -(-sizes.largest_layer // world_size)
     sub_group = min(share, zero["sub_group_size"] + largest)  # closed by the parameter that fills it
     num_bytes = 0

@@ -1,4 +1,4 @@
-"""DeepSpeed behind the few things the loop needs. The only file that imports it."""
+"""DeepSpeed behind the few things the loop needs; `optimizers.py` and `swapping.py` take one piece of it each."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence

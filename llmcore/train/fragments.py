@@ -21,7 +21,6 @@ __all__ = [
     "allocate_state",
     "fragments_to_read",
     "own_fragments",
-    "prepare_to_load",
     "refresh_weights",
     "restore_scalars",
     "restore_step",
@@ -138,12 +137,6 @@ def allocate_state(engine: Engine) -> None:
     for lot in resident(engine, fragments_to_read(engine), changed=True):
         for fragment in lot:
             fragment.state()
-
-
-def prepare_to_load(engine: Engine) -> None:
-    """Before fragments are overwritten: ZeRO-3 lets go of what it has gathered."""
-    if engine.settings.zero_stage == 3:
-        engine.zero_optimizer.checkpoint_event_prologue()
 
 
 def restore_step(engine: Engine, step: int) -> None:
