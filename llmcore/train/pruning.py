@@ -24,15 +24,16 @@ def prune(place: Place, newest: str, void: Collection[str], settings: TrainSetti
     not touched, and nothing is once there is one. Raises StorageError, RunHeldError.
     """
     place.check_newest()
+    names = place.checkpoints.names()  # once: what appears later is not judged
     line = {
         name: manifest
-        for name in place.checkpoints.names()
+        for name in names
         if name not in void and (name in place.accepted or attempt_of(name) == place.attempt)
         if (manifest := read_manifest(place.checkpoints / name)) is not None
     }
     kept = {name: line[name] for name in _kept(line, settings, better)}
     assert newest in kept, newest
-    for name in place.checkpoints.names():
+    for name in names:
         if name not in kept and attempt_of(name) <= place.attempt:
             _delete(place.checkpoints, name)
     # Exports go after the checkpoints that name them: a kill in between leaves one too many, not few.

@@ -216,7 +216,7 @@ def test_a_rank_that_hangs_in_its_storage_is_named_with_its_stack(
     made = training.folder / "made"
     made.mkdir()
     os.mkfifo(made / blocking.name)  # who opens it to read waits for a writer; rank 0 looks at all when it prunes
-    made.rename(blocking.parent)  # at once: it would prune a folder without one
+    made.rename(blocking.parent)  # at once: a folder without one is pruned unread
     since = time.monotonic()
     assert driver.wait(HANG_S + ENDED_WITHIN_S) == 1
     print(f"ended {time.monotonic() - since:.1f} s after, with a bound of {HANG_S:.0f} s")
