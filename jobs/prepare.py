@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["finished", "plan", "prepare", "result_line", "run"]
 
 KIND = "prepare"
-STEP_VERSION = 4
+STEP_VERSION = 5
 _TOLD = ("labelled_sets", "dropped", "counts", "fill_fraction", "sentence_pairs")
 """What the manifest of the tokens and the run's result share."""
 

@@ -1,4 +1,4 @@
-"""Sentence pairs as BERT reads them: half of the second segments follow the first, half are another document's.
+"""Sentence pairs as BERT reads them: half of the second segments follow the first, half are from somewhere else.
 
 As in Devlin et al., 2019, Appendix A.2, and their `create_pretraining_data.py`, but for one thing: there a random
 second segment is a copy, and what is too long is cut off. Here segments change places, so that each token of the
@@ -44,8 +44,8 @@ class Pair(NamedTuple):
 def sentence_pairs(documents: Iterable[Sequence[Int32s]], room: int, seed: int) -> list[Pair]:
     """Pairs of at most `room` tokens that have each token of the documents once: a function of documents and seed.
 
-    Half of the pairs, chosen at random, change their second segments for those of other documents, as far as there are
-    others: in each of them, the label is `RANDOM`.
+    Half of the pairs, chosen at random, change their second segments for those of other documents, or, where too few
+    documents are left to change with, for those of other places in theirs: in each of them, the label is `RANDOM`.
 
     Args:
         documents: of each, its sentences in order, int32 [n] with n >= 1. One longer than half a pair is cut.
@@ -101,18 +101,19 @@ def _exchange(pairs: list[Pair], room: int, chance: Random) -> None:
     whole = [number for number, pair in enumerate(pairs) if pair.label == FOLLOWS]
     chosen = chance.sample(whole, len(whole) // 2)
     chosen.sort(key=lambda number: len(pairs[number].second))  # of equal ones, in random order
-    waiting: deque[int] = deque(maxlen=_WAITING)
-    for number in chosen:
-        pair = pairs[number]
-        other = next((one for one in waiting if _may_exchange(pair, pairs[one], room)), None)
-        if other is None:
-            waiting.append(number)
-            continue
-        waiting.remove(other)
-        pairs[number] = pair._replace(second=pairs[other].second, label=RANDOM)
-        pairs[other] = pairs[other]._replace(second=pair.second, label=RANDOM)
+    for within_documents in (False, True):
+        waiting: deque[int] = deque(maxlen=_WAITING)
+        for number in [number for number in chosen if pairs[number].label == FOLLOWS]:
+            one = pairs[number]
+            other = next((at for at in waiting if _may_exchange(one, pairs[at], room, within_documents)), None)
+            if other is None:
+                waiting.append(number)
+                continue
+            waiting.remove(other)
+            pairs[number] = one._replace(second=pairs[other].second, label=RANDOM)
+            pairs[other] = pairs[other]._replace(second=one.second, label=RANDOM)
 
 
-def _may_exchange(one: Pair, other: Pair, room: int) -> bool:
+def _may_exchange(one: Pair, other: Pair, room: int, within_documents: bool) -> bool:
     longest = max(len(one.first) + len(other.second), len(other.first) + len(one.second))
-    return one.document != other.document and longest <= room
+    return longest <= room and (within_documents or one.document != other.document)

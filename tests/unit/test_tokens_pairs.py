@@ -1,4 +1,4 @@
-"""Sentence pairs have each token of their documents once, and half of them are of two documents."""
+"""Sentence pairs have each token of their documents once, and half of them are of two places."""
 
 from itertools import pairwise
 from random import Random
@@ -56,7 +56,6 @@ def test_each_token_stands_in_one_pair_and_labels_are_right(documents: Documents
         if pair.label != ALONE:
             last, first = of[pair.first[-1]], of[pair.second[0]]
             assert (pair.label == FOLLOWS) == (first == (last[0], last[1] + 1))
-            assert (pair.label == RANDOM) == (first[0] != last[0])
 
 
 def pairs_as_lists(pairs: list[Pair]) -> list[object]:
@@ -79,8 +78,13 @@ def test_segments_are_whole_sentences_and_none_stands_alone_but_where_a_document
 
 
 def test_half_of_the_pairs_are_random_and_lengths_do_not_tell_which() -> None:
-    pairs = [pair for pair in sentence_pairs(random_documents(60, 600), 120, 1) if pair.label != ALONE]
+    documents = random_documents(60, 600)
+    document_of = {int(token): number for number, tokens in enumerate(flat(documents)) for token in tokens}
+    pairs = [pair for pair in sentence_pairs(documents, 120, 1) if pair.label != ALONE]
     assert len(pairs) > 1500
+    for pair in pairs:
+        within = document_of[int(pair.first[0])] == document_of[int(pair.second[0])]
+        assert within == (pair.label == FOLLOWS), "where there are enough documents, what is random is of two"
     assert np.mean([pair.label == RANDOM for pair in pairs]) == pytest.approx(0.5, abs=0.01)
     lengths = np.array([[len(pair.first), len(pair.second), pair.label] for pair in pairs], float)
     sums = lengths[:, 0] + lengths[:, 1]
@@ -91,11 +95,18 @@ def test_half_of_the_pairs_are_random_and_lengths_do_not_tell_which() -> None:
     assert (lengths[:, 0] < lengths[:, 1]).mean() == pytest.approx(0.5, abs=0.06), "cut anywhere"
 
 
-def test_another_seed_gives_other_pairs_and_one_document_none_that_are_random() -> None:
+def test_another_seed_gives_other_pairs() -> None:
     documents = random_documents(20, 30)
     assert pairs_as_lists(sentence_pairs(documents, 60, 1)) != pairs_as_lists(sentence_pairs(documents, 60, 2))
-    alone = sentence_pairs(documents[:1], 60, 1)
-    assert {pair.label for pair in alone} <= {FOLLOWS, ALONE}
+
+
+@pytest.mark.parametrize("sentences", [[900], [900, 30], [600, 90, 4]])
+def test_half_are_random_where_one_document_has_most_of_the_pairs(sentences: list[int]) -> None:
+    rng = Random(0)
+    documents = numbered([[rng.randint(3, 25) for _ in range(number)] for number in sentences])
+    labels = [pair.label for pair in sentence_pairs(documents, 61, 1) if pair.label != ALONE]
+    assert len(labels) > 100
+    assert np.mean(np.array(labels) == RANDOM) == pytest.approx(0.5, abs=0.03)
 
 
 def test_a_pair_is_framed_as_its_tokenizer_frames_two_texts() -> None:
