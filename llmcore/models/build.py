@@ -11,6 +11,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
     AutoModelForPreTraining,
+    AutoModelForQuestionAnswering,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
 )
@@ -28,6 +29,8 @@ __all__ = [
     "build_causal_lm",
     "build_classifier",
     "build_language_model",
+    "build_span_reader",
+    "build_writer",
     "config_for_tokens",
     "lay_out_language_model",
     "load_language_model",
@@ -55,6 +58,8 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "t5": {"dropout_rate": 0.0},
     "bart": {"dropout": 0.0},
 }
+ENCODERS = ("bert", "roberta", "modernbert")
+"""Families that read alone."""
 _DERIVED = ("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id", "num_labels")
 
 
@@ -144,7 +149,13 @@ def build_causal_lm(config: Any, *, seed: int, home: Home | None = None) -> nn.M
 
 
 def build_classifier(
-    folder: Path, *, label_names: list[str], seed: int, random_weights: bool, home: Home | None = None
+    folder: Path,
+    *,
+    label_names: list[str],
+    seed: int,
+    random_weights: bool,
+    multi_label: bool = False,
+    home: Home | None = None,
 ) -> nn.Module:
     """The architecture of a model folder with a classification head: its weights, or random ones.
 
@@ -155,9 +166,36 @@ def build_classifier(
         num_labels=len(label_names),
         id2label=dict(enumerate(label_names)),
         label2id={name: index for index, name in enumerate(label_names)},
+        problem_type="multi_label_classification" if multi_label else "single_label_classification",
     )
     stored = None if random_weights else folder
     return make_model(AutoModelForSequenceClassification, config, seed=seed, home=home, folder=stored)
+
+
+def build_span_reader(folder: Path, *, seed: int, random_weights: bool, home: Home | None = None) -> nn.Module:
+    """The same with a head for the first and the last token of a span. Raises ConfigError where the family has none."""
+    config = AutoConfig.from_pretrained(folder, num_labels=2)
+    if type(config) not in AutoModelForQuestionAnswering._model_mapping or config.is_encoder_decoder:
+        raise ConfigError(
+            f"{folder} is a {config.model_type}, which has no head for spans here: take an encoder or a decoder that has"
+        )
+    stored = None if random_weights else folder
+    return make_model(AutoModelForQuestionAnswering, config, seed=seed, home=home, folder=stored)
+
+
+def build_writer(folder: Path, *, seed: int, random_weights: bool, home: Home | None = None) -> nn.Module:
+    """A decoder or an encoder-decoder with its own head: its weights, or random ones.
+
+    Raises:
+        ConfigError: The folder has an encoder, which reads and does not write.
+    """
+    config = AutoConfig.from_pretrained(folder)
+    if config.model_type in ENCODERS:
+        raise ConfigError(
+            f"{folder} is a {config.model_type}, an encoder, which cannot write: take a decoder or an encoder-decoder"
+        )
+    auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+    return make_model(auto, config, seed=seed, home=home, folder=None if random_weights else folder)
 
 
 def num_parameters(model: nn.Module) -> int:

@@ -9,7 +9,15 @@ from torch import Tensor, nn
 
 from llmcore.models.attention import Lengths
 
-__all__ = ["PackedBatch", "backbone", "classifier_logits", "hidden_states", "masked_lm_logits", "next_sentence_logits"]
+__all__ = [
+    "PackedBatch",
+    "backbone",
+    "classifier_logits",
+    "hidden_states",
+    "masked_lm_logits",
+    "next_sentence_logits",
+    "span_logits",
+]
 
 
 @dataclass(frozen=True)
@@ -158,4 +166,18 @@ def classifier_logits(model: nn.Module, batch: PackedBatch) -> Tensor:
             logits = named.classifier(named.drop(named.head(first)))
         case _:
             logits = named.score(states[batch.last_tokens()])
+    return logits
+
+
+def span_logits(model: nn.Module, batch: PackedBatch) -> Tensor:
+    """What a reader of spans says of each token, first or last of the answer: [tokens, 2], row after row.
+
+    As transformers' `…ForQuestionAnswering` of the family.
+    """
+    named: Any = model
+    states = hidden_states(model, batch).flatten(0, 1)
+    if named.config.model_type == "modernbert":
+        logits: Tensor = named.classifier(named.drop(named.head(states)))
+        return logits
+    logits = named.qa_outputs(states)
     return logits

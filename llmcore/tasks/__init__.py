@@ -1,33 +1,71 @@
 """Tasks: what is learnt from labelled data."""
 
-from collections.abc import Mapping, Sequence
+import importlib
+from collections.abc import Mapping
+from importlib.metadata import entry_points
 from typing import Any
 
-from llmcore.config.finetune import TaskSettings
-from llmcore.errors import CheckpointError
-from llmcore.tasks.base import Task
-from llmcore.tasks.text_classification import TextClassification
+from llmcore.config.task import KINDS, TaskSettings
+from llmcore.errors import CheckpointError, ConfigError
+from llmcore.tasks.base import SetFacts, Task
 
-__all__ = ["build_task", "task_from_about"]
+__all__ = ["build_task", "task_class", "task_from_about"]
+
+_GROUP = "llmcore.tasks"
+_CLASSES = {
+    "text_classification": "llmcore.tasks.text_classification:TextClassification",
+    "question_answering": "llmcore.tasks.question_answering:QuestionAnswering",
+    "translation": "llmcore.tasks.translation:Translation",
+    "summarization": "llmcore.tasks.summarization:Summarization",
+    "chat": "llmcore.tasks.chat:Chat",
+    "code_generation": "llmcore.tasks.code_generation:CodeGeneration",
+    "text_generation": "llmcore.tasks.text_generation:TextGeneration",
+}
+assert tuple(_CLASSES) == KINDS
 
 
-def build_task(settings: TaskSettings, label_names: Sequence[str]) -> Task:
-    """The task of a configuration, for a labelled set with these classes.
+def task_class(kind: str) -> type[Task[Any, Any]]:
+    """The class of a kind: one of the package's, an entry point's, or `module:Class`.
 
     Raises:
-        ConfigError: The settings do not fit the kind of task.
+        ConfigError: There is none, or it is no task.
     """
-    return TextClassification(tuple(label_names), settings.max_tokens, settings.validation_metric)
+    place = _CLASSES.get(kind) or next((point.value for point in entry_points(group=_GROUP, name=kind)), kind)
+    module, colon, name = place.partition(":")
+    if not colon:
+        raise ConfigError(
+            f"task.kind={kind!r} is no task: give one of {', '.join(KINDS)}, an entry point in the group {_GROUP}, or "
+            "your own class as `module:Class`"
+        )
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"task.kind={kind!r} cannot be imported: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, Task)):
+        raise ConfigError(f"task.kind={kind!r} is no class made of llmcore.tasks.base.Task")
+    return found
 
 
-def task_from_about(about: Mapping[str, Any]) -> Task:
+def build_task(settings: TaskSettings, data: SetFacts) -> Task[Any, Any]:
+    """The task of a configuration, for a labelled set.
+
+    Raises:
+        ConfigError: There is no such task, or the settings do not fit it.
+    """
+    return task_class(settings.kind).of_settings(settings, data)
+
+
+def task_from_about(about: Mapping[str, Any]) -> Task[Any, Any]:
     """The task that a model was made for, from the `about` of its folder's manifest.
 
     Raises:
-        CheckpointError: The manifest names no task that this package knows.
+        CheckpointError: The manifest names no task that can be found.
     """
     match about.get("task"):
-        case {"kind": "text_classification", "label_names": names, "max_tokens": int(length), **rest}:
-            return TextClassification(tuple(names), length, str(rest.get("validation_metric", "macro_f1")))
+        case {"kind": str(kind), **fields}:
+            try:
+                return task_class(kind)(**fields)
+            except (ConfigError, TypeError) as error:
+                raise CheckpointError(f"the model's manifest names the task {kind!r}: {error}") from error
         case other:
-            raise CheckpointError(f"the model's manifest names the task {other!r}; known is text_classification")
+            raise CheckpointError(f"the model's manifest names the task {other!r}: it was not fine-tuned here")

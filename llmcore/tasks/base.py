@@ -1,104 +1,225 @@
 """What a task is: everything that training and evaluation need to know of it, and nothing of how they run."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Protocol, Self, TypeVar
+
+from llmcore.errors import ConfigError
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
     import torch
+    from numpy.typing import NDArray
     from torch import nn
 
+    from llmcore.config.task import TaskSettings
     from llmcore.models.initialize import Home
-    from llmcore.models.packed import PackedBatch
 
-__all__ = ["NO_TARGET", "Example", "Features", "Task", "TaskBatch"]
-
+__all__ = ["NO_TARGET", "Batch", "Example", "Features", "Predictor", "Reader", "SetFacts", "Task", "batches_of"]
 
 NO_TARGET = -1
 """Target of an example that teaches nothing: without a label, or there to fill up a rank's share."""
 
 
-class Example(NamedTuple):
-    """One row, ready for the model: token ids, and the class or `NO_TARGET`."""
+class Example(Protocol):
+    """One row, or a window of it, ready for the model."""
 
-    tokens: list[int]
-    target: int
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that go through the model: examples are batched by it."""
+
+
+class Batch(Protocol):
+    """Examples that go through the model at once."""
+
+    def to(self, device: "torch.device") -> Self:
+        """The same batch on a device."""
+
+
+ExampleT = TypeVar("ExampleT", bound=Example)
+BatchT = TypeVar("BatchT", bound=Batch)
 
 
 class Features(NamedTuple):
-    """Examples in the order of their rows, and how many of them were cut."""
+    """Examples in the order of their rows, and how many rows were cut."""
 
-    examples: list[Example]
+    examples: list[Any]
     num_truncated: int
 
 
-@dataclass(frozen=True)
-class TaskBatch:
-    """Examples that go through the model at once, without padding.
+class SetFacts(NamedTuple):
+    """What a task is told of the labelled set that it is made for.
 
     Attributes:
-        packed: The examples as the documents of packed rows.
-        targets: LongTensor [num_examples], in the order of the documents; `NO_TARGET` where there is none.
-        num_targets: How many are targets, known without asking the device.
+        label_names: The classes; empty where the kind has none.
+        label_counts: Train rows of each class.
     """
 
-    packed: "PackedBatch"
-    targets: "torch.Tensor"
-    num_targets: int
-
-    def to(self, device: "torch.device") -> "TaskBatch":
-        """The same batch on another device."""
-        return TaskBatch(self.packed.to(device), self.targets.to(device, non_blocking=True), self.num_targets)
+    label_names: tuple[str, ...] = ()
+    label_counts: tuple[int, ...] = ()
 
 
-class Task(Protocol):
-    """One kind of thing to learn from a labelled set; its settings are `config.TaskSettings`."""
+@dataclass(frozen=True)
+class Reader:
+    """How a model reads text: its tokenizer, and its config."""
 
-    @property
-    def kind(self) -> str:
-        """Its name in a configuration, and in a model's manifest."""
+    tokenizer: Any
+    config: Any
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Columns of a labelled set that it reads."""
+    @classmethod
+    def of(cls, folder: Path) -> "Reader":
+        """That of a Hugging Face folder."""
+        from transformers import AutoConfig, AutoTokenizer
+
+        return cls(AutoTokenizer.from_pretrained(folder), AutoConfig.from_pretrained(folder))
 
     @property
-    def metrics(self) -> tuple[str, ...]:
-        """Metrics that make sense for it, by their names in `evaluation.metrics`."""
+    def begin(self) -> list[int]:
+        """What stands before a text: the class token of tokenizers that frame texts, as BERT's do."""
+        framed = self.tokenizer.cls_token_id is not None and self.tokenizer.num_special_tokens_to_add() > 1
+        return [int(self.tokenizer.cls_token_id)] if framed else []
 
     @property
-    def validation_metric(self) -> str:
-        """The metric that trials are compared by; one of `metrics`."""
+    def end(self) -> int:
+        """What ends a text."""
+        eos = self.tokenizer.eos_token_id
+        return int(eos if eos is not None else self.tokenizer.sep_token_id)
 
-    def build_model(self, folder: Path, *, seed: int, random_weights: bool, home: "Home | None" = None) -> "nn.Module":
-        """The base model in `folder`, or its architecture alone, with this task's head (`models.build.make_model`)."""
+    def tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        """The tokens of texts, without any that frame them; a special token written out in a text stays text."""
+        if not texts:
+            return []
+        encoded = self.tokenizer(
+            list(texts), add_special_tokens=False, split_special_tokens=True, truncation=False, verbose=False
+        )
+        return encoded["input_ids"]  # type: ignore[no-any-return]
 
-    def load_model(self, folder: Path) -> "nn.Module":
-        """A trained model of this task from its exported folder."""
+
+class Predictor(Protocol):
+    """A trained model of a task, in memory."""
+
+    def predict(self, rows: "pa.Table", *, batch_tokens: int) -> tuple[dict[str, Any], int]:
+        """Columns of predictions, one value a row, in the order of the rows; and how many rows were cut."""
+
+
+@dataclass(frozen=True)
+class Task(ABC, Generic[ExampleT, BatchT]):
+    """One kind of thing to learn from a labelled set. A subclass is a frozen dataclass whose fields are plain JSON.
+
+    Attributes:
+        max_tokens: Longest example, special tokens included.
+        validation_metric: The metric that trials are compared by.
+    """
+
+    max_tokens: int
+    validation_metric: str
+
+    kind: ClassVar[str]
+    """Its name in a configuration, and in a model's manifest."""
+    columns: ClassVar[tuple[str, ...]]
+    """Columns of a labelled set that it reads."""
+    metrics: ClassVar[tuple[str, ...]]
+    """Metrics that its predictions are judged by, by their names in `evaluation.metrics`."""
+    validation_metrics: ClassVar[tuple[str, ...]]
+    """What `metrics_of` tells at a validation of a training, besides `loss`; the first one is the task's own."""
+    settings: ClassVar[tuple[str, ...]] = ()
+    """Fields of `TaskSettings` that it reads besides `kind`, `max_tokens` and `validation_metric`."""
+
+    def __post_init__(self) -> None:
+        known = [*self.validation_metrics, "loss"]
+        if self.validation_metric not in known:
+            raise ConfigError(
+                f"task.validation_metric={self.validation_metric!r} is not measured while a {self.kind} model trains: "
+                f"give one of {known}"
+            )
+
+    @classmethod
+    def of_settings(cls, settings: "TaskSettings", data: SetFacts) -> Self:
+        """The task of a configuration, for a labelled set. Raises ConfigError for settings that do not fit it."""
+        common = {"kind", "max_tokens", "validation_metric"}
+        for name in type(settings).model_fields:
+            if name not in common and name not in cls.settings and name in settings.model_fields_set:
+                raise ConfigError(f"task.{name} is not read by {cls.kind}: leave it out")
+        made = {name.name for name in fields(cls)} - common
+        given = {name: value for name in cls.settings if name in made and (value := getattr(settings, name)) is not None}
+        metric = settings.validation_metric or next(iter(cls.validation_metrics), "loss")
+        return cls(max_tokens=settings.max_tokens, validation_metric=metric, **given | cls.from_data(settings, data))
+
+    @classmethod
+    def from_data(cls, settings: "TaskSettings", data: SetFacts) -> dict[str, Any]:
+        """Fields that come of the labelled set rather than of the settings alone."""
+        return {}
 
     def about(self) -> dict[str, Any]:
         """Plain JSON for the `task` key of a model's manifest; `task_from_about` makes the task again."""
+        return {"kind": self.kind, **asdict(self)}
 
-    def features(self, tokenizer: Any, rows: "pa.Table") -> Features:
-        """The rows of a labelled set as examples; what is cut is counted."""
+    @abstractmethod
+    def build_model(self, folder: Path, *, seed: int, random_weights: bool, home: "Home | None" = None) -> "nn.Module":
+        """The base model in `folder`, or its architecture alone, with this task's head (`models.build.make_model`)."""
 
-    def collate(self, examples: Sequence[Example]) -> TaskBatch:
+    @abstractmethod
+    def features(self, reader: Reader, rows: "pa.Table") -> Features:
+        """Rows of a labelled set as examples to learn from; what is cut is counted."""
+
+    @abstractmethod
+    def collate(self, examples: Sequence[ExampleT]) -> BatchT:
         """Examples as one batch."""
 
-    def num_targets(self, batch: TaskBatch) -> tuple[int]:
+    @abstractmethod
+    def without_target(self, example: ExampleT) -> ExampleT:
+        """A short example like this one that teaches nothing: a rank without rows runs the model all the same."""
+
+    @abstractmethod
+    def num_targets(self, batch: BatchT) -> tuple[int]:
         """Targets of a batch, by which the loop divides (as of an `objectives.base.Objective`)."""
 
-    def num_tokens(self, batch: TaskBatch) -> int:
+    @abstractmethod
+    def num_tokens(self, batch: BatchT) -> int:
         """Tokens of a batch, padding left out."""
 
-    def loss_sums(self, model: Any, batch: TaskBatch) -> "torch.Tensor":
+    @abstractmethod
+    def loss_sums(self, model: Any, batch: BatchT) -> "torch.Tensor":
         """Sum of the loss over the targets (nats where it is a likelihood), [1]; zero, with a gradient, without any."""
 
-    def predict(self, model: Any, batch: TaskBatch) -> "np.ndarray[Any, Any]":
-        """What the model says, one row an example, as float32; `decode` makes predictions of it."""
+    def judged(self, reader: Reader, rows: "pa.Table") -> Features:
+        """Rows as examples to be judged by, one for each row; those to learn from, where these are such."""
+        return self.features(reader, rows)
 
-    def decode(self, outputs: "np.ndarray[Any, Any]") -> Mapping[str, "np.ndarray[Any, Any]"]:
-        """Columns of the table of predictions, one value an example; `prediction` is among them."""
+    @abstractmethod
+    def judge(self, model: Any, examples: Sequence[ExampleT], device: "torch.device") -> "NDArray[np.float64]":
+        """What `metrics_of` needs of some examples: float64 [k], which may be added up over all."""
+
+    @abstractmethod
+    def metrics_of(self, sums: "NDArray[np.float64]") -> dict[str, float]:
+        """Loss a target, and the task's `validation_metrics`, from what `judge` gave of all examples."""
+
+    @abstractmethod
+    def predictor(self, folder: Path) -> Predictor:
+        """A trained model of this task from its exported folder. Raises CheckpointError for any other."""
+
+    def pipeline(self, label_names: Sequence[str] = ()) -> str:
+        """Python that makes the exported folder answer, for its model card."""
+        return ""
+
+    def card(self) -> Mapping[str, str]:
+        """What the model card says of the task, by heading."""
+        return {}
+
+
+def batches_of(examples: Sequence[Example], batch_tokens: int) -> Iterator[list[int]]:
+    """Indices of examples in batches of at most so many tokens, or one example: neighbours in length together."""
+    batch: list[int] = []
+    num_tokens = 0
+    for index in sorted(range(len(examples)), key=lambda index: examples[index].num_tokens):
+        length = examples[index].num_tokens
+        if batch and num_tokens + length > batch_tokens:
+            yield batch
+            batch, num_tokens = [], 0
+        batch.append(index)
+        num_tokens += length
+    if batch:
+        yield batch

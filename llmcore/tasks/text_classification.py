@@ -1,53 +1,94 @@
-"""Which of the classes a text belongs to: read at its last token, the end of the text; by encoders, at its first."""
+"""Which of the classes a text, or a pair of texts, belongs to: one, or any number of them, read by a head."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from llmcore.errors import CheckpointError, ConfigError
-from llmcore.tasks.base import NO_TARGET, Example, Features, TaskBatch
+from llmcore.tasks.base import NO_TARGET, Features, Reader, SetFacts, Task, batches_of
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
     import torch
+    from numpy.typing import NDArray
     from torch import nn
 
+    from llmcore.config.task import TaskSettings
     from llmcore.models.initialize import Home
+    from llmcore.models.packed import PackedBatch
 
-__all__ = ["TextClassification"]
+__all__ = ["ClassBatch", "ClassExample", "TextClassification"]
 
-_FRAME = 2
-"""Special tokens that a tokenizer adds which frames texts: one before, and one after."""
+
+class ClassExample(NamedTuple):
+    """A text's tokens, where its second text begins (0: there is none), and its classes; no class is no target."""
+
+    tokens: list[int]
+    second: int = 0
+    classes: tuple[int, ...] | None = None
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of the text."""
+        return len(self.tokens)
 
 
 @dataclass(frozen=True)
-class TextClassification:
+class ClassBatch:
+    """Examples that go through the model at once, without padding.
+
+    Attributes:
+        packed: The examples as the documents of packed rows.
+        targets: float32 [num_examples, num_classes], 1 at the classes; all 0 where there is no target.
+        is_target: bool [num_examples].
+        num_targets: How many are, known without asking the device.
+    """
+
+    packed: "PackedBatch"
+    targets: "torch.Tensor"
+    is_target: "torch.Tensor"
+    num_targets: int
+
+    def to(self, device: "torch.device") -> "ClassBatch":
+        """The same batch on another device."""
+        moved = (tensor.to(device, non_blocking=True) for tensor in (self.targets, self.is_target))
+        return ClassBatch(self.packed.to(device), *moved, self.num_targets)
+
+
+@dataclass(frozen=True)
+class TextClassification(Task[ClassExample, ClassBatch]):
     """A text is its tokens and the end-of-text token, as in pre-training, whose state a linear head reads.
 
     Where the tokenizer frames texts, as BERT's does, it is its class token, its tokens and the end; an encoder's head
-    reads the first.
+    reads the first. A second text follows the first one's end, and has an end of its own.
 
     Attributes:
         label_names: The classes; targets are indices into them.
-        max_tokens: Longest example, its end-of-text token included.
-        validation_metric: The metric that trials are compared by.
+        multi_label: Whether a row has any number of classes, each by itself likely or not.
+        weights: What a row of each class weighs in the loss; empty where all weigh alike.
     """
 
-    label_names: tuple[str, ...]
-    max_tokens: int
-    validation_metric: str = "macro_f1"
-    kind: str = "text_classification"
-    columns: tuple[str, ...] = ("text", "label")
-    metrics: tuple[str, ...] = ("accuracy", "macro_f1")
+    label_names: tuple[str, ...] = ()
+    multi_label: bool = False
+    weights: tuple[float, ...] = ()
+
+    kind: ClassVar[str] = "text_classification"
+    columns: ClassVar[tuple[str, ...]] = ("text", "label")
+    metrics: ClassVar[tuple[str, ...]] = ("accuracy", "macro_f1")
+    validation_metrics: ClassVar[tuple[str, ...]] = ("macro_f1", "micro_f1", "accuracy")
+    settings: ClassVar[tuple[str, ...]] = ("answer", "multi_label", "class_weights")
 
     def __post_init__(self) -> None:
-        if self.validation_metric not in self.metrics:
-            raise ConfigError(
-                f"validation_metric={self.validation_metric!r} is no metric of {self.kind}: give one of "
-                f"{list(self.metrics)}"
-            )
+        super().__post_init__()
+        for name in ("label_names", "weights"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+
+    @classmethod
+    def from_data(cls, settings: "TaskSettings", data: SetFacts) -> dict[str, Any]:
+        """The classes, and what each weighs."""
+        return {"label_names": data.label_names, "weights": _weights(settings, data)}
 
     def build_model(self, folder: Path, *, seed: int, random_weights: bool, home: "Home | None" = None) -> "nn.Module":
         """A base model's architecture, with its weights or random ones, under a new head of `seed`.
@@ -58,8 +99,14 @@ class TextClassification:
         """
         from llmcore.models.build import build_classifier
 
-        names = list(self.label_names)
-        model = build_classifier(folder, label_names=names, seed=seed, random_weights=random_weights, home=home)
+        model = build_classifier(
+            folder,
+            label_names=list(self.label_names),
+            multi_label=self.multi_label,
+            seed=seed,
+            random_weights=random_weights,
+            home=home,
+        )
         if getattr(model.config, "classifier_pooling", "cls") != "cls":
             raise ConfigError(
                 f"{folder}/config.json has another classifier_pooling than `cls`: no head here reads that"
@@ -72,7 +119,122 @@ class TextClassification:
             )
         return model
 
-    def load_model(self, folder: Path) -> "nn.Module":
+    def features(self, reader: Reader, rows: "pa.Table") -> Features:
+        """Tokens of each text, cut so that all that frames them fits too; of a pair, the longer one is cut first.
+
+        A special token written out in a text stays text. A table without labels gives examples without targets.
+        """
+        texts = reader.tokens(rows["text"].to_pylist())
+        pairs = reader.tokens(rows["text_pair"].to_pylist()) if "text_pair" in rows.column_names else None
+        examples, num_truncated = [], 0
+        room = self.max_tokens - len(reader.begin) - 1
+        for number, classes in enumerate(_classes_of(rows)):
+            first = texts[number]
+            if pairs is None:
+                kept, second, tail = first[:room], 0, [reader.end]
+                num_truncated += len(first) > room
+            else:
+                kept, other = _cut_pair(first, pairs[number], room - 1)
+                second = len(reader.begin) + len(kept) + 1
+                tail = [reader.end, *other, reader.end]
+                num_truncated += len(kept) + len(other) < len(first) + len(pairs[number])
+            examples.append(ClassExample([*reader.begin, *kept, *tail], second, classes))
+        return Features(examples, num_truncated)
+
+    def without_target(self, example: ClassExample) -> ClassExample:
+        """Its last token."""
+        return ClassExample(example.tokens[-1:])
+
+    def collate(self, examples: Sequence[ClassExample]) -> ClassBatch:
+        """All examples as the documents of one packed row [1, sum of lengths]: no padding, attention inside each."""
+        import torch
+
+        from llmcore.models.packed import PackedBatch
+
+        packed = PackedBatch.of_documents([example.tokens for example in examples])
+        if any(example.second for example in examples):
+            packed = packed.with_seconds(torch.tensor([example.second for example in examples]))
+        targets = torch.zeros(len(examples), len(self.label_names))
+        for row, example in enumerate(examples):
+            targets[row, list(example.classes or ())] = 1
+        is_target = torch.tensor([example.classes is not None for example in examples])
+        return ClassBatch(packed, targets, is_target, int(is_target.sum()))
+
+    def logits(self, model: Any, batch: ClassBatch) -> "torch.Tensor":
+        """Scores [num_examples, num_classes] in fp32."""
+        from llmcore.models.packed import classifier_logits
+
+        return classifier_logits(model, batch.packed).float()
+
+    def num_targets(self, batch: ClassBatch) -> tuple[int]:
+        """Examples that have a target."""
+        return (batch.num_targets,)
+
+    def num_tokens(self, batch: ClassBatch) -> int:
+        """Tokens of the examples; there is no padding."""
+        return sum(batch.packed.lengths)
+
+    def loss_sums(self, model: Any, batch: ClassBatch) -> "torch.Tensor":
+        """Sum of the cross-entropies (nats) of the examples that have a target, each by its class's weight, [1].
+
+        Of many labels, an example's loss is the mean over classes of the binary cross-entropies.
+        """
+        return self._losses(self.logits(model, batch), batch, self.weights).sum()[None]
+
+    def _losses(self, logits: "torch.Tensor", batch: ClassBatch, weights: Sequence[float]) -> "torch.Tensor":
+        """Of each example, 0 where it has no target: [num_examples]."""
+        import torch
+        from torch.nn.functional import binary_cross_entropy_with_logits, log_softmax
+
+        of_class = torch.tensor(weights, device=logits.device) if weights else torch.ones_like(logits[0])
+        if self.multi_label:
+            losses = binary_cross_entropy_with_logits(logits, batch.targets, pos_weight=of_class, reduction="none")
+            return losses.mean(dim=-1) * batch.is_target
+        return -(log_softmax(logits, dim=-1) * batch.targets * of_class).sum(dim=-1)
+
+    def probabilities(self, logits: "torch.Tensor") -> "torch.Tensor":
+        """Of each class, [num_examples, num_classes]: of one label they sum to 1."""
+        return logits.sigmoid() if self.multi_label else logits.softmax(dim=-1)
+
+    def decode(self, probabilities: "NDArray[np.float32]") -> Mapping[str, Any]:
+        """`prediction`: the most probable class (int32), or the list of those over 1/2; and the `probabilities`."""
+        import numpy as np
+
+        if not self.multi_label:
+            return {"prediction": probabilities.argmax(axis=1).astype("int32"), "probabilities": probabilities}
+        chosen = [np.flatnonzero(row > 0.5).astype("int32") for row in probabilities]
+        return {"prediction": chosen, "probabilities": probabilities}
+
+    def judge(self, model: Any, examples: Sequence[ClassExample], device: "torch.device") -> "NDArray[np.float64]":
+        """For each class, examples rightly and wrongly told to have it, and rightly not; those all right; the loss."""
+        import numpy as np
+        import torch
+
+        batch = self.collate(examples).to(device)
+        with torch.inference_mode():
+            logits = self.logits(model, batch)
+            loss = float(self._losses(logits, batch, ()).sum())
+        truth = batch.targets.cpu().numpy().astype(bool)
+        told = np.zeros_like(truth)
+        for row, classes in enumerate(self.decode(self.probabilities(logits).cpu().numpy())["prediction"]):
+            told[row, classes] = True
+        counts = np.array([truth & told, ~truth & told, truth & ~told]).sum(axis=1)
+        return np.array([*counts.flatten(), (truth == told).all(axis=1).sum(), loss, len(examples)], np.float64)
+
+    def metrics_of(self, sums: "NDArray[np.float64]") -> dict[str, float]:
+        """Loss; accuracy (all classes of a row right); F1, the mean over classes that occur, and of all together."""
+        hits, wrong, missed = sums[: 3 * len(self.label_names)].reshape(3, -1)
+        right, loss, num_examples = sums[3 * len(self.label_names) :].tolist()
+        either = 2 * hits + wrong + missed
+        occurs = either > 0
+        return {
+            "loss": loss / num_examples,
+            "macro_f1": float((2 * hits[occurs] / either[occurs]).mean()) if occurs.any() else 0.0,
+            "micro_f1": float(2 * hits.sum() / max(1.0, either.sum())),
+            "accuracy": right / num_examples,
+        }
+
+    def predictor(self, folder: Path) -> "ClassPredictor":
         """A trained model from its exported folder, head and all, in fp32.
 
         Raises:
@@ -92,76 +254,57 @@ class TextClassification:
                 f"{folder} is no {self.kind} model of {list(self.label_names)}: its classes are {list(names)}, and "
                 f"weights {sorted(info['missing_keys'])} are missing"
             )
-        return model  # type: ignore[no-any-return]
+        return ClassPredictor(self, model.eval(), Reader.of(folder))
 
-    def about(self) -> dict[str, Any]:
-        """What the model's manifest says of the task."""
-        return {
-            "kind": self.kind,
-            "label_names": list(self.label_names),
-            "max_tokens": self.max_tokens,
-            "validation_metric": self.validation_metric,
-        }
 
-    def features(self, tokenizer: Any, rows: "pa.Table") -> Features:
-        """Tokens of each text, cut so that with the end-of-text token, and a class token, they are `max_tokens`.
+@dataclass(frozen=True)
+class ClassPredictor:
+    """A classifier in memory."""
 
-        A special token written out in a text stays text. A table without labels gives `NO_TARGET`.
-        """
-        texts = rows["text"].to_pylist()
-        labels = rows["label"].to_pylist() if "label" in rows.column_names else [NO_TARGET] * len(texts)
-        if not texts:
-            return Features([], 0)
-        encoded = tokenizer(
-            texts, add_special_tokens=False, split_special_tokens=True, truncation=False, verbose=False
-        )["input_ids"]
-        end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
-        begin = [tokenizer.cls_token_id] if tokenizer.num_special_tokens_to_add() == _FRAME else []
-        kept = self.max_tokens - 1 - len(begin)
-        examples = [
-            Example([*begin, *tokens[:kept], end], label) for tokens, label in zip(encoded, labels, strict=True)
-        ]
-        return Features(examples, sum(len(tokens) > kept for tokens in encoded))
+    task: TextClassification
+    model: Any
+    reader: Reader
 
-    def collate(self, examples: Sequence[Example]) -> TaskBatch:
-        """All examples as the documents of one packed row [1, sum of lengths]: no padding, attention inside each."""
+    def predict(self, rows: "pa.Table", *, batch_tokens: int) -> tuple[dict[str, Any], int]:
+        """`prediction` and `probabilities` of each row."""
+        import numpy as np
         import torch
 
-        from llmcore.models.packed import PackedBatch
+        examples, num_truncated = self.task.features(self.reader, rows)
+        outputs = np.zeros((len(examples), len(self.task.label_names)), np.float32)
+        for batch in batches_of(examples, batch_tokens):
+            with torch.inference_mode():
+                collated = self.task.collate([examples[index] for index in batch]).to(self.model.device)
+                outputs[batch] = self.task.probabilities(self.task.logits(self.model, collated)).cpu().numpy()
+        return dict(self.task.decode(outputs)), num_truncated
 
-        targets = [example.target for example in examples]
-        packed = PackedBatch.of_documents([example.tokens for example in examples])
-        num_targets = sum(target != NO_TARGET for target in targets)
-        return TaskBatch(packed, torch.tensor(targets, dtype=torch.long), num_targets)
 
-    def logits(self, model: Any, batch: TaskBatch) -> "torch.Tensor":
-        """Scores [num_examples, num_classes] in fp32."""
-        from llmcore.models.packed import classifier_logits
+def _classes_of(rows: "pa.Table") -> list[tuple[int, ...] | None]:
+    if "labels" in rows.column_names:
+        return [tuple(labels) for labels in rows["labels"].to_pylist()]
+    if "label" in rows.column_names:
+        return [None if label == NO_TARGET else (label,) for label in rows["label"].to_pylist()]
+    return [None] * rows.num_rows
 
-        return classifier_logits(model, batch.packed).float()
 
-    def num_targets(self, batch: TaskBatch) -> tuple[int]:
-        """Examples that have a target."""
-        return (batch.num_targets,)
+def _cut_pair(first: list[int], second: list[int], room: int) -> tuple[list[int], list[int]]:
+    """Both, cut to so many tokens together: the longer one down to the length of the other, then both alike."""
+    if len(first) + len(second) <= room:
+        return first, second
+    half = room // 2
+    kept = room - len(second) if len(second) <= half else min(len(first), room - half)
+    return first[:kept], second[: room - min(kept, len(first))]
 
-    def num_tokens(self, batch: TaskBatch) -> int:
-        """Tokens of the examples; there is no padding."""
-        return sum(batch.packed.lengths)
 
-    def loss_sums(self, model: Any, batch: TaskBatch) -> "torch.Tensor":
-        """Sum of the cross-entropies (nats) of the examples that have a target, [1]."""
-        from torch.nn.functional import cross_entropy
-
-        logits = self.logits(model, batch)
-        return cross_entropy(logits, batch.targets, reduction="sum", ignore_index=NO_TARGET)[None]
-
-    def predict(self, model: Any, batch: TaskBatch) -> "np.ndarray[Any, Any]":
-        """Probabilities [num_examples, num_classes]."""
-        import torch
-
-        with torch.inference_mode():
-            return self.logits(model, batch).softmax(dim=-1).cpu().numpy()
-
-    def decode(self, outputs: "np.ndarray[Any, Any]") -> Mapping[str, "np.ndarray[Any, Any]"]:
-        """`prediction`: the most probable class (int32); `probabilities` [num_examples, num_classes]."""
-        return {"prediction": outputs.argmax(axis=1).astype("int32"), "probabilities": outputs}
+def _weights(settings: "TaskSettings", data: SetFacts) -> tuple[float, ...]:
+    """What a row of each class weighs; the mean over the rows of train is 1 where it is balanced."""
+    given = settings.class_weights
+    if given is None:
+        return ()
+    if given == "balanced":
+        total, num_classes = sum(data.label_counts), len(data.label_names)
+        return tuple(total / (num_classes * count) if count else 0.0 for count in data.label_counts)
+    assert not isinstance(given, str)
+    if set(given) != set(data.label_names):
+        raise ConfigError(f"task.class_weights names {sorted(given)}, and the classes are {sorted(data.label_names)}")
+    return tuple(given[name] for name in data.label_names)

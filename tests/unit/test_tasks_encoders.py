@@ -5,17 +5,18 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification
 
 from llmcore.config.model import ModelSettings
 from llmcore.errors import ConfigError
 from llmcore.models.build import build_language_model, model_config
 from llmcore.models.packed import PackedBatch
+from llmcore.tasks.base import Reader
 from llmcore.tasks.text_classification import TextClassification
 from llmcore.tokens.tokenizer import OWN_BEGIN, OWN_IDS, hugging_face_files, train_tokenizer
 
 TEXTS = ["Open a file.", "Return the local time as a tuple, since the epoch.", "Strip blanks", "Join the thread; wait."]
-TASK = TextClassification(label_names=("files", "time", "threads"), max_tokens=24)
+TASK = TextClassification(24, "macro_f1", ("files", "time", "threads"))
 VOCAB_SIZE = 330
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
 FAMILIES = {"bert": SIZES, "roberta": SIZES, "modernbert": SIZES | {"classifier_pooling": "cls", "local_attention": 8}}
@@ -38,8 +39,9 @@ def test_the_exported_folder_gives_plain_transformers_the_same_logits(
 ) -> None:
     base = base_model(tmp_path / "base", family)
     model = TASK.build_model(base, seed=3, random_weights=random_weights).eval()
-    tokenizer = AutoTokenizer.from_pretrained(base)
-    examples = TASK.features(tokenizer, pa.table({"text": TEXTS})).examples
+    reader = Reader.of(base)
+    tokenizer = reader.tokenizer
+    examples = TASK.features(reader, pa.table({"text": TEXTS})).examples
     assert all(example.tokens[0] == OWN_BEGIN and example.tokens[-1] == OWN_IDS.end for example in examples)
     with torch.no_grad():
         ours = TASK.logits(model, TASK.collate(examples))
@@ -54,8 +56,8 @@ def test_the_exported_folder_gives_plain_transformers_the_same_logits(
 
 
 def test_texts_are_cut_inside_their_frame(tmp_path: Path) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(base_model(tmp_path, "bert"))
-    features = TASK.features(tokenizer, pa.table({"text": ["word " * 40, "x"]}))
+    reader = Reader.of(base_model(tmp_path, "bert"))
+    features = TASK.features(reader, pa.table({"text": ["word " * 40, "x"]}))
     assert features.num_truncated == 1
     long = features.examples[0].tokens
     assert len(long) == TASK.max_tokens and (long[0], long[-1]) == (OWN_BEGIN, OWN_IDS.end)

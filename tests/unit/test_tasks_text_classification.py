@@ -15,16 +15,17 @@ from transformers import (
     GPT2Config,
     LlamaConfig,
     PreTrainedTokenizerFast,
+    pipeline,
 )
 
-from llmcore.config.finetune import TaskSettings
+from llmcore.config.task import TaskSettings
 from llmcore.errors import CheckpointError, ConfigError
 from llmcore.tasks import build_task, task_from_about
-from llmcore.tasks.base import NO_TARGET, Example
-from llmcore.tasks.text_classification import TextClassification
+from llmcore.tasks.base import Reader, SetFacts
+from llmcore.tasks.text_classification import ClassExample, TextClassification
 
 TEXTS = ["Open a file.", "Return the local time as a tuple, since the epoch.", "Strip blanks", "Join the thread; wait."]
-TASK = TextClassification(label_names=("files", "time", "threads"), max_tokens=24)
+TASK = TextClassification(24, "macro_f1", ("files", "time", "threads"))
 EOS, PAD = "<|endoftext|>", "<|pad|>"
 
 
@@ -57,6 +58,15 @@ def rows(texts: list[str], labels: list[int] | None = None) -> pa.Table:
     return pa.table(columns if labels is None else columns | {"label": pa.array(labels, pa.int32())})
 
 
+def reader(tokenizer: PreTrainedTokenizerFast) -> Reader:
+    return Reader(tokenizer, gpt2(tokenizer))
+
+
+def probabilities(model: Any, examples: list[ClassExample], task: TextClassification = TASK) -> Any:
+    with torch.no_grad():
+        return task.probabilities(task.logits(model, task.collate(examples))).numpy()
+
+
 def base_model(folder: Path, config: Any) -> Path:
     torch.manual_seed(1)
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
@@ -70,7 +80,7 @@ def test_the_exported_folder_gives_plain_transformers_the_same_logits(
 ) -> None:
     base = base_model(tmp_path / "base", family(tokenizer))
     model = TASK.build_model(base, seed=3, random_weights=random_weights).eval()
-    examples = TASK.features(tokenizer, rows(TEXTS)).examples
+    examples = TASK.features(reader(tokenizer), rows(TEXTS)).examples
     with torch.no_grad():
         ours = TASK.logits(model, TASK.collate(examples))
     model.save_pretrained(tmp_path / "exported")
@@ -86,9 +96,10 @@ def test_the_exported_folder_gives_plain_transformers_the_same_logits(
         theirs = plain(input_ids=padded["input_ids"], attention_mask=padded["attention_mask"]).logits
     assert torch.allclose(ours, theirs, atol=1e-4, rtol=0)
     assert plain.config.id2label == dict(enumerate(TASK.label_names))
-    loaded = TASK.load_model(tmp_path / "exported").eval()
-    with torch.no_grad():
-        assert torch.equal(TASK.logits(loaded, TASK.collate(examples)), ours)
+    told, _ = TASK.predictor(tmp_path / "exported").predict(rows(TEXTS), batch_tokens=4096)
+    assert told["probabilities"] == pytest.approx(ours.softmax(-1).numpy(), abs=1e-6)
+    answers = pipeline("text-classification", model=plain, tokenizer=plain_tokenizer)(texts)
+    assert [answer["label"] for answer in answers] == [TASK.label_names[index] for index in told["prediction"]]
 
 
 def test_the_base_weights_are_kept_or_left_as_asked(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
@@ -101,19 +112,20 @@ def test_the_base_weights_are_kept_or_left_as_asked(tmp_path: Path, tokenizer: P
 
 def test_a_text_does_not_see_its_neighbours(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
     model = TASK.build_model(base_model(tmp_path, gpt2(tokenizer)), seed=3, random_weights=False).eval()
-    examples = TASK.features(tokenizer, rows(TEXTS)).examples
-    together = TASK.predict(model, TASK.collate(examples))
+    examples = TASK.features(reader(tokenizer), rows(TEXTS)).examples
+    together = probabilities(model, examples)
     for index, example in enumerate(examples):
-        assert TASK.predict(model, TASK.collate([example]))[0] == pytest.approx(together[index], abs=1e-6)
+        assert probabilities(model, [example])[0] == pytest.approx(together[index], abs=1e-6)
     changed = [
-        Example([5, 6, 7, *example.tokens[3:]], 0) if index == 0 else example for index, example in enumerate(examples)
+        ClassExample([5, 6, 7, *example.tokens[3:]]) if index == 0 else example
+        for index, example in enumerate(examples)
     ]
-    assert TASK.predict(model, TASK.collate(changed))[1:] == pytest.approx(together[1:], abs=1e-6)
+    assert probabilities(model, changed)[1:] == pytest.approx(together[1:], abs=1e-6)
 
 
 def test_the_loss_is_a_sum_so_micro_batches_add_up(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
     model = TASK.build_model(base_model(tmp_path, gpt2(tokenizer)), seed=3, random_weights=False).eval()
-    examples = TASK.features(tokenizer, rows(TEXTS, [0, 2, 1, 2])).examples
+    examples = TASK.features(reader(tokenizer), rows(TEXTS, [0, 2, 1, 2])).examples
     whole = TASK.collate(examples)
     parts = [TASK.collate(examples[:1]), TASK.collate(examples[1:])]
     assert sum(float(TASK.loss_sums(model, part).detach()) for part in parts) == pytest.approx(
@@ -128,7 +140,7 @@ def test_the_loss_is_a_sum_so_micro_batches_add_up(tmp_path: Path, tokenizer: Pr
 
 def test_examples_without_a_target_teach_nothing(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
     model = TASK.build_model(base_model(tmp_path, gpt2(tokenizer)), seed=3, random_weights=False)
-    only_filling = TASK.collate([Example([3, 4], NO_TARGET)])
+    only_filling = TASK.collate([ClassExample([3, 4])])
     loss = TASK.loss_sums(model, only_filling)
     loss.backward()  # type: ignore[no-untyped-call]
     assert (float(loss.detach()), TASK.num_targets(only_filling)[0]) == (0.0, 0)
@@ -136,19 +148,19 @@ def test_examples_without_a_target_teach_nothing(tmp_path: Path, tokenizer: PreT
 
 
 def test_long_texts_are_cut_and_counted_and_always_end_with_the_end_of_text(tokenizer: PreTrainedTokenizerFast) -> None:
-    task = TextClassification(("a", "b"), max_tokens=4)
+    task = TextClassification(4, "macro_f1", ("a", "b"))
     kept = len(tokenizer("ab", add_special_tokens=False)["input_ids"])
-    features = task.features(tokenizer, rows(["ab", "", "a longer text than four tokens"], [0, 1, 1]))
+    features = task.features(reader(tokenizer), rows(["ab", "", "a longer text than four tokens"], [0, 1, 1]))
     lengths = [len(example.tokens) for example in features.examples]
     assert lengths == [kept + 1, 1, 4]
     assert features.num_truncated == 1
     assert {example.tokens[-1] for example in features.examples} == {tokenizer.eos_token_id}
-    assert [example.target for example in features.examples] == [0, 1, 1]
-    assert task.features(tokenizer, rows([])).examples == []
+    assert [example.classes for example in features.examples] == [(0,), (1,), (1,)]
+    assert task.features(reader(tokenizer), rows([])).examples == []
 
 
 def test_a_special_token_in_a_text_stays_text(tokenizer: PreTrainedTokenizerFast) -> None:
-    (example,) = TASK.features(tokenizer, rows([f"a{PAD}b{EOS}c"])).examples
+    (example,) = TASK.features(reader(tokenizer), rows([f"a{PAD}b{EOS}c"])).examples
     assert tokenizer.pad_token_id not in example.tokens
     assert example.tokens.count(tokenizer.eos_token_id) == 1
     assert tokenizer.decode(example.tokens[:-1]) == f"a{PAD}b{EOS}c"
@@ -159,13 +171,13 @@ def test_what_cannot_be_classified_is_refused(tmp_path: Path, tokenizer: PreTrai
     with pytest.raises(ConfigError, match="pad_token_id=0 and eos_token_id=0"):
         TASK.build_model(same, seed=0, random_weights=False)
     with pytest.raises(CheckpointError, match=r"weights \['score.weight'\] are missing"):
-        TASK.load_model(base_model(tmp_path / "base", gpt2(tokenizer)))
+        TASK.predictor(base_model(tmp_path / "base", gpt2(tokenizer)))
     with pytest.raises(ConfigError, match="validation_metric='bleu'"):
-        build_task(TaskSettings(validation_metric="bleu"), ["a", "b"])
+        build_task(TaskSettings(validation_metric="bleu"), SetFacts(("a", "b")))
 
 
 def test_a_task_is_made_again_from_a_manifest() -> None:
-    task = build_task(TaskSettings(max_tokens=9, validation_metric="accuracy"), ["a", "b"])
+    task = build_task(TaskSettings(max_tokens=9, validation_metric="accuracy"), SetFacts(("a", "b")))
     assert task_from_about({"task": task.about()}) == task
     with pytest.raises(CheckpointError, match="None"):
         task_from_about({})

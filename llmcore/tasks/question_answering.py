@@ -1,0 +1,322 @@
+"""Where in a context the answer to a question stands, or that it stands nowhere (SQuAD 1.1 and 2.0)."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+from llmcore.errors import CheckpointError, ConfigError, CorpusError
+from llmcore.tasks.base import Features, Reader, SetFacts, Task, batches_of
+from llmcore.tasks.spans import Span, best_span
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    import torch
+    from numpy.typing import NDArray
+    from torch import nn
+
+    from llmcore.config.task import TaskSettings
+    from llmcore.models.initialize import Home
+    from llmcore.models.packed import PackedBatch
+
+__all__ = ["QuestionAnswering", "QuestionExample", "SpanBatch", "Window"]
+
+_QUESTION_SHARE = 2
+"""A question longer than half a window is cut: something of the context must be in it."""
+
+
+class Window(NamedTuple):
+    """A question and a part of its context.
+
+    Attributes:
+        tokens: The pair as the tokenizer frames it.
+        types: 1 in the second segment, as the tokenizer says; empty where it says nothing.
+        first: Place of the context's first token here.
+        offsets: Characters of the whole context that each token of the part stands for: (start, stop).
+        span: First and last token of the answer here; (0, 0), the first token, where it has none; None: no target.
+    """
+
+    tokens: list[int]
+    types: list[int]
+    first: int
+    offsets: list[tuple[int, int]]
+    span: tuple[int, int] | None = None
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of the pair."""
+        return len(self.tokens)
+
+
+class QuestionExample(NamedTuple):
+    """A question with all the windows of its context, to be judged by."""
+
+    windows: tuple[Window, ...]
+    context: str
+    answers: tuple[str, ...]
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of all windows."""
+        return sum(window.num_tokens for window in self.windows)
+
+
+@dataclass(frozen=True)
+class SpanBatch:
+    """Windows as the documents of a packed row; first and last token of each answer in the flattened row, int64 [n].
+
+    Where a window has no target both are -1.
+    """
+
+    packed: "PackedBatch"
+    starts: "torch.Tensor"
+    stops: "torch.Tensor"
+    num_targets: int
+
+    def to(self, device: "torch.device") -> "SpanBatch":
+        """The same batch on a device."""
+        return SpanBatch(self.packed.to(device), self.starts.to(device), self.stops.to(device), self.num_targets)
+
+
+@dataclass(frozen=True)
+class QuestionAnswering(Task[Window, SpanBatch]):
+    """The answer is a span of the context: a head says of each token how likely it is its first, and its last.
+
+    Devlin et al., 2019, sections 4.2 and 4.3: where there is no answer, the span is the first token. Contexts longer
+    than a window are read in windows that overlap; the best span of all of them is the answer.
+
+    Attributes:
+        stride: Tokens that neighbouring windows share.
+        max_answer_tokens: Longest span that is considered.
+        null_threshold: A question has no answer where the first token scores higher than the best span by more.
+    """
+
+    stride: int = 0
+    max_answer_tokens: int = 30
+    null_threshold: float = 0.0
+
+    kind: ClassVar[str] = "question_answering"
+    columns: ClassVar[tuple[str, ...]] = ("question", "context", "answers")
+    metrics: ClassVar[tuple[str, ...]] = ("squad2_f1", "squad2_exact_match")
+    validation_metrics: ClassVar[tuple[str, ...]] = ("f1", "exact_match")
+    settings: ClassVar[tuple[str, ...]] = ("stride", "max_answer_tokens")
+
+    @classmethod
+    def from_data(cls, settings: "TaskSettings", data: SetFacts) -> dict[str, Any]:
+        """A quarter of a window is shared, where nothing else is said."""
+        return {"stride": settings.stride or max(1, settings.max_tokens // 4)}
+
+    def build_model(self, folder: Path, *, seed: int, random_weights: bool, home: "Home | None" = None) -> "nn.Module":
+        """The base model's architecture under a new head. Raises ConfigError for one that has none for spans."""
+        from llmcore.models.build import build_span_reader
+
+        return build_span_reader(folder, seed=seed, random_weights=random_weights, home=home)
+
+    def features(self, reader: Reader, rows: "pa.Table") -> Features:
+        """Every window of every question, to learn from: that without the answer learns that it has none.
+
+        Raises:
+            CorpusError: An answer is not where the row says; it names the row.
+        """
+        found = list(self._questions(reader, rows))
+        return Features([window for windows, _ in found for window in windows], sum(was_cut for _, was_cut in found))
+
+    def judged(self, reader: Reader, rows: "pa.Table") -> Features:
+        """Each question with its windows."""
+        found = list(self._questions(reader, rows))
+        told = zip(found, rows["context"].to_pylist(), _answers(rows), strict=True)
+        examples = [
+            QuestionExample(tuple(windows), context, tuple(text for text, _ in answers))
+            for (windows, _), context, answers in told
+        ]
+        return Features(examples, sum(was_cut for _, was_cut in found))
+
+    def _questions(self, reader: Reader, rows: "pa.Table") -> Iterator[tuple[list[Window], bool]]:
+        """The windows of each question, and whether it was cut."""
+        if not reader.tokenizer.is_fast:
+            raise ConfigError("task.kind=question_answering needs a fast tokenizer, which knows each token's characters")
+        questions, contexts = (rows[name].to_pylist() for name in ("question", "context"))
+        ids = rows["id"].to_pylist() if "id" in rows.column_names else range(rows.num_rows)
+        for name, question, context, answers in zip(ids, questions, contexts, _answers(rows), strict=True):
+            for text, start in answers:
+                if context[start : start + len(text)] != text:
+                    raise CorpusError(f"question {name!r}: {text!r} does not stand at character {start} of its context")
+            asked, was_cut = self._cut(reader, question)
+            yield list(self._windows(reader, asked, context, answers[0] if answers else None)), was_cut
+
+    def _cut(self, reader: Reader, question: str) -> tuple[str, bool]:
+        """A question no longer than its share of a window."""
+        tokens = reader.tokenizer(question, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        room = self.max_tokens // _QUESTION_SHARE
+        offsets = tokens["offset_mapping"]
+        return (question, False) if len(offsets) <= room else (question[: offsets[room - 1][1]], True)
+
+    def _windows(
+        self, reader: Reader, question: str, context: str, answer: tuple[str, int] | None
+    ) -> Iterator[Window]:
+        encoded = reader.tokenizer(
+            question,
+            context,
+            truncation="only_second",
+            max_length=self.max_tokens,
+            stride=min(self.stride, self.max_tokens // 4),
+            return_overflowing_tokens=True,
+            return_offsets_mapping=True,
+            split_special_tokens=True,
+            verbose=False,
+        )
+        wanted = None if answer is None else (answer[1], answer[1] + len(answer[0]))
+        for number, tokens in enumerate(encoded["input_ids"]):
+            of_context = [at for at, sequence in enumerate(encoded.sequence_ids(number)) if sequence == 1]
+            offsets = [encoded["offset_mapping"][number][at] for at in of_context]
+            first = of_context[0] if of_context else 0
+            types = encoded["token_type_ids"][number] if "token_type_ids" in encoded else []
+            span = _tokens_of(offsets, wanted, first)
+            yield Window(tokens, types, first, [(int(start), int(stop)) for start, stop in offsets], span)
+
+    def without_target(self, example: Window) -> Window:
+        """The last token of a window."""
+        return Window(example.tokens[-1:], example.types[-1:], 0, [])
+
+    def collate(self, examples: Sequence[Window]) -> SpanBatch:
+        """Windows as the documents of one packed row."""
+        from dataclasses import replace
+
+        import torch
+
+        from llmcore.models.packed import PackedBatch
+
+        packed = PackedBatch.of_documents([window.tokens for window in examples])
+        if any(1 in window.types for window in examples):
+            types = [kind for window in examples for kind in window.types]
+            packed = replace(packed, token_types=torch.tensor([types]))
+        begins = torch.tensor(packed.lengths).cumsum(0) - torch.tensor(packed.lengths)
+        spans = torch.tensor([window.span if window.span is not None else (-1, -1) for window in examples])
+        starts, stops = torch.where(spans >= 0, spans + begins[:, None], -1).unbind(1)
+        return SpanBatch(packed, starts, stops, int((starts >= 0).sum()))
+
+    def num_targets(self, batch: SpanBatch) -> tuple[int]:
+        """Windows that have a target."""
+        return (batch.num_targets,)
+
+    def num_tokens(self, batch: SpanBatch) -> int:
+        """Tokens of the windows."""
+        return batch.packed.num_tokens()
+
+    def loss_sums(self, model: Any, batch: SpanBatch) -> "torch.Tensor":
+        """Sum over windows of the mean of the two cross-entropies, that of the first token and of the last, [1]."""
+        from llmcore.models.packed import span_logits
+
+        log_starts, log_stops = _log_softmax_by_window(span_logits(model, batch.packed).float(), batch)
+        known = batch.starts >= 0
+        both = log_starts[batch.starts[known]] + log_stops[batch.stops[known]]
+        return (-both.sum() / 2 + 0.0 * log_starts.sum())[None]
+
+    def spans(self, model: Any, batch: SpanBatch) -> "list[NDArray[np.float32]]":
+        """Of each window, both scores of each of its tokens: [tokens, 2]."""
+        import torch
+
+        from llmcore.models.packed import span_logits
+
+        with torch.inference_mode():
+            scores = span_logits(model, batch.packed).float().cpu()
+        return [part.numpy() for part in scores.split(list(batch.packed.lengths))]
+
+    def answer(self, example: QuestionExample, scores: "Sequence[NDArray[np.float32]]") -> Span:
+        """The best span of all windows, or none."""
+        return best_span(example, scores, max_tokens=self.max_answer_tokens, null_threshold=self.null_threshold)
+
+    def judge(self, model: Any, examples: Sequence[Any], device: "torch.device") -> "NDArray[np.float64]":
+        """Loss and windows that have a target; exact matches, F1, and questions."""
+        import numpy as np
+        import torch
+
+        from llmcore.tasks.squad_rules import score_squad2
+
+        windows = [window for example in examples for window in example.windows]
+        batch = self.collate(windows).to(device)
+        with torch.inference_mode():
+            loss = float(self.loss_sums(model, batch).sum())
+        scores = iter(self.spans(model, batch))
+        sums = np.array([loss, batch.num_targets, 0.0, 0.0, len(examples)])
+        for example in examples:
+            told = self.answer(example, [next(scores) for _ in example.windows]).text
+            sums[2:4] += score_squad2(told, example.answers)
+        return sums
+
+    def metrics_of(self, sums: "NDArray[np.float64]") -> dict[str, float]:
+        """Loss a window; exact match and F1 by the rules of SQuAD 2.0, from 0 to 1."""
+        loss, num_targets, exact, overlap, num_questions = sums.tolist()
+        return {
+            "loss": loss / max(1.0, num_targets),
+            "f1": overlap / num_questions,
+            "exact_match": exact / num_questions,
+        }
+
+    def predictor(self, folder: Path) -> "SpanPredictor":
+        """A trained model from its exported folder. Raises CheckpointError where a weight is missing."""
+        import torch
+        from transformers import AutoModelForQuestionAnswering
+
+        from llmcore.models.attention import ATTENTION
+
+        model, info = AutoModelForQuestionAnswering.from_pretrained(
+            folder, attn_implementation=ATTENTION, dtype=torch.float32, output_loading_info=True
+        )
+        if info["missing_keys"]:
+            raise CheckpointError(
+                f"{folder} is no {self.kind} model: weights {sorted(info['missing_keys'])} are missing"
+            )
+        return SpanPredictor(self, model.eval(), Reader.of(folder))
+
+
+@dataclass(frozen=True)
+class SpanPredictor:
+    """A reader of spans in memory."""
+
+    task: QuestionAnswering
+    model: Any
+    reader: Reader
+
+    def predict(self, rows: "pa.Table", *, batch_tokens: int) -> tuple[dict[str, Any], int]:
+        """`prediction` ("": no answer), `score` of it, and `no_answer_score`: how much likelier none is."""
+        examples, num_truncated = self.task.judged(self.reader, rows)
+        windows = [window for example in examples for window in example.windows]
+        scores: list[Any] = [None] * len(windows)
+        for batch in batches_of(windows, batch_tokens):
+            collated = self.task.collate([windows[index] for index in batch]).to(self.model.device)
+            for index, of_window in zip(batch, self.task.spans(self.model, collated), strict=True):
+                scores[index] = of_window
+        left = iter(scores)
+        told = [self.task.answer(example, [next(left) for _ in example.windows]) for example in examples]
+        columns = {
+            "prediction": [span.text for span in told],
+            "score": [span.score for span in told],
+            "no_answer_score": [span.no_answer_score for span in told],
+        }
+        return columns, num_truncated
+
+
+def _answers(rows: "pa.Table") -> list[list[tuple[str, int]]]:
+    """Of each row, its answers and where they begin; none where the column is not there."""
+    if "answers" not in rows.column_names:
+        return [[] for _ in range(rows.num_rows)]
+    return [[(answer["text"], answer["start"]) for answer in answers] for answers in rows["answers"].to_pylist()]
+
+
+def _tokens_of(offsets: Sequence[tuple[int, int]], wanted: tuple[int, int] | None, first: int) -> tuple[int, int]:
+    """First and last token that the characters stand in; (0, 0) where they are not all in this window."""
+    if wanted is None or not offsets or wanted[0] < offsets[0][0] or wanted[1] > offsets[-1][1]:
+        return 0, 0
+    inside = [at for at, (start, stop) in enumerate(offsets) if start < wanted[1] and stop > wanted[0]]
+    return (first + inside[0], first + inside[-1]) if inside else (0, 0)
+
+
+def _log_softmax_by_window(logits: "torch.Tensor", batch: SpanBatch) -> "tuple[torch.Tensor, torch.Tensor]":
+    """Of both scores [tokens, 2], over the tokens of each window: two of [tokens]."""
+    import torch
+
+    parts = [part.log_softmax(dim=0) for part in logits.split(list(batch.packed.lengths))]
+    starts, stops = torch.cat(parts).unbind(1)
+    return starts, stops

@@ -1,0 +1,57 @@
+"""The best span of a question's windows, by the scores of first and last tokens."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from llmcore.tasks.question_answering import QuestionExample
+
+__all__ = ["Span", "best_span"]
+
+_NUM_BEST = 20
+"""First and last tokens that are considered, of each window, as in BERT's `run_squad.py`."""
+
+
+class Span(NamedTuple):
+    """An answer: its text, "" where there is none; the best span's score; how much higher that of no answer is."""
+
+    text: str
+    score: float
+    no_answer_score: float
+
+
+def best_span(
+    example: "QuestionExample",
+    scores: "Sequence[NDArray[np.float32]]",
+    *,
+    max_tokens: int,
+    null_threshold: float,
+) -> Span:
+    """The span of the highest sum of scores, over all windows; none where that of the first token is higher by more.
+
+    Args:
+        example: The question.
+        scores: Of each window, both scores of each token: [tokens, 2].
+        max_tokens: Longest span.
+        null_threshold: How much higher.
+    """
+    best, text, null = float("-inf"), "", float("inf")
+    for window, of_window in zip(example.windows, scores, strict=True):
+        null = min(null, float(of_window[0].sum()))
+        here = slice(window.first, window.first + len(window.offsets))
+        starts, stops = (_highest(of_window[here, side]) for side in (0, 1))
+        for start in starts:
+            for stop in stops:
+                score = float(of_window[window.first + start, 0] + of_window[window.first + stop, 1])
+                if 0 <= stop - start < max_tokens and score > best:
+                    best = score
+                    text = example.context[window.offsets[start][0] : window.offsets[stop][1]].strip()
+    apart = null - best
+    return Span("" if apart > null_threshold else text, best, apart)
+
+
+def _highest(scores: "NDArray[np.float32]") -> list[int]:
+    return [int(at) for at in (-scores).argsort(kind="stable")[:_NUM_BEST]]

@@ -1,0 +1,233 @@
+"""Tasks whose answers are written: a prompt made of columns, and the answer that follows it, which alone is learnt.
+
+A decoder reads the prompt and goes on with the answer; of an encoder-decoder the encoder reads the prompt, and the
+decoder writes the answer. Which of the two a model is, its config says.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+from llmcore.config.template import check_template, parts_of
+from llmcore.errors import ConfigError
+from llmcore.tasks.base import Features, Reader, Task
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    import torch
+    from numpy.typing import NDArray
+    from torch import nn
+
+    from llmcore.config.task import TaskSettings
+    from llmcore.models.encoder_decoder import PackedPair
+    from llmcore.models.initialize import Home
+    from llmcore.models.packed import PackedBatch
+    from llmcore.tasks.base import Predictor, SetFacts
+
+__all__ = ["TextToText", "WrittenBatch", "WrittenExample", "rendered_prompts"]
+
+
+class WrittenExample(NamedTuple):
+    """A document of which parts are learnt.
+
+    Attributes:
+        prompt: Tokens that are read: of a decoder they begin the document, of an encoder-decoder the encoder has them.
+        answer: Tokens that are written.
+        is_learnt: For each token of the answer, whether it is a target.
+        encoded: Whether the prompt is the encoder's.
+    """
+
+    prompt: list[int]
+    answer: list[int]
+    is_learnt: list[bool]
+    encoded: bool = False
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that are read and written."""
+        return len(self.prompt) + len(self.answer)
+
+
+@dataclass(frozen=True)
+class WrittenBatch:
+    """Documents end to end, without padding; where the targets are in what is written, and what they are.
+
+    Attributes:
+        packed: Of a decoder, all documents; of an encoder-decoder, what is read and what is written.
+        places: int64 [targets], of a decoder the tokens before the targets, of an encoder-decoder the targets
+            themselves, in the flattened rows.
+        targets: int64 [targets].
+    """
+
+    packed: "PackedBatch | PackedPair"
+    places: "torch.Tensor"
+    targets: "torch.Tensor"
+
+    def to(self, device: "torch.device") -> "WrittenBatch":
+        """The same batch on a device."""
+        return WrittenBatch(self.packed.to(device), self.places.to(device), self.targets.to(device))
+
+
+@dataclass(frozen=True)
+class TextToText(Task[WrittenExample, WrittenBatch]):
+    """What tasks share whose answers are written. A kind says its columns, its prompt and what judges its answers.
+
+    Attributes:
+        prompt: A template of columns; what stands after its last column is never cut off.
+        max_answer_tokens: Longest answer that is learnt, its end included.
+    """
+
+    prompt: str = ""
+    max_answer_tokens: int = 0
+
+    validation_metrics: ClassVar[tuple[str, ...]] = ("accuracy",)
+    settings: ClassVar[tuple[str, ...]] = ("prompt", "max_answer_tokens")
+    default_prompt: ClassVar[str]
+    """The prompt where the settings give none."""
+    answer_column: ClassVar[str]
+    """The column that has the answer."""
+
+    @classmethod
+    def from_data(cls, settings: "TaskSettings", data: "SetFacts") -> dict[str, Any]:
+        """The prompt, checked against the columns of the kind, and the room for answers."""
+        prompt = cls.default_prompt if settings.prompt is None else settings.prompt
+        try:
+            check_template(prompt)
+        except ValueError as error:
+            raise ConfigError(f"task.prompt={prompt!r}: {error}") from error
+        readable = [name for name in cls.columns if name != cls.answer_column]
+        named = [name for _, name in parts_of(prompt) if name is not None]
+        if not named or set(named) - set(readable):
+            raise ConfigError(f"task.prompt={prompt!r} names {named}: a {cls.kind} prompt is made of {readable}")
+        return {"prompt": prompt, "max_answer_tokens": settings.max_answer_tokens or settings.max_tokens // 2}
+
+    def build_model(self, folder: Path, *, seed: int, random_weights: bool, home: "Home | None" = None) -> "nn.Module":
+        """The base model with its own head, or its architecture with random weights.
+
+        Raises:
+            ConfigError: The base model cannot write, as a BERT cannot.
+        """
+        from llmcore.models.build import build_writer
+
+        return build_writer(folder, seed=seed, random_weights=random_weights, home=home)
+
+    def answers(self, rows: "pa.Table") -> list[str]:
+        """The answer of each row."""
+        return rows[self.answer_column].to_pylist()  # type: ignore[no-any-return]
+
+    def features(self, reader: Reader, rows: "pa.Table") -> Features:
+        """Prompts and answers, cut so that they fit: an answer to its room, then a prompt to what is left of it."""
+        prompts = self.prompts(reader, rows)
+        encoded = bool(reader.config.is_encoder_decoder)
+        examples, num_truncated = [], 0
+        for (body, tail), answer in zip(prompts, reader.tokens(self.answers(rows)), strict=True):
+            kept = answer[: self.max_answer_tokens - 1]
+            room = self.max_tokens - (0 if encoded else len(kept) + 1)
+            prompt = _fitted(reader, body, tail, room, encoded=encoded)
+            num_truncated += len(kept) < len(answer) or len(prompt) < len(body) + len(tail)
+            written = [*kept, reader.end]
+            examples.append(WrittenExample(prompt, written, [True] * len(written), encoded))
+        return Features(examples, num_truncated)
+
+    def prompts(self, reader: Reader, rows: "pa.Table") -> list[tuple[list[int], list[int]]]:
+        """Of each row, the prompt's tokens up to its last column, which may be cut, and those after it."""
+        bodies, tail = rendered_prompts(self.prompt, rows)
+        return [(body, reader.tokens([tail])[0] if tail else []) for body in reader.tokens(bodies)]
+
+    def without_target(self, example: WrittenExample) -> WrittenExample:
+        """One token that is read, and one that is written."""
+        return WrittenExample(example.prompt[-1:] or example.answer[-1:], example.answer[-1:], [False], example.encoded)
+
+    def collate(self, examples: Sequence[WrittenExample]) -> WrittenBatch:
+        """All examples as documents of packed rows."""
+        import torch
+
+        from llmcore.models.encoder_decoder import PackedPair
+        from llmcore.models.packed import PackedBatch
+
+        encoded = examples[0].encoded
+        written = [example.answer if encoded else [*example.prompt, *example.answer] for example in examples]
+        packed = PackedBatch.of_documents(written)
+        learnt = [
+            learns
+            for example in examples
+            for learns in ([] if encoded else [False] * len(example.prompt)) + example.is_learnt
+        ]
+        targets = torch.tensor(learnt, dtype=torch.bool).nonzero().squeeze(1)
+        tokens = packed.tokens.flatten()[targets]
+        if encoded:
+            read = PackedBatch.of_documents([example.prompt for example in examples])
+            return WrittenBatch(PackedPair(read, packed), targets, tokens)
+        return WrittenBatch(packed, targets - 1, tokens)
+
+    def num_targets(self, batch: WrittenBatch) -> tuple[int]:
+        """Tokens that are learnt."""
+        return (len(batch.targets),)
+
+    def num_tokens(self, batch: WrittenBatch) -> int:
+        """Tokens that are read and written."""
+        from llmcore.models.packed import PackedBatch
+
+        if isinstance(batch.packed, PackedBatch):
+            return batch.packed.num_tokens()
+        return batch.packed.source.num_tokens() + batch.packed.target.num_tokens()
+
+    def logits(self, model: Any, batch: WrittenBatch) -> "torch.Tensor":
+        """What the model says of each target, [targets, vocabulary]."""
+        from llmcore.models.encoder_decoder import encoder_decoder_logits
+        from llmcore.models.packed import PackedBatch, hidden_states
+
+        if isinstance(batch.packed, PackedBatch):
+            hidden = hidden_states(model, batch.packed).flatten(0, 1)[batch.places]
+            return model.get_output_embeddings()(hidden)  # type: ignore[no-any-return]
+        return encoder_decoder_logits(model, batch.packed)[batch.places]
+
+    def loss_sums(self, model: Any, batch: WrittenBatch) -> "torch.Tensor":
+        """Sum of the cross-entropies of the learnt tokens (nats), [1]."""
+        from torch.nn.functional import cross_entropy
+
+        return cross_entropy(self.logits(model, batch).float(), batch.targets, reduction="sum")[None]
+
+    def judge(self, model: Any, examples: Sequence[WrittenExample], device: "torch.device") -> "NDArray[np.float64]":
+        """Loss, right guesses, and number of the learnt tokens."""
+        import numpy as np
+        import torch
+
+        from llmcore.objectives.base import loss_and_hits
+
+        batch = self.collate(examples).to(device)
+        with torch.inference_mode():
+            loss, hits = loss_and_hits(self.logits(model, batch), batch.targets).tolist()
+        return np.array([loss, hits, len(batch.targets)], np.float64)
+
+    def metrics_of(self, sums: "NDArray[np.float64]") -> dict[str, float]:
+        """Loss a token, and the share of tokens guessed right where all before them are given."""
+        loss, hits, num_targets = sums.tolist()
+        return {"loss": loss / num_targets, "accuracy": hits / num_targets}
+
+    def predictor(self, folder: Path) -> "Predictor":
+        """A trained model from its exported folder."""
+        raise NotImplementedError
+
+
+def rendered_prompts(template: str, rows: "pa.Table") -> tuple[list[str], str]:
+    """Of each row, the template filled up to its last column; and what follows that, the same for all."""
+    parts = parts_of(template)
+    tail = parts[-1][0] if parts[-1][1] is None else ""
+    body = parts[:-1] if parts[-1][1] is None else parts
+    columns = {name: rows[name].to_pylist() for _, name in body if name is not None}
+    filled: Iterator[str] = (
+        "".join(literal + (columns[name][row] or "" if name is not None else "") for literal, name in body)
+        for row in range(rows.num_rows)
+    )
+    return list(filled), tail
+
+
+def _fitted(reader: Reader, body: list[int], tail: list[int], room: int, *, encoded: bool) -> list[int]:
+    """A prompt in so many tokens: its body is cut at the end, since what is read is most often told first."""
+    frame = [reader.end] if encoded else []
+    before = reader.begin if encoded else []
+    kept = body[: max(1, room - len(tail) - len(frame) - len(before))]
+    return [*before, *kept, *tail, *frame]

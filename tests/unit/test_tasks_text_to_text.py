@@ -1,0 +1,214 @@
+"""What is written is learnt alone, fits, and has the loss that plain transformers has."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+from llmcore.config.model import ModelSettings
+from llmcore.config.task import TaskSettings
+from llmcore.errors import ConfigError, CorpusError
+from llmcore.models.build import build_language_model, model_config
+from llmcore.tasks import build_task
+from llmcore.tasks.base import Reader, SetFacts
+from llmcore.tasks.chat import Chat
+from llmcore.tasks.text_to_text import TextToText
+from llmcore.tasks.translation import Translation
+from llmcore.tokens.tokenizer import OWN_IDS, hugging_face_files, train_tokenizer
+
+PAIRS = [("a cat sits here", "eine Katze sitzt hier"), ("dogs run", "Hunde rennen"), ("yes", "ja ja ja")]
+ROWS = pa.table({"source": [source for source, _ in PAIRS], "target": [target for _, target in PAIRS]})
+VOCAB_SIZE = 330
+MODELS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "gpt2": ("causal_lm", {"n_embd": 32, "n_layer": 2, "n_head": 2}),
+    "llama": (
+        "causal_lm",
+        {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2},
+    ),
+    "t5": ("span_corruption", {"d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 2, "num_heads": 2}),
+    "bart": (
+        "span_corruption",
+        {"d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2}
+        | {"decoder_attention_heads": 2, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64},
+    ),
+    "bert": (
+        "masked_lm",
+        {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64},
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A random model of each family, with a tokenizer."""
+    tokenizer = train_tokenizer([text for pair in PAIRS for text in pair] * 2, VOCAB_SIZE)
+    made = {}
+    for family, (learnt, sizes) in MODELS.items():
+        folder = tmp_path_factory.mktemp(family)
+        settings = ModelSettings(family=family, sizes=sizes)  # type: ignore[arg-type]
+        ids = {"eos_id": OWN_IDS.end, "pad_id": OWN_IDS.pad}
+        config = model_config(settings, vocab_size=VOCAB_SIZE, sequence_length=64, **ids)
+        build_language_model(learnt, config, seed=1).save_pretrained(folder)  # type: ignore[operator]
+        for name, data in hugging_face_files(tokenizer, 64, begin=family == "bert").items():
+            (folder / name).write_bytes(data)
+        made[family] = folder
+    return made
+
+
+def translation(**settings: Any) -> TextToText:
+    task = build_task(TaskSettings(kind="translation", **settings), SetFacts())
+    assert isinstance(task, Translation)
+    return task
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "t5", "bart"])
+def test_the_loss_is_that_of_plain_transformers_on_the_answers_alone(folders: dict[str, Path], family: str) -> None:
+    folder, task = folders[family], translation(max_tokens=64)
+    reader = Reader.of(folder)
+    model = task.build_model(folder, seed=3, random_weights=False).eval()
+    examples = task.features(reader, ROWS).examples
+    batch = task.collate(examples)
+    with torch.no_grad():
+        ours = float(task.loss_sums(model, batch))
+        theirs, num_targets = 0.0, 0
+        for (source, target), example in zip(PAIRS, examples, strict=True):
+            prompt, answer = reader.tokens([source + "\n", target])
+            answer = [*answer, reader.end]
+            num_targets += len(answer)
+            if family in ("t5", "bart"):
+                plain = AutoModelForSeq2SeqLM.from_pretrained(folder).eval()
+                read = torch.tensor([[*prompt, reader.end]])
+                loss = plain(input_ids=read, labels=torch.tensor([answer])).loss
+            else:
+                plain = AutoModelForCausalLM.from_pretrained(folder).eval()
+                labels = torch.tensor([[-100] * len(prompt) + answer])
+                loss = plain(input_ids=torch.tensor([prompt + answer]), labels=labels).loss
+            theirs += float(loss) * len(answer)
+            assert example.answer == answer
+    assert task.num_targets(batch) == (num_targets,)
+    assert ours == pytest.approx(theirs, rel=1e-5)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "t5"])
+def test_what_stands_for_no_rows_teaches_nothing(folders: dict[str, Path], family: str) -> None:
+    task = translation(max_tokens=64)
+    model = task.build_model(folders[family], seed=3, random_weights=False)
+    example = task.features(Reader.of(folders[family]), ROWS).examples[0]
+    batch = task.collate([task.without_target(example)])
+    loss = task.loss_sums(model, batch)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert (float(loss.detach()), task.num_targets(batch)) == (0.0, (0,))
+    assert all(float(p.grad.abs().sum()) == 0 for p in model.parameters() if p.grad is not None)
+
+
+@given(
+    source=st.text("ab c", max_size=80),
+    target=st.text("ab c", max_size=80),
+    max_tokens=st.integers(8, 60),
+    family=st.sampled_from(["gpt2", "t5"]),
+)
+def test_examples_fit_and_what_is_cut_is_counted(
+    folders: dict[str, Path], source: str, target: str, max_tokens: int, family: str
+) -> None:
+    task, reader = translation(max_tokens=max_tokens, prompt="> {source} ="), Reader.of(folders[family])
+    features = task.features(reader, pa.table({"source": [source], "target": [target]}))
+    (example,) = features.examples
+    body, tail, answer = reader.tokens([f"> {source}", " =", target])
+    assert example.answer == [*answer[: max_tokens // 2 - 1], reader.end]
+    read = example.prompt[:-1] if family == "t5" else example.prompt
+    assert read[-len(tail) :] == tail and read[: -len(tail)] == body[: len(read) - len(tail)]
+    longest = max(len(example.prompt), len(example.answer)) if family == "t5" else example.num_tokens
+    assert longest <= max_tokens
+    whole = len(read) == len(body) + len(tail) and len(example.answer) == len(answer) + 1
+    assert features.num_truncated == (not whole)
+
+
+def test_a_model_that_cannot_write_is_refused(folders: dict[str, Path]) -> None:
+    with pytest.raises(ConfigError, match="is a bert, an encoder, which cannot write"):
+        translation().build_model(folders["bert"], seed=0, random_weights=False)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"prompt": "{target}"}, r"names \['target'\]: a translation prompt is made of \['source'\]"),
+        ({"prompt": "no column"}, "names"),
+        ({"prompt": "{source"}, "task.prompt"),
+        ({"stride": 3}, "task.stride is not read by translation"),
+        ({"validation_metric": "bleu"}, "give one of"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        translation(**settings)
+
+
+def chat(**settings: Any) -> Chat:
+    task = build_task(TaskSettings(kind="chat", **settings), SetFacts())
+    assert isinstance(task, Chat)
+    return task
+
+
+TALK = [
+    {"role": "system", "content": "be brief"},
+    {"role": "user", "content": "cat?"},
+    {"role": "assistant", "content": "yes"},
+    {"role": "user", "content": "dog?"},
+    {"role": "assistant", "content": "no no"},
+]
+
+
+def talks(*messages: list[dict[str, str]]) -> pa.Table:
+    return pa.table({"id": [f"t{number}" for number in range(len(messages))], "messages": list(messages)})
+
+
+def learnt(reader: Reader, example: Any) -> list[str]:
+    """The runs of learnt tokens, as text."""
+    runs: list[list[int]] = []
+    before = False
+    for token, learns in zip(example.answer, example.is_learnt, strict=True):
+        if learns:
+            runs = [*runs[:-1], [*runs[-1], token]] if before else [*runs, [token]]
+        before = learns
+    return [reader.tokenizer.decode(run) for run in runs]
+
+
+def test_of_a_conversation_the_answers_alone_are_learnt(folders: dict[str, Path]) -> None:
+    reader = Reader.of(folders["gpt2"])
+    (example,) = chat(max_tokens=200).features(reader, talks(TALK)).examples
+    end = reader.tokenizer.eos_token
+    assert learnt(reader, example) == [f"yes{end}\n", f"no no{end}\n"]
+    whole = reader.tokenizer.decode([*example.prompt, *example.answer])
+    assert whole.startswith("### system\nbe brief\n### user\ncat?\n### assistant\nyes") and "dog?" in whole
+
+
+def test_a_conversation_too_long_loses_its_last_turns_and_a_turn_its_beginning(folders: dict[str, Path]) -> None:
+    reader = Reader.of(folders["gpt2"])
+    whole = chat(max_tokens=200).features(reader, talks(TALK)).examples[0].num_tokens
+    features = chat(max_tokens=whole - 1).features(reader, talks(TALK, TALK[:3]))
+    assert features.num_truncated == 1
+    assert [len(learnt(reader, example)) for example in features.examples] == [1, 1]
+    (short,) = chat(max_tokens=16, max_answer_tokens=4).features(reader, talks(TALK)).examples
+    assert short.num_tokens == 16 and sum(short.is_learnt) == 4
+
+
+@pytest.mark.parametrize(
+    ("messages", "message"),
+    [
+        (TALK[:2], "chat row 't0': there must be an answer"),
+        (TALK[2:3], "and a message before it"),
+        ([{"role": "user", "content": "a<|endoftext|>b"}, TALK[2]], "has '<|endoftext|>' in it"),
+    ],
+)
+def test_conversations_that_teach_nothing_are_refused(
+    folders: dict[str, Path], messages: list[dict[str, str]], message: str
+) -> None:
+    with pytest.raises(CorpusError, match=message.replace("|", r"\|")):
+        chat().features(Reader.of(folders["gpt2"]), talks(messages))
+    with pytest.raises(ConfigError, match="needs a decoder"):
+        chat().features(Reader.of(folders["t5"]), talks(TALK))
