@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from functools import lru_cache
 from typing import Any
 
 from llmcore.storage import canonical_json
@@ -15,10 +16,15 @@ _ASIDE = re.compile(r"[\s.,;:!?…\"'“”„«»()\u2018\u2019]+")
 def words_of(value: Any) -> Any:
     """The words of a text, or of all texts in a list or mapping; a text without any is left as it is."""
     if isinstance(value, str):
-        return _ASIDE.sub(" ", value.casefold()).strip() or value
+        return _words_of_text(value)
     if isinstance(value, list):
         return list(map(words_of, value))
     return {key: words_of(one) for key, one in value.items()} if isinstance(value, dict) else value
+
+
+@lru_cache(maxsize=16)  # a context stands in one row after the other
+def _words_of_text(text: str) -> str:
+    return _ASIDE.sub(" ", text.casefold()).strip() or text
 
 
 def digest_of(value: Any) -> bytes:
