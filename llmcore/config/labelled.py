@@ -106,11 +106,9 @@ class LabelledDataSettings(Section):
                 raise ValueError(f"{split}={files!r} names no file: give one, or leave it out")
             if self.dataset is not None and not isinstance(files, str):
                 raise ValueError(f"{split}={files!r}: with `dataset` it is the name of one of its splits")
-            if split in self.carve.model_fields_set and split != "train":
-                raise ValueError(
-                    f"{split}={files!r} is given, so that carve.{split} has nothing to carve: leave one out"
-                )
-        if self.dataset is not None and "split" in self.dataset.model_fields_set:
+            if (share := getattr(self.carve, split, None)) not in (None, 0, getattr(SplitSettings(), split, None)):
+                raise ValueError(f"{split}={files!r} is given, so carve.{split}={share} carves nothing: leave one out")
+        if self.dataset is not None and self.dataset.split != "train":
             raise ValueError("dataset.split is said by `train`, `validation` and `test`: leave it out")
         if self.dataset is not None and self.format is not None:
             raise ValueError(f"format={self.format} is for files: with `dataset` leave it out")

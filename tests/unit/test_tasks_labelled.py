@@ -404,7 +404,9 @@ def test_unaligned_files_and_files_without_rows_are_refused(tmp_path: Path) -> N
         publish(tmp_path, train=str(tmp_path / "no.jsonl"))
     with pytest.raises(CorpusError, match="matches no file"):
         publish(tmp_path, train=str(tmp_path / "nowhere.jsonl"))
-    (tmp_path / "s.json").write_text('{"data": [{"paragraphs": [{"qas": []}, {"context": "c", "qas": [{"id": 1}]}]}]}')
+    (tmp_path / "s.json").write_text(
+        '{"data": [{"paragraphs": [{"context": "b", "qas": []}, {"context": "c", "qas": [{"id": 1}]}]}]}'
+    )
     with pytest.raises(CorpusError, match=r"s\.json: row 0 is not as in SQuAD's JSON \('answers' is missing\)"):
         publish(tmp_path, "question_answering", train=str(tmp_path / "s.json"))
 

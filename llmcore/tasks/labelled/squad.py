@@ -39,8 +39,9 @@ class Squad:
             try:
                 for article in json.load(file)["data"]:
                     for paragraph in article["paragraphs"]:
+                        shared = _shared(article.get("title"), paragraph["context"])
                         for question in paragraph["qas"]:
-                            fields = _fields(article, paragraph, question)
+                            fields = shared | _fields(question)
                             yield fields, len(fields["context"] or "")
                             row.at += 1
             except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -48,18 +49,20 @@ class Squad:
                 raise BadShardError(f"{url}: row {row.at} is not as in SQuAD's JSON ({reason})") from error
 
 
-def _fields(article: dict[str, Any], paragraph: dict[str, Any], question: dict[str, Any]) -> dict[str, str | None]:
-    title, context = article.get("title"), paragraph["context"]
+def _shared(title: str | None, context: str) -> dict[str, str | None]:
+    """What all questions on a paragraph have."""
+    group = title or hashlib.blake2b(context.encode(), digest_size=8).hexdigest()
+    return {"title": title, "context": context, "group": group}
+
+
+def _fields(question: dict[str, Any]) -> dict[str, str | None]:
     impossible = bool(question.get("is_impossible", False))
     answers = [{"text": answer["text"], "start": answer["answer_start"]} for answer in question["answers"]]
     if impossible and answers:
         raise ValueError(f"question {question['id']!r} is said to be impossible, and has answers")
     return {
         "id": str(question["id"]),
-        "title": title,
-        "context": context,
         "question": question["question"],
         "answers": json.dumps(answers, ensure_ascii=False),
         "is_impossible": json.dumps(impossible),
-        "group": title or hashlib.blake2b(context.encode(), digest_size=8).hexdigest(),
     }
