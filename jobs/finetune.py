@@ -14,13 +14,13 @@ from llmcore.records import Attempt, begin_attempt, finished_result
 from llmcore.storage import Folder, read_manifest
 from llmcore.tasks.columns import KINDS
 from llmcore.tasks.evaluation_set import EvaluationSet
-from llmcore.tasks.labelled import LabelledData
+from llmcore.tasks.labelled import LabelledData, looked_at
 from llmcore.tasks.references import find_base, find_labelled_data
 from llmcore.train.kept import complete_names, publish_model
 from llmcore.train.place import Place
 
-__all__ = ["Inputs", "check_fits_cluster", "find_inputs", "finetune", "parents_of", "plan", "run"]
-__all__ += ["worker_spec"]
+__all__ = ["Inputs", "check_fits_cluster", "find_inputs", "finetune", "parents_of", "plan"]
+__all__ += ["plan_of_data", "run", "worker_spec"]
 
 KIND = "finetune"
 STEP_VERSION = 2
@@ -72,8 +72,14 @@ def plan(config: FinetuneConfig) -> list[str]:
     """What `--dry-run` says."""
     return [
         f"Fine-tunes {config.base} ({config.weights} weights) on {told_data(config.data)} "
-        f"with {config.workers.told()} workers, ZeRO-{config.train.zero_stage}"
+        f"with {config.workers.told()} workers, ZeRO-{config.train.zero_stage}",
+        *plan_of_data(config.data, config.task),
     ]
+
+
+def plan_of_data(data: str | LabelledDataSettings, task: TaskSettings) -> list[str]:
+    """What `--dry-run` says of labelled data from files. Raises `CorpusError`, `ConfigError` for what is wrong."""
+    return [] if isinstance(data, str) else looked_at(data, KINDS[task.kind])
 
 
 def finished(config: FinetuneConfig, storage: Folder) -> dict[str, Any] | None:

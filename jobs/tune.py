@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from jobs.finetune import Inputs, check_fits_cluster, find_inputs, parents_of, worker_spec
+from jobs.finetune import Inputs, check_fits_cluster, find_inputs, parents_of, plan_of_data, worker_spec
 from jobs.runtime.console import say
 from jobs.runtime.options import RunOptions
 from jobs.runtime.start import find_or_do
@@ -45,7 +45,8 @@ def plan(config: TuneConfig) -> list[str]:
     """What `--dry-run` says."""
     return [
         f"Runs {config.num_trials} trials over {', '.join(sorted(config.space))} ({config.scheduler}), "
-        f"each with {config.finetune.workers.told()} workers, from {config.base} on {told_data(config.data)}"
+        f"each with {config.finetune.workers.told()} workers, from {config.base} on {told_data(config.data)}",
+        *plan_of_data(config.data, config.finetune.task),
     ]
 
 

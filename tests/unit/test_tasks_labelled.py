@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -18,7 +19,7 @@ from llmcore.config.labelled import LabelledDataSettings
 from llmcore.errors import ConfigError, CorpusError, UserError
 from llmcore.storage import Folder
 from llmcore.tasks.columns import KINDS, Column, SetKind
-from llmcore.tasks.labelled import LabelledData, publish_labelled_data
+from llmcore.tasks.labelled import LabelledData, looked_at, publish_labelled_data
 
 Rows = list[dict[str, Any]]
 
@@ -418,6 +419,36 @@ def test_a_task_of_ones_own_brings_its_own_columns(tmp_path: Path) -> None:
     made = publish_labelled_data(Folder(str(tmp_path)), LabelledDataSettings.model_validate(given), kind)
     assert rows_of(made) == [{"id": "a.jsonl:0", "line": "cat", "rhymes": ["hat", "mat"], "group": "a.jsonl:0"}]
     assert made.evaluation_set.kind == "rhyme"
+
+
+def test_files_may_lie_at_any_url(tmp_path: Path) -> None:
+    fs = fsspec.filesystem("memory")
+    rows = [{"source": f"text {n}", "target": f"Text {n}"} for n in range(6)]
+    local = write(tmp_path / "a.jsonl.gz", rows)
+    for number in range(2):
+        lines = "".join(json.dumps(row) + "\n" for row in rows[3 * number : 3 * number + 3])
+        fs.pipe(f"/labelled/part-{number}.jsonl.gz", gzip.compress(lines.encode()))
+    for column in ("source", "target"):
+        fs.pipe(f"/pair/t.{column}", "".join(f"{row[column]}\n" for row in rows).encode())
+    by_line = publish(tmp_path, "translation", train={c: f"memory://pair/t.{c}" for c in ("source", "target")})
+    made = publish(tmp_path, "translation", train="memory://labelled/*.jsonl.gz")
+    texts = [
+        [row["source"] for row in rows_of(one)]
+        for one in (by_line, made, publish(tmp_path, "translation", train=str(local)))
+    ]
+    assert texts == [[row["source"] for row in rows]] * 3
+    assert [row["id"] for row in rows_of(made)][2:4] == ["part-0.jsonl.gz:2", "part-1.jsonl.gz:0"]
+
+
+def test_a_look_reads_no_row_and_finds_what_is_not_there(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.csv", [{"sentence": "", "label": "a"}])
+    config = LabelledDataSettings.model_validate({"train": str(file), "columns": {"text": "sentence"}})
+    (line,) = looked_at(config, KINDS["text_classification"])
+    assert line == "Labelled data data: files of train 1; columns id, text, label, group"
+    with pytest.raises(CorpusError, match=r"columns\.text='text' is no column of a\.csv"):
+        looked_at(config.model_copy(update={"columns": {"text": "text"}}), KINDS["text_classification"])
+    elsewhere = config.model_copy(update={"test": ["memory://nowhere/a.csv"]})
+    assert looked_at(elsewhere, KINDS["text_classification"]) == ["Labelled data data: looked at when the job runs"]
 
 
 def test_a_dataset_is_read_split_by_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
