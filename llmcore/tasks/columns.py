@@ -1,7 +1,7 @@
 """What columns a labelled set of each kind has: for its checks, its file, its hash, and whoever maps theirs to them."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from llmcore.errors import CorpusError
@@ -76,6 +76,12 @@ class SetColumns:
         """Whether rows have classes, so that the set has label names."""
         return any(column.shape in ("label", "labels") for column in self.columns)
 
+    def with_metadata(self, metadata: tuple[str, ...]) -> "SetColumns":
+        """These, and columns of metadata. Raises CorpusError for one that is there."""
+        if taken := [name for number, name in enumerate(metadata) if name in (*self.names, *metadata[:number])]:
+            raise CorpusError(f"metadata={taken}: a set of {self.kind} has columns of that name: leave it out there")
+        return replace(self, metadata=metadata)
+
     def schema(self) -> "pa.Schema":
         """The columns as Arrow has them."""
         import pyarrow as pa
@@ -103,11 +109,11 @@ class SetKind:
     name: str
     columns: tuple[Column, ...]
 
-    def chosen(self, names: Collection[str], metadata: tuple[str, ...] = ()) -> SetColumns:
+    def chosen(self, names: Collection[str]) -> SetColumns:
         """The columns of a set that has those of `names`.
 
         Raises:
-            CorpusError: A required one is missing, two stand for the same, or metadata has a name of the kind's.
+            CorpusError: A required one is missing, or two stand for the same.
         """
         chosen = tuple(column for column in self.columns if column.name in names)
         for column in chosen:
@@ -116,9 +122,7 @@ class SetKind:
         there = {column.instead_of or column.name for column in chosen}
         if missing := [column.name for column in self.columns if column.required and column.name not in there]:
             raise CorpusError(f"{self.name} needs {', '.join(map(self._or_instead, missing))}")
-        if taken := [name for name in metadata if name in (ID.name, *self.names(), GROUP.name)]:
-            raise CorpusError(f"metadata={taken}: {self.name} has columns of that name: leave it out of `metadata`")
-        return SetColumns(self.name, chosen, metadata)
+        return SetColumns(self.name, chosen)
 
     def names(self) -> tuple[str, ...]:
         """Names of the columns."""

@@ -3,8 +3,9 @@
 import hashlib
 import io
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -120,6 +121,13 @@ class EvaluationSet:
             raise CheckpointError(f"{self.folder.url}/{file} is not the file that was published: run `prepare` again")
         return pq.read_table(io.BytesIO(data))
 
+    def texts(self, split: Split) -> "pa.Array":
+        """All that is said in each row, whatever its columns: what a model must not have been pre-trained on."""
+        import pyarrow as pa
+
+        table = self.rows(split).drop_columns(["id", "group", *self.metadata])
+        return pa.array(["\n".join(_said(list(row.values()))) for row in table.to_pylist()], pa.string())
+
     def verify(self) -> None:
         """Read every byte of every file.
 
@@ -133,6 +141,15 @@ class EvaluationSet:
         if split not in splits:
             raise CorpusError(f"evaluation set {self.name!r} has no split {split!r}, only {sorted(splits)}")
         return splits[split]
+
+
+def _said(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        yield from chain.from_iterable(map(_said, value))
+    elif isinstance(value, dict):
+        yield from _said([one for key, one in value.items() if key != "role"])
 
 
 def find_published(storage: Folder, set_hash: str) -> EvaluationSet | None:
@@ -229,7 +246,9 @@ def _write_split(
                 digest.update(canonical_json(list(row.values())))
             writer.write_table(table)
     if report.num_rows == 0:
-        raise CorpusError(f"evaluation set {checker.name!r}: the {split} split is empty; give it rows, or leave it out")
+        raise CorpusError(
+            f"evaluation set {checker.name!r}: the {split} split is empty; give it rows, carve more, or leave it out"
+        )
     return {"num_rows": report.num_rows, "sha256": digest.hexdigest(), "report": report.to_json()}
 
 

@@ -26,7 +26,7 @@ ROWS: dict[str, dict[str, Any]] = {
 
 
 def _write(tmp_path: Path, kind: str, row: dict[str, Any], metadata: dict[str, str | None] | None = None) -> Any:
-    columns = KINDS[kind].chosen(row, tuple(metadata or ()))
+    columns = KINDS[kind].chosen(row).with_metadata(tuple(metadata or ()))
     whole = {"id": "i", "group": "g"} | row | (metadata or {})
     table = pa.Table.from_pylist([whole], schema=columns.schema())
     names = ["a", "b"] if columns.has_labels else []
@@ -43,6 +43,14 @@ def test_a_row_of_each_kind_comes_back_with_its_metadata(tmp_path: Path, kind: s
     assert written.report["test"]["num_rows"] == 1
 
 
+def test_all_that_is_said_is_text_to_be_kept_out_of_pre_training(tmp_path: Path) -> None:
+    said = {kind: _write(tmp_path, kind, row, {"year": "1"}).texts("test").to_pylist() for kind, row in ROWS.items()}
+    assert said["text_classification"] == ["t\np"]
+    assert said["question_answering"] == ["q\nso it is\nit"]
+    assert said["chat"] == ["u\na"]
+    assert said["code_generation"] == ["p\ns\nt\n"]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_documents_name_every_column(kind: str) -> None:
     (line,) = (line for line in DOCS.read_text().splitlines() if line.startswith(f"| `{kind}` |"))
@@ -52,13 +60,14 @@ def test_the_documents_name_every_column(kind: str) -> None:
 def test_which_columns_a_set_has() -> None:
     kind = KINDS["text_classification"]
     assert [column.name for column in kind.chosen(["label", "text", "other"]).all] == ["id", "text", "label", "group"]
-    assert kind.chosen(["text", "labels"], ("year",)).names == ("id", "text", "labels", "group", "year")
+    several = kind.chosen(["text", "labels"])
+    assert several.with_metadata(("year",)).names == ("id", "text", "labels", "group", "year")
     with pytest.raises(CorpusError, match="text_classification needs text, label or labels"):
         kind.chosen([])
     with pytest.raises(CorpusError, match="has label or labels, not both"):
         kind.chosen(["text", "label", "labels"])
-    with pytest.raises(CorpusError, match=r"metadata=\['id'\]"):
-        kind.chosen(["text", "label"], ("id",))
+    with pytest.raises(CorpusError, match=r"metadata=\['id', 'year'\]"):
+        several.with_metadata(("year", "id", "year"))
 
 
 @pytest.mark.parametrize(

@@ -359,7 +359,7 @@ ROWS = [{"text": "one", "label": "a"}, {"text": "two", "label": "b"}, {"text": "
         ({}, {"columns": {"txt": "text"}}, r"columns=\['txt'\]: text_classification has no such columns, only text, "),
         ({}, {"group": "by"}, r"group='by' is no column of train\.jsonl"),
         ({}, {"metadata": ["year"]}, r"metadata='year'|year='year' is no column of train\.jsonl"),
-        ({}, {"metadata": ["text"]}, r"metadata=\['text'\]: text_classification has columns of that name"),
+        ({}, {"metadata": ["text"]}, r"metadata=\['text'\]: a set of text_classification has columns of that name"),
         ({}, {"columns": {"labels": "label"}, "label_names": ["a", "b"]}, r"row 0: labels: 'a' is no list of labels"),
         ({}, {"messages": [{"role": "user", "content": "text"}]}, "messages= makes conversations"),
         (

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from llmcore.corpus.formats import as_text
@@ -37,11 +38,16 @@ class Labels:
 
     def index(self, value: str) -> int:
         """The index of a value's class. Raises ValueError for a value that is none of them."""
-        if value not in self.called:
+        if value not in self._indices:
             raise ValueError(
                 f"{value!r} is none of the labels {list(self.called)}: correct the row, or name it in `label_names`"
             )
-        return self.names.index(self.called[value])
+        return self._indices[value]
+
+    @cached_property
+    def _indices(self) -> Mapping[str, int]:
+        names = self.names
+        return {value: names.index(name) for value, name in self.called.items()}
 
 
 def parts_of_labels(text: str, separator: str | None) -> list[str]:

@@ -77,14 +77,14 @@ def mapped_columns(kind: SetKind, settings: LabelledDataSettings, parts: Iterabl
     there = first.columns
     given = {*settings.columns, *(["messages"] if settings.messages is not None else [])}
     try:
-        columns = kind.chosen(given | set(_same_names(kind, given, there)), tuple(settings.metadata))
+        columns = kind.chosen(given | set(_same_names(kind, given, there)))
     except CorpusError as error:
         raise CorpusError(
             f"{error}; {_told(first)}: say which is which, as `columns: {{{kind.names()[0]}: …}}`"
         ) from error
     if settings.label_names is not None and not columns.has_labels:
         raise ConfigError(f"label_names={settings.label_names}: rows of {kind.name} have no labels: leave it out")
-    mapped = Mapped(columns, settings)
+    mapped = Mapped(columns.with_metadata(tuple(settings.metadata)), settings)
     for part in parts:
         mapped.check(part)
     return mapped
