@@ -26,7 +26,7 @@ from llmcore.evaluation.twin import twin_config
 from llmcore.records import Attempt, begin_attempt, finished_result, run_folder
 from llmcore.storage import Folder, read_manifest
 from llmcore.tasks.evaluation_set import EvaluationSet
-from llmcore.tasks.references import find_base, find_evaluation_set
+from llmcore.tasks.references import find_base
 
 __all__ = ["Finetune", "evaluate", "plan", "result_line", "run"]
 
@@ -212,7 +212,7 @@ class _Work:
             self._pause()
 
     def _evaluation_set(self, tuned: Mapping[Search, TuneConfig]) -> EvaluationSet:
-        sets = {search: find_evaluation_set(search.storage, config.data) for search, config in tuned.items()}
+        sets = {search: search.evaluation_set(config) for search, config in tuned.items()}
         hashes = {one.hash for one in sets.values()}
         if len(hashes) > 1:
             learnt = ", ".join(f"{search.folder.name}: {one.name} {one.hash[:12]}" for search, one in sets.items())

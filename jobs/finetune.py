@@ -7,15 +7,20 @@ from typing import Any
 from jobs.runtime.console import say
 from jobs.runtime.options import RunOptions
 from jobs.runtime.start import find_or_do
-from llmcore.config.finetune import FinetuneConfig
+from llmcore.config.finetune import FinetuneConfig, TaskSettings
+from llmcore.config.labelled import LabelledDataSettings, told_data
+from llmcore.errors import CorpusError
 from llmcore.records import Attempt, begin_attempt, finished_result
 from llmcore.storage import Folder, read_manifest
+from llmcore.tasks.columns import KINDS
 from llmcore.tasks.evaluation_set import EvaluationSet
-from llmcore.tasks.references import find_base, find_evaluation_set
+from llmcore.tasks.labelled import LabelledData, looked_at
+from llmcore.tasks.references import find_base, find_labelled_data
 from llmcore.train.kept import complete_names, publish_model
 from llmcore.train.place import Place
 
-__all__ = ["Inputs", "check_fits_cluster", "find_inputs", "finetune", "plan", "run", "worker_spec"]
+__all__ = ["Inputs", "check_fits_cluster", "find_inputs", "finetune", "parents_of", "plan"]
+__all__ += ["plan_of_data", "run", "worker_spec"]
 
 KIND = "finetune"
 STEP_VERSION = 2
@@ -27,17 +32,33 @@ class Inputs:
 
     base: Folder
     base_sha256: str
-    data: EvaluationSet
+    labelled: LabelledData
+
+    @property
+    def data(self) -> EvaluationSet:
+        """The labelled set."""
+        return self.labelled.evaluation_set
 
     def hashes(self) -> dict[str, str]:
         """For the run's fingerprint."""
         return {"base": self.base_sha256, "data": self.data.hash}
 
 
-def find_inputs(storage: Folder, base: str, data: str) -> Inputs:
-    """The base model and the labelled set that a configuration names. Raises `CorpusError` for what is not there."""
+def find_inputs(storage: Folder, base: str, data: str | LabelledDataSettings, task: TaskSettings) -> Inputs:
+    """The base model and the labelled set that a configuration names; a set from files is published.
+
+    Raises `CorpusError` for what is not there, or not as it must be.
+    """
     model, manifest = find_base(storage, base)
-    return Inputs(model, manifest.sha256, find_evaluation_set(storage, data))
+    inputs = Inputs(model, manifest.sha256, find_labelled_data(storage, data, KINDS[task.kind]))
+    if missing := sorted({"train", "validation"} - set(inputs.data.splits)):
+        raise CorpusError(f"data={told_data(data)} has no {' and no '.join(missing)} split: give one, or carve it")
+    return inputs
+
+
+def parents_of(base: str, data: str | LabelledDataSettings) -> list[str]:
+    """The runs, and what else is named, that a fine-tuning begins with."""
+    return [base, data.rpartition("/")[0]] if isinstance(data, str) else [base]
 
 
 def run(config: FinetuneConfig, options: RunOptions) -> None:
@@ -50,14 +71,20 @@ def run(config: FinetuneConfig, options: RunOptions) -> None:
 def plan(config: FinetuneConfig) -> list[str]:
     """What `--dry-run` says."""
     return [
-        f"Fine-tunes {config.base} ({config.weights} weights) on {config.data} "
-        f"with {config.workers.told()} workers, ZeRO-{config.train.zero_stage}"
+        f"Fine-tunes {config.base} ({config.weights} weights) on {told_data(config.data)} "
+        f"with {config.workers.told()} workers, ZeRO-{config.train.zero_stage}",
+        *plan_of_data(config.data, config.task),
     ]
+
+
+def plan_of_data(data: str | LabelledDataSettings, task: TaskSettings) -> list[str]:
+    """What `--dry-run` says of labelled data from files. Raises `CorpusError`, `ConfigError` for what is wrong."""
+    return [] if isinstance(data, str) else looked_at(data, KINDS[task.kind])
 
 
 def finished(config: FinetuneConfig, storage: Folder) -> dict[str, Any] | None:
     """The result of an earlier start, if there is nothing left to do."""
-    inputs = find_inputs(storage, config.base, config.data).hashes()
+    inputs = find_inputs(storage, config.base, config.data, config.task).hashes()
     result = finished_result(storage, config, kind=KIND, step_version=STEP_VERSION, inputs=inputs)
     return result if result and read_manifest(storage / result["model"]) is not None else None
 
@@ -92,7 +119,7 @@ def finetune(config: FinetuneConfig, storage: Folder, options: RunOptions) -> di
     result = finished(config, storage)
     if result is not None:
         return result
-    inputs = find_inputs(storage, config.base, config.data)
+    inputs = find_inputs(storage, config.base, config.data, config.task)
     check_fits_cluster(config)
     attempt = begin_attempt(
         storage,
@@ -100,12 +127,15 @@ def finetune(config: FinetuneConfig, storage: Folder, options: RunOptions) -> di
         kind=KIND,
         step_version=STEP_VERSION,
         inputs=inputs.hashes(),
-        parents=[config.base, config.data.rpartition("/")[0]],
+        parents=parents_of(config.base, config.data),
         accept=lambda run: complete_names(run / "checkpoints"),
         allow_changes=options.allow_changes,
         say=say,
     )
+    for line in inputs.labelled.lines():
+        say(line)
     with attempt:
+        attempt.result["data"] = inputs.labelled.report()
         attempt.result.update(_train(config, inputs, attempt, options))
     return attempt.result
 

@@ -11,12 +11,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from jobs.finetune import Inputs, check_fits_cluster, find_inputs, worker_spec
+from jobs.finetune import Inputs, check_fits_cluster, find_inputs, parents_of, plan_of_data, worker_spec
 from jobs.runtime.console import say
 from jobs.runtime.options import RunOptions
 from jobs.runtime.start import find_or_do
 from jobs.runtime.trials import TrialRecords, trial_ids
 from llmcore.config.finetune import FinetuneConfig, FinetuneSettings
+from llmcore.config.labelled import told_data
 from llmcore.config.tune import TuneConfig
 from llmcore.errors import ConfigError, RunError
 from llmcore.evaluation.searches import with_values
@@ -44,7 +45,8 @@ def plan(config: TuneConfig) -> list[str]:
     """What `--dry-run` says."""
     return [
         f"Runs {config.num_trials} trials over {', '.join(sorted(config.space))} ({config.scheduler}), "
-        f"each with {config.finetune.workers.told()} workers, from {config.base} on {config.data}"
+        f"each with {config.finetune.workers.told()} workers, from {config.base} on {told_data(config.data)}",
+        *plan_of_data(config.data, config.finetune.task),
     ]
 
 
@@ -59,7 +61,7 @@ def result_line(result: dict[str, Any], storage: Folder) -> str:
 
 def finished(config: TuneConfig, storage: Folder) -> dict[str, Any] | None:
     """The result of an earlier start, if the search is closed."""
-    inputs = find_inputs(storage, config.base, config.data).hashes()
+    inputs = find_inputs(storage, config.base, config.data, config.finetune.task).hashes()
     result = finished_result(storage, config, kind=KIND, step_version=STEP_VERSION, inputs=inputs)
     return result if result and (storage / config.name).find_json("search.json") else None
 
@@ -131,7 +133,7 @@ def tune(config: TuneConfig, storage: Folder, options: RunOptions) -> dict[str, 
     result = finished(config, storage)
     if result is not None:
         return result
-    inputs = find_inputs(storage, config.base, config.data)
+    inputs = find_inputs(storage, config.base, config.data, config.finetune.task)
     samples = sampled_values(config)
     configs = {trial: _trial_config(config, trial, values) for trial, values in samples.items()}
     check_fits_cluster(next(iter(configs.values())))
@@ -147,11 +149,14 @@ def tune(config: TuneConfig, storage: Folder, options: RunOptions) -> dict[str, 
         kind=KIND,
         step_version=STEP_VERSION,
         inputs=inputs.hashes(),
-        parents=[config.base, config.data.rpartition("/")[0]],
+        parents=parents_of(config.base, config.data),
         allow_changes=options.allow_changes,
         say=say,
     )
+    for line in inputs.labelled.lines():
+        say(line)
     with attempt:
+        attempt.result["data"] = inputs.labelled.report()
         records = TrialRecords(attempt, samples, configs, inputs.data.num_rows("train"))
         _search(config, configs, inputs, records, attempt, options)
         attempt.result.update(records.close())

@@ -79,7 +79,7 @@ def _protect_own(
 
 def _protect_set(name: str, labelled: "EvaluationSet", settings: DecontaminationSettings) -> Protected:
     parts = [
-        Protected.of(name, labelled.rows(split)["text"].combine_chunks(), settings.ngram_words, settings.min_words)
+        Protected.of(name, labelled.texts(split), settings.ngram_words, settings.min_words)
         for split in HELD_OUT
         if split in labelled.splits
     ]

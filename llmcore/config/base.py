@@ -7,11 +7,25 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
-__all__ = ["Change", "Nested", "Section", "change_of", "flagged", "free", "identity", "nested_in"]
+__all__ = [
+    "A_SECTION",
+    "A_TEXT",
+    "Change",
+    "Nested",
+    "Section",
+    "change_of",
+    "flagged",
+    "free",
+    "identity",
+    "nested_in",
+]
 
 Change = Literal["identity", "flagged", "free"]
 """What another value means. identity: another run. flagged: allowed on an existing run with `--allow-changes`. free:
 nothing, at any time."""
+
+A_TEXT, A_SECTION = "<text>", "<section>"
+"""Tags of the two ways to give what may be a name or a section; they stand in no message."""
 
 
 class Section(BaseModel):

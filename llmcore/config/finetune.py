@@ -6,6 +6,7 @@ from pydantic import model_validator
 
 from llmcore.config.base import Section, free, identity
 from llmcore.config.common import JobSettings, WorkerSettings
+from llmcore.config.labelled import DataReference
 from llmcore.config.train import TrainSettings, check_shares
 
 __all__ = ["FinetuneConfig", "FinetuneSettings", "TaskSettings"]
@@ -39,4 +40,6 @@ class FinetuneConfig(JobSettings, FinetuneSettings):
     """`python -m jobs finetune`."""
 
     base: str = identity(description="Name or URL of the run, or a Hugging Face folder, with the base model.")
-    data: str = identity(description="`<prepare run>/<labelled set name>`, or the URL of an evaluation set.")
+    data: DataReference = identity(
+        description="`<prepare run>/<labelled set name>`, the URL of an evaluation set, or files to make one of."
+    )

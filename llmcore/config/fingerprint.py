@@ -53,7 +53,7 @@ def _pick(cls: type[Section], data: Mapping[str, Any], wanted: Change, around: C
         field = cls.model_fields[name]
         change: Change = max(around, change_of(field), key=_FROM_STRICT_TO_LOOSE.index)
         nested = nested_in(field.annotation)
-        if nested is None or value is None:
+        if nested is None or value is None or isinstance(value, str):  # a text may stand in place of a section
             if change == wanted:
                 picked[name] = value
         elif nested.container == "section":

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic_core import ErrorDetails
 
-from llmcore.config.base import Section, nested_in
+from llmcore.config.base import A_SECTION, A_TEXT, Section, nested_in
 from llmcore.config.document import Path, dotted
 
 __all__ = ["Mistake", "describe", "nearest_key", "value_at"]
@@ -45,12 +45,13 @@ def describe(cls: type[Section], data: Any, errors: Sequence[ErrorDetails]) -> l
     expected: dict[Path, list[str]] = {}
     mistakes: list[Mistake] = []
     for error in errors:
-        path = _path_in(data, error["loc"])
+        location = tuple(part for part in error["loc"] if part not in (A_TEXT, A_SECTION))
+        path = _path_in(data, location)
         match error["type"]:
             case "extra_forbidden":
                 mistakes.append((path, _unknown_key(cls, path)))
             case "missing":
-                place = (*path, *error["loc"][len(path) :])
+                place = (*path, *location[len(path) :])
                 mistakes.append((place, f"missing; expected {_what_belongs_at(cls, place)}"))
             case "value_error":
                 message = error["msg"].removeprefix("Value error, ")

@@ -103,6 +103,8 @@ def _type(annotation: Any) -> str:
     if nested:
         link = f"[{nested.section.__name__}](#{nested.section.__name__.lower()})"
         text = {"section": link, "list": f"list of {link}", "mapping": f"mapping to {link}"}[nested.container]
+        if any(alternative is str or str in get_args(alternative) for alternative in arguments):
+            text = f"text or {text}"
     elif origin is Literal:
         text = ", ".join(f"`{value}`" for value in arguments)
     elif origin in (Union, UnionType):

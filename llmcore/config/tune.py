@@ -7,6 +7,7 @@ from pydantic import model_validator
 from llmcore.config.base import Section, free, identity
 from llmcore.config.common import JobSettings
 from llmcore.config.finetune import FinetuneSettings
+from llmcore.config.labelled import DataReference
 
 __all__ = ["ASHASettings", "Range", "TuneConfig", "TuneSettings"]
 
@@ -54,4 +55,6 @@ class TuneConfig(JobSettings, TuneSettings):
     """`python -m jobs tune`."""
 
     base: str = identity(description="Name or URL of the run with the base model.")
-    data: str = identity(description="`<prepare run>/<labelled set name>`, or the URL of an evaluation set.")
+    data: DataReference = identity(
+        description="`<prepare run>/<labelled set name>`, the URL of an evaluation set, or files to make one of."
+    )

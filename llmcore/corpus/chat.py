@@ -2,12 +2,12 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from llmcore.config.prepare import ChatSettings
 
-__all__ = ["MessagesError", "conversations"]
+__all__ = ["MessagesError", "conversations", "messages_of"]
 
 _SPECIAL = re.compile(r"<(?=\|[^|<>]*\|>)")
 """Where a special token begins, as ours and most chat templates' are written."""
@@ -34,26 +34,29 @@ def conversations(settings: ChatSettings, values: Iterable[str | None]) -> Itera
         settings.template
     )
     for row, value in enumerate(values):
-        messages = _messages(row, value)
-        yield template.render(messages=messages) if messages else None
+        try:
+            messages = [] if value is None else messages_of(value)
+        except ValueError as error:
+            raise MessagesError(row, str(error)) from error
+        yield template.render(messages=[*map(_broken_up, messages)]) if messages else None
 
 
-def _messages(row: int, value: str | None) -> Sequence[dict[str, str]]:
-    if value is None:
-        return ()
+def messages_of(value: str) -> list[dict[str, Any]]:
+    """The messages of a conversation in JSON, each with `role` and `content` as texts, and whatever else it has.
+
+    Raises ValueError, saying what is wrong with it.
+    """
     try:
         messages: Any = json.loads(value)
     except ValueError as error:
-        raise MessagesError(row, f"is no list of messages ({error})") from error
+        raise ValueError(f"is no list of messages ({error})") from error
     if not isinstance(messages, list):
-        raise MessagesError(row, f"is a {type(messages).__name__}, where a list of messages is expected")
-    found = []
+        raise ValueError(f"is a {type(messages).__name__}, where a list of messages is expected")
     for message in messages:
         if not isinstance(message, dict) or not all(isinstance(message.get(key), str) for key in ("role", "content")):
-            raise MessagesError(
-                row, f"has the message {message!r:.80}, where `role` and `content` are expected, as text"
-            )
-        found.append(
-            {key: _SPECIAL.sub("< ", text) if isinstance(text, str) else text for key, text in message.items()}
-        )
-    return found
+            raise ValueError(f"has the message {message!r:.80}, where `role` and `content` are expected, as text")
+    return messages
+
+
+def _broken_up(message: dict[str, Any]) -> dict[str, Any]:
+    return {key: _SPECIAL.sub("< ", text) if isinstance(text, str) else text for key, text in message.items()}

@@ -35,7 +35,8 @@ def publish_dataset(storage: Folder, source: str, settings: DatasetSettings) -> 
 
     folder = artifact(storage, "corpora", dataset_hash(source, settings))
     if read_manifest(folder) is None:
-        rows: Any = _asked(source, settings, load_dataset, split=settings.split, streaming=True)
+        streaming = "[" not in settings.split  # a slice of a split cannot be streamed
+        rows: Any = _asked(source, settings, load_dataset, split=settings.split, streaming=streaming)
         number = 0
         with publish(folder, KIND, {"dataset": settings.model_dump()}) as publication:
             for number, table in enumerate(_shards(rows.with_format("arrow").iter(_BATCH_ROWS))):

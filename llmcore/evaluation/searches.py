@@ -8,8 +8,11 @@ import yaml
 
 from llmcore.config.finetune import FinetuneSettings
 from llmcore.config.tune import TuneConfig
-from llmcore.errors import RunError
+from llmcore.errors import CorpusError, RunError
+from llmcore.records import recorded_inputs
 from llmcore.storage import Folder, content_hash
+from llmcore.tasks.evaluation_set import EvaluationSet, find_published
+from llmcore.tasks.references import find_evaluation_set
 
 __all__ = ["Search", "Trial", "trials_hash", "with_values"]
 
@@ -66,6 +69,22 @@ class Search:
         if run["kind"] != "tune":
             raise RunError(f"{self.folder.url} is a {run['kind']!r} run: `searches` names `tune` runs")
         return TuneConfig.model_validate_json(json.dumps(yaml.safe_load(text)))
+
+    def evaluation_set(self, config: TuneConfig) -> EvaluationSet:
+        """The labelled set that it learns; one from files is that which it began with, wherever these are by now.
+
+        Raises:
+            CorpusError: There is no such set.
+        """
+        if isinstance(config.data, str):
+            return find_evaluation_set(self.storage, config.data)
+        begun_with = recorded_inputs(self.storage, self.folder.name)
+        labelled = find_published(self.storage, begun_with["data"]) if begun_with is not None else None
+        if labelled is None:
+            raise CorpusError(
+                f"the labelled set that {self.folder.url} learns has gone: run `tune` again, and it is made"
+            )
+        return labelled
 
     def closed(self) -> list[str] | None:
         """Ids of all its trials once no more will come; None before."""

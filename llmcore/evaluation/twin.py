@@ -6,7 +6,6 @@ from llmcore.errors import RunError
 from llmcore.evaluation.searches import Search, Trial, with_values
 from llmcore.records import run_folder
 from llmcore.storage import Folder
-from llmcore.tasks.references import find_evaluation_set
 
 __all__ = ["twin_config"]
 
@@ -32,7 +31,8 @@ def twin_config(config: EvaluateConfig, storage: Folder, chosen: Trial, search: 
     base, data = tuned.base, tuned.data
     if search.storage != storage:  # What the search names there has to be found from here.
         base = run_folder(search.storage, base).url
-        data = find_evaluation_set(search.storage, data).folder.url
+    if search.storage != storage or not isinstance(data, str):  # Files may have gone by now; the set is there.
+        data = search.evaluation_set(tuned).folder.url
     return FinetuneConfig.model_validate(
         settings
         | {

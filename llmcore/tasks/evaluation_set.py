@@ -2,32 +2,39 @@
 
 import hashlib
 import io
-import struct
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from llmcore.errors import CheckpointError, CorpusError
-from llmcore.storage import Folder, Manifest, artifact, content_hash, publish, read_manifest, verify_files, write_file
+from llmcore.storage import (
+    Folder,
+    Manifest,
+    artifact,
+    canonical_json,
+    content_hash,
+    publish,
+    read_manifest,
+    verify_files,
+    write_file,
+)
+from llmcore.tasks.columns import TEXT_AND_LABEL, SetColumns
+from llmcore.tasks.row_checks import RowChecker
+from llmcore.tasks.set_report import SplitReport
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["COLUMNS", "SPLITS", "EvaluationSet", "Split", "write_evaluation_set"]
+__all__ = ["SPLITS", "EvaluationSet", "Split", "find_published", "write_evaluation_set"]
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
-COLUMNS = {
-    "id": "names the row; unique in the set",
-    "text": "what is classified",
-    "label": "index into label_names",
-    "group": "rows that belong together (a module, an author): bootstrap intervals resample groups",
-}
 _ARTIFACT = "evaluation-sets"
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -61,8 +68,28 @@ class EvaluationSet:
         return str(self.manifest.about["hash"])
 
     @property
+    def kind(self) -> str:
+        """The kind of task that it is for: which columns it has."""
+        return str(self.manifest.about["kind"])
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of its columns, metadata among them."""
+        return list(self.manifest.about["columns"])
+
+    @property
+    def metadata(self) -> list[str]:
+        """Columns for slices: texts, or null."""
+        return list(self.manifest.about.get("metadata", []))
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """By split, what is in it (`set_report`); empty for a set that was published before there were reports."""
+        return {split: about["report"] for split, about in self.manifest.about["splits"].items() if "report" in about}
+
+    @property
     def label_names(self) -> list[str]:
-        """The classes; a row's `label` is an index into them."""
+        """The classes, into which a row's `label` or `labels` are indices; none where the kind has none."""
         return list(self.manifest.about["label_names"])
 
     @property
@@ -79,7 +106,7 @@ class EvaluationSet:
         return str(self._about(split)["sha256"])
 
     def rows(self, split: Split) -> "pa.Table":
-        """The rows of one split, with the columns `COLUMNS`, in their published order.
+        """The rows of one split, in their published order.
 
         Raises:
             CorpusError: The set has no such split.
@@ -93,6 +120,13 @@ class EvaluationSet:
         if hashlib.sha256(data).hexdigest() != self.manifest.files[file].sha256:
             raise CheckpointError(f"{self.folder.url}/{file} is not the file that was published: run `prepare` again")
         return pq.read_table(io.BytesIO(data))
+
+    def texts(self, split: Split) -> "pa.Array":
+        """All that is said in each row, whatever its columns: what a model must not have been pre-trained on."""
+        import pyarrow as pa
+
+        table = self.rows(split).drop_columns(["id", "group", *self.metadata])
+        return pa.array(["\n".join(_said(list(row.values()))) for row in table.to_pylist()], pa.string())
 
     def verify(self) -> None:
         """Read every byte of every file.
@@ -109,123 +143,113 @@ class EvaluationSet:
         return splits[split]
 
 
+def _said(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        yield from chain.from_iterable(map(_said, value))
+    elif isinstance(value, dict):
+        yield from _said([one for key, one in value.items() if key != "role"])
+
+
+def find_published(storage: Folder, set_hash: str) -> EvaluationSet | None:
+    """The set of that hash, if it is there, whole."""
+    folder = artifact(storage, _ARTIFACT, set_hash)
+    return EvaluationSet.open(folder) if read_manifest(folder) is not None else None
+
+
 def write_evaluation_set(
     storage: Folder,
     name: str,
     label_names: Sequence[str],
     tables: Mapping[Split, Iterable["pa.Table"]],
     *,
+    columns: SetColumns = TEXT_AND_LABEL,
     allow_duplicates: bool = False,
+    by_words: bool = False,
 ) -> EvaluationSet:
     """Publish a labelled set as `artifacts/evaluation-sets/<content hash>/`; the same content is the same folder.
 
     Args:
         storage: Where artifacts are kept.
         name: What people call the set; not part of the hash.
-        label_names: The classes.
-        tables: For each split, its rows as one or more tables with the columns `COLUMNS` (others are ignored), in an
-            order that does not change from run to run. One table at a time is in memory, and a digest of each row.
-        allow_duplicates: Allow one text in two splits.
+        label_names: The classes; none where `columns` have no labels.
+        tables: For each split, its rows as one or more tables with the `columns` (others are ignored), in an order
+            that does not change from run to run. One table at a time is in memory, and a digest of each row.
+        columns: What the set has.
+        allow_duplicates: Allow the same inputs in two splits.
+        by_words: Inputs are the same where their words are, case and punctuation aside. Documents that were compared
+            exactly when they were prepared are compared so here.
 
     Raises:
-        CorpusError: A split is empty, a value is missing, an id comes twice, a label is not one of `label_names`,
-            or a text stands in two splits; the message names split and row.
+        CorpusError: A split is empty, a value is missing or not as its column says, an id comes twice, or the same
+            inputs stand in two splits; the message names split and row.
     """
-    if len(set(label_names)) < 2 or len(set(label_names)) != len(label_names):
+    if columns.has_labels and (len(set(label_names)) < 2 or len(set(label_names)) != len(label_names)):
         raise CorpusError(f"evaluation set {name!r} needs two or more distinct label names, got {list(label_names)}")
     if unknown := sorted(set(tables) - set(SPLITS)):
         raise CorpusError(f"evaluation set {name!r} has unknown splits {unknown}; they are {list(SPLITS)}")
-    checker = _Checker(name, list(label_names), allow_duplicates)
     with tempfile.TemporaryDirectory() as scratch:
-        splits = {
-            split: _write_split(Path(scratch) / _file_name(split), split, tables[split], checker)
-            for split in SPLITS
-            if split in tables
-        }
-        set_hash = content_hash(_FORMAT, list(label_names), {split: about["sha256"] for split, about in splits.items()})
+        written = _Written(Path(scratch))
+        checker = RowChecker(name, columns, list(label_names), allow_duplicates, by_words, written.id_of)
+        splits = {split: _write_split(written, split, tables[split], checker) for split in SPLITS if split in tables}
+        identity = {split: about["sha256"] for split, about in splits.items()}
+        set_hash = content_hash(_FORMAT, columns.kind, columns.names, list(label_names), identity)
         folder = artifact(storage, _ARTIFACT, set_hash)
         if read_manifest(folder) is None:
             about = {
                 "name": name,
-                "kind": "text_classification",
+                "kind": columns.kind,
                 "label_names": list(label_names),
-                "columns": COLUMNS,
+                "columns": columns.described(),
+                "metadata": list(columns.metadata),
                 "splits": splits,
                 "hash": set_hash,
             }
             with publish(folder, "evaluation-set", about) as publication:
                 for split in splits:
-                    file = _file_name(split)
-                    publication.add(write_file(folder, file, Path(scratch) / file))
+                    publication.add(write_file(folder, _file_name(split), written.file(split)))
     return EvaluationSet.open(folder)
 
 
-@dataclass
-class _Checker:
-    """What must hold over all rows of a set."""
+@dataclass(frozen=True)
+class _Written:
+    """The splits' files, before it is known what the set is called."""
 
-    name: str
-    label_names: list[str]
-    allow_duplicates: bool
-    ids: set[bytes] = field(default_factory=set)
-    texts: dict[bytes, str] = field(default_factory=dict)
+    folder: Path
 
-    def check(self, split: str, row: int, values: tuple[str | None, str | None, int | None, str | None]) -> None:
-        row_id, text, label, _ = values
-        where = f"evaluation set {self.name!r}, {split} row {row} (id {row_id!r})"
-        for column, value in zip(COLUMNS, values, strict=True):
-            if value is None:
-                raise CorpusError(f"{where}: {column!r} is missing; every row needs {list(COLUMNS)}")
-        assert row_id is not None and text is not None and label is not None
-        if not 0 <= label < len(self.label_names):
-            raise CorpusError(
-                f"{where}: label {label} is outside 0 … {len(self.label_names) - 1}, the indices of {self.label_names}"
-            )
-        digest = _digest(row_id)
-        if digest in self.ids:
-            raise CorpusError(f"{where}: the id stands twice in the set; ids must be unique")
-        self.ids.add(digest)
-        first = self.texts.setdefault(_digest(text), split)
-        if first != split and not self.allow_duplicates:
-            raise CorpusError(
-                f"{where}: the same text stands in the {first} split: a model would be judged on what it has seen; "
-                "keep one copy, or pass allow_duplicates=True"
-            )
+    def file(self, split: str) -> Path:
+        return self.folder / _file_name(split)
+
+    def id_of(self, split: str, row: int) -> str:
+        import pyarrow.parquet as pq
+
+        return str(pq.read_table(self.file(split), columns=["id"])["id"][row])
 
 
-def _write_split(path: Path, split: str, tables: Iterable["pa.Table"], checker: _Checker) -> dict[str, object]:
+def _write_split(
+    written: _Written, split: Split, tables: Iterable["pa.Table"], checker: RowChecker
+) -> dict[str, object]:
     """Write one split's Parquet file, table by table, and return what the manifest says of it."""
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    types = {"id": pa.string(), "text": pa.string(), "label": pa.int32(), "group": pa.string()}
-    schema = pa.schema(list(types.items()))
-    digest = hashlib.sha256(content_hash(_FORMAT, checker.label_names).encode())
-    num_rows = 0
-    with pq.ParquetWriter(path, schema) as writer:
+    columns, schema = checker.columns, checker.columns.schema()
+    digest = hashlib.sha256(content_hash(_FORMAT, columns.names, list(checker.label_names)).encode())
+    report = SplitReport(columns, checker.label_names)
+    with pq.ParquetWriter(written.file(split), schema) as writer:
         for given in tables:
-            if missing := [column for column in COLUMNS if column not in given.column_names]:
+            if missing := [column for column in columns.names if column not in given.column_names]:
                 raise CorpusError(f"evaluation set {checker.name!r}, {split}: columns {missing} are missing")
-            table = given.select(list(COLUMNS)).cast(schema)
-            for values in zip(*(table[column].to_pylist() for column in COLUMNS), strict=True):
-                checker.check(split, num_rows, values)
-                digest.update(_canonical(values))
-                num_rows += 1
+            table = given.select(list(columns.names)).cast(schema)
+            for row in table.to_pylist():
+                report.add(row, checker.check(split, report.num_rows, row))
+                digest.update(canonical_json(list(row.values())))
             writer.write_table(table)
-    if num_rows == 0:
-        raise CorpusError(f"evaluation set {checker.name!r}: the {split} split is empty; give it rows, or leave it out")
-    return {"num_rows": num_rows, "sha256": digest.hexdigest()}
-
-
-def _canonical(values: tuple[str, str, int, str]) -> bytes:
-    """A row as bytes that no other row has: each string after its length."""
-    row_id, text, label, group = values
-    strings = [value.encode() for value in (row_id, text, group)]
-    return struct.pack("<i3q", label, *map(len, strings)) + b"".join(strings)
-
-
-def _digest(text: str) -> bytes:
-    return hashlib.blake2b(text.encode(), digest_size=16).digest()
+    if report.num_rows == 0:
+        raise CorpusError(
+            f"evaluation set {checker.name!r}: the {split} split is empty; give it rows, carve more, or leave it out"
+        )
+    return {"num_rows": report.num_rows, "sha256": digest.hexdigest(), "report": report.to_json()}
 
 
 def _file_name(split: str) -> str:

@@ -1,11 +1,31 @@
 """From what a configuration says (`my.prepare/areas`, `my.pretrain`, or a URL) to the labelled set or model itself."""
 
+from llmcore.config.labelled import LabelledDataSettings
 from llmcore.errors import CorpusError
 from llmcore.records import newest_result, run_folder
 from llmcore.storage import Folder, Manifest, is_location, read_manifest
+from llmcore.tasks.columns import SetKind
 from llmcore.tasks.evaluation_set import EvaluationSet
+from llmcore.tasks.labelled import LabelledData, publish_labelled_data
 
-__all__ = ["find_base", "find_evaluation_set"]
+__all__ = ["find_base", "find_evaluation_set", "find_labelled_data"]
+
+
+def find_labelled_data(storage: Folder, reference: str | LabelledDataSettings, kind: SetKind) -> LabelledData:
+    """The labelled set that a configuration names, or whose files it names: these are published, once.
+
+    Raises:
+        CorpusError: There is no such set, it is of another kind, or its files are not as they must be.
+        ConfigError: The section names what the kind does not have.
+    """
+    if isinstance(reference, LabelledDataSettings):
+        return publish_labelled_data(storage, reference, kind)
+    labelled = find_evaluation_set(storage, reference)
+    if labelled.kind != kind.name:
+        raise CorpusError(
+            f"data={reference!r} is a set of {labelled.kind}, and the task is {kind.name}: give one of it"
+        )
+    return LabelledData(labelled)
 
 
 def find_evaluation_set(storage: Folder, reference: str) -> EvaluationSet:

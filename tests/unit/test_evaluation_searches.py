@@ -3,13 +3,16 @@
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
 from llmcore.config.finetune import FinetuneSettings
+from llmcore.config.tune import TuneConfig
 from llmcore.errors import CorpusError, RunError
 from llmcore.evaluation.searches import Search, trials_hash, with_values
 from llmcore.storage import Folder
+from llmcore.tasks.evaluation_set import write_evaluation_set
 from llmcore.tasks.references import find_evaluation_set
 
 
@@ -61,6 +64,19 @@ def test_another_kind_of_run_is_refused(search: Search) -> None:
     search.folder.write_text("config.yaml", "{}")
     with pytest.raises(RunError, match="is a 'pretrain' run"):
         search.config()
+
+
+def test_a_search_knows_its_labelled_set_when_the_files_have_gone(search: Search, tmp_path: Path) -> None:
+    rows = {"id": ["1", "2"], "text": ["one", "two"], "label": pa.array([0, 1], pa.int32()), "group": ["g", "g"]}
+    labelled = write_evaluation_set(search.storage, "x", ["a", "b"], {"train": [pa.table(rows)]})
+    tune = {"name": "search", "base": "b", "finetune": {"train": {"num_epochs": 1}}}
+    tune |= {"data": {"train": "gone.csv"}, "space": {"train.seed": {"choice": [0]}}}
+    config = TuneConfig.model_validate(tune)
+    search.folder.write_json("run.json", {"kind": "tune", "inputs": {"data": labelled.hash}})
+    assert search.evaluation_set(config) == labelled
+    labelled.folder.delete()
+    with pytest.raises(CorpusError, match=r"the labelled set that .*search learns has gone"):
+        search.evaluation_set(config)
 
 
 def test_a_trials_values_stand_in_its_settings() -> None:

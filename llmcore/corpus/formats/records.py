@@ -67,26 +67,35 @@ def _fields(url: str, row: int, line: str, wanted: Sequence[str], texts: Sequenc
 
 
 class CSV:
-    """Comma- or tab-separated values with a header (RFC 4180); values may span lines, and none is null."""
+    """Comma- or tab-separated values (RFC 4180); values may span lines, and none is null.
+
+    Their first row is a header, unless `header` has the names. Names with `.tsv` in them have tabs, unless `delimiter`
+    says what stands between values. Without `quotes` a quotation mark is a character as any other.
+    """
 
     suffixes: tuple[str, ...] = tuple(
         f"{kind}{compression}" for kind in (".csv", ".tsv") for compression in COMPRESSIONS
     )
 
+    def __init__(
+        self, header: Sequence[str] | None = None, delimiter: str | None = None, *, quotes: bool = True
+    ) -> None:
+        self.header, self._delimiter, self._quotes = header, delimiter, quotes
+
     def columns(self, url: str) -> list[str] | None:
         """Of the header."""
         with reading(url), opened_text(url, newline="") as file:
-            return next(_records(url, file), None)
+            first = next(self._records(url, file), None)
+            return first if self.header is None or first is None else list(self.header)
 
     def tables(self, url: str, wanted: Sequence[str], texts: Sequence[str] = ()) -> Iterator["pa.Table"]:
         """Row by row."""
         yield from in_tables(self._rows(url, wanted), wanted)
 
-    @staticmethod
-    def _rows(url: str, wanted: Sequence[str]) -> Iterator[tuple[Mapping[str, str | None], int]]:
+    def _rows(self, url: str, wanted: Sequence[str]) -> Iterator[tuple[Mapping[str, str | None], int]]:
         with reading(url) as row, opened_text(url, newline="") as file:
-            records = _records(url, file)
-            header = next(records, None)
+            records = self._records(url, file)
+            header = next(records, None) if self.header is None else self.header
             if header is None:
                 return
             check_there(url, wanted, header)
@@ -99,15 +108,19 @@ class CSV:
                 yield {name: values[place] for name, place in places.items()}, sum(map(len, values))
                 row.at += 1
 
-
-def _records(url: str, file: Any) -> Iterator[list[str]]:
-    csv.field_size_limit(MAX_CHARACTERS)  # by default a document may have 128 Ki characters
-    reader = csv.reader(lines_of(url, file), delimiter="\t" if ".tsv" in url.rpartition("/")[2] else ",", strict=True)
-    number = -1  # the header is no row
-    try:
-        for values in reader:
-            if values:  # an empty line is none
-                yield values
-                number += 1
-    except csv.Error as error:
-        raise BadShardError(f"{url}: row {number} is not CSV ({error}, line {reader.line_num})") from error
+    def _records(self, url: str, file: Any) -> Iterator[list[str]]:
+        csv.field_size_limit(MAX_CHARACTERS)  # by default a document may have 128 Ki characters
+        reader = csv.reader(
+            lines_of(url, file),
+            delimiter=self._delimiter or ("\t" if ".tsv" in url.rpartition("/")[2] else ","),
+            quoting=csv.QUOTE_MINIMAL if self._quotes else csv.QUOTE_NONE,
+            strict=True,
+        )
+        number = -1 if self.header is None else 0  # the header is no row
+        try:
+            for values in reader:
+                if values:  # an empty line is none
+                    yield values
+                    number += 1
+        except csv.Error as error:
+            raise BadShardError(f"{url}: row {number} is not CSV ({error}, line {reader.line_num})") from error
