@@ -7,17 +7,10 @@ from pydantic import model_validator
 from llmcore.config.base import Section, free, identity
 from llmcore.config.common import JobSettings, WorkerSettings
 from llmcore.config.labelled import DataReference
+from llmcore.config.task import TaskSettings
 from llmcore.config.train import TrainSettings, check_shares
 
-__all__ = ["FinetuneConfig", "FinetuneSettings", "TaskSettings"]
-
-
-class TaskSettings(Section):
-    """What is learnt from the labelled set."""
-
-    kind: Literal["text_classification"] = identity("text_classification", description="The task.")
-    max_tokens: int = identity(64, ge=1, description="Longer texts are cut to their first tokens (counted).")
-    validation_metric: str = identity("macro_f1", description="Metric by which trials are compared.")
+__all__ = ["FinetuneConfig", "FinetuneSettings"]
 
 
 class FinetuneSettings(Section):

@@ -1,12 +1,13 @@
 """What a task is: everything that training and evaluation need to know of it, and nothing of how they run."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Protocol, Self, TypeVar
 
 from llmcore.errors import ConfigError
+from llmcore.tasks.columns import SetKind
 
 if TYPE_CHECKING:
     import numpy as np
@@ -119,8 +120,8 @@ class Task(ABC, Generic[ExampleT, BatchT]):
 
     kind: ClassVar[str]
     """Its name in a configuration, and in a model's manifest."""
-    columns: ClassVar[tuple[str, ...]]
-    """Columns of a labelled set that it reads."""
+    set_kind: ClassVar[SetKind]
+    """The labelled sets that it reads: their columns."""
     metrics: ClassVar[tuple[str, ...]]
     """Metrics that its predictions are judged by, by their names in `evaluation.metrics`."""
     validation_metrics: ClassVar[tuple[str, ...]]
@@ -144,7 +145,9 @@ class Task(ABC, Generic[ExampleT, BatchT]):
             if name not in common and name not in cls.settings and name in settings.model_fields_set:
                 raise ConfigError(f"task.{name} is not read by {cls.kind}: leave it out")
         made = {name.name for name in fields(cls)} - common
-        given = {name: value for name in cls.settings if name in made and (value := getattr(settings, name)) is not None}
+        given = {
+            name: value for name in cls.settings if name in made and (value := getattr(settings, name)) is not None
+        }
         metric = settings.validation_metric or next(iter(cls.validation_metrics), "loss")
         return cls(max_tokens=settings.max_tokens, validation_metric=metric, **given | cls.from_data(settings, data))
 
@@ -201,13 +204,21 @@ class Task(ABC, Generic[ExampleT, BatchT]):
     def predictor(self, folder: Path) -> Predictor:
         """A trained model of this task from its exported folder. Raises CheckpointError for any other."""
 
-    def pipeline(self, label_names: Sequence[str] = ()) -> str:
-        """Python that makes the exported folder answer, for its model card."""
+    pipeline_tag: ClassVar[str] = "other"
+    """What Hugging Face calls such models."""
+
+    def told(self) -> str:
+        """What there is to know of the task for who uses the model: a sentence or two for its card."""
         return ""
 
-    def card(self) -> Mapping[str, str]:
-        """What the model card says of the task, by heading."""
-        return {}
+    def example(self, folder: Path) -> str:
+        """Python, run in the exported folder, that makes the model answer; `folder` has its tokenizer."""
+        return _EXAMPLE
+
+
+_EXAMPLE = """from transformers import AutoModel, AutoTokenizer
+
+tokenizer, model = AutoTokenizer.from_pretrained("."), AutoModel.from_pretrained(".")"""
 
 
 def batches_of(examples: Sequence[Example], batch_tokens: int) -> Iterator[list[int]]:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from llmcore.errors import ConfigError, CorpusError
 from llmcore.tasks.base import Features, Reader, SetFacts
+from llmcore.tasks.columns import KINDS, SetKind
 from llmcore.tasks.text_to_text import TextToText, WrittenExample
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class Chat(TextToText):
     """
 
     kind: ClassVar[str] = "chat"
-    columns: ClassVar[tuple[str, ...]] = ("messages",)
+    set_kind: ClassVar[SetKind] = KINDS[kind]
     answer_column: ClassVar[str] = "messages"
     settings: ClassVar[tuple[str, ...]] = ("max_answer_tokens",)
     metrics: ClassVar[tuple[str, ...]] = ("perplexity", "bits_per_byte")

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from llmcore.tasks.columns import KINDS, SetKind
 from llmcore.tasks.text_to_text import TextToText
 
 __all__ = ["CodeGeneration"]
@@ -16,7 +17,7 @@ class CodeGeneration(TextToText):
     """
 
     kind: ClassVar[str] = "code_generation"
-    columns: ClassVar[tuple[str, ...]] = ("prompt", "solution", "tests", "setup")
+    set_kind: ClassVar[SetKind] = KINDS[kind]
     answer_column: ClassVar[str] = "solution"
     default_prompt: ClassVar[str] = "{prompt}\n"
     metrics: ClassVar[tuple[str, ...]] = ("pass_at_1",)

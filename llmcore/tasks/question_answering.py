@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from llmcore.errors import CheckpointError, ConfigError, CorpusError
 from llmcore.tasks.base import Features, Reader, SetFacts, Task, batches_of
+from llmcore.tasks.columns import KINDS, SetKind
 from llmcore.tasks.spans import Span, best_span
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class QuestionAnswering(Task[Window, SpanBatch]):
     null_threshold: float = 0.0
 
     kind: ClassVar[str] = "question_answering"
-    columns: ClassVar[tuple[str, ...]] = ("question", "context", "answers")
+    set_kind: ClassVar[SetKind] = KINDS[kind]
     metrics: ClassVar[tuple[str, ...]] = ("squad2_f1", "squad2_exact_match")
     validation_metrics: ClassVar[tuple[str, ...]] = ("f1", "exact_match")
     settings: ClassVar[tuple[str, ...]] = ("stride", "max_answer_tokens")
@@ -135,7 +136,9 @@ class QuestionAnswering(Task[Window, SpanBatch]):
     def _questions(self, reader: Reader, rows: "pa.Table") -> Iterator[tuple[list[Window], bool]]:
         """The windows of each question, and whether it was cut."""
         if not reader.tokenizer.is_fast:
-            raise ConfigError("task.kind=question_answering needs a fast tokenizer, which knows each token's characters")
+            raise ConfigError(
+                "task.kind=question_answering needs a fast tokenizer, which knows each token's characters"
+            )
         questions, contexts = (rows[name].to_pylist() for name in ("question", "context"))
         ids = rows["id"].to_pylist() if "id" in rows.column_names else range(rows.num_rows)
         for name, question, context, answers in zip(ids, questions, contexts, _answers(rows), strict=True):
@@ -152,9 +155,7 @@ class QuestionAnswering(Task[Window, SpanBatch]):
         offsets = tokens["offset_mapping"]
         return (question, False) if len(offsets) <= room else (question[: offsets[room - 1][1]], True)
 
-    def _windows(
-        self, reader: Reader, question: str, context: str, answer: tuple[str, int] | None
-    ) -> Iterator[Window]:
+    def _windows(self, reader: Reader, question: str, context: str, answer: tuple[str, int] | None) -> Iterator[Window]:
         encoded = reader.tokenizer(
             question,
             context,
@@ -221,7 +222,7 @@ class QuestionAnswering(Task[Window, SpanBatch]):
 
         with torch.inference_mode():
             scores = span_logits(model, batch.packed).float().cpu()
-        return [part.numpy() for part in scores.split(list(batch.packed.lengths))]
+        return [part.numpy() for part in torch.split(scores, list(batch.packed.lengths))]
 
     def answer(self, example: QuestionExample, scores: "Sequence[NDArray[np.float32]]") -> Span:
         """The best span of all windows, or none."""
@@ -317,6 +318,6 @@ def _log_softmax_by_window(logits: "torch.Tensor", batch: SpanBatch) -> "tuple[t
     """Of both scores [tokens, 2], over the tokens of each window: two of [tokens]."""
     import torch
 
-    parts = [part.log_softmax(dim=0) for part in logits.split(list(batch.packed.lengths))]
+    parts = [part.log_softmax(dim=0) for part in torch.split(logits, list(batch.packed.lengths))]
     starts, stops = torch.cat(parts).unbind(1)
     return starts, stops

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from llmcore.errors import CheckpointError, ConfigError
 from llmcore.tasks.base import NO_TARGET, Features, Reader, SetFacts, Task, batches_of
+from llmcore.tasks.columns import KINDS, SetKind
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,8 +54,8 @@ class ClassBatch:
 
     def to(self, device: "torch.device") -> "ClassBatch":
         """The same batch on another device."""
-        moved = (tensor.to(device, non_blocking=True) for tensor in (self.targets, self.is_target))
-        return ClassBatch(self.packed.to(device), *moved, self.num_targets)
+        targets, is_target = (tensor.to(device, non_blocking=True) for tensor in (self.targets, self.is_target))
+        return ClassBatch(self.packed.to(device), targets, is_target, self.num_targets)
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class TextClassification(Task[ClassExample, ClassBatch]):
     weights: tuple[float, ...] = ()
 
     kind: ClassVar[str] = "text_classification"
-    columns: ClassVar[tuple[str, ...]] = ("text", "label")
+    set_kind: ClassVar[SetKind] = KINDS[kind]
     metrics: ClassVar[tuple[str, ...]] = ("accuracy", "macro_f1")
     validation_metrics: ClassVar[tuple[str, ...]] = ("macro_f1", "micro_f1", "accuracy")
     settings: ClassVar[tuple[str, ...]] = ("answer", "multi_label", "class_weights")
@@ -301,10 +302,9 @@ def _weights(settings: "TaskSettings", data: SetFacts) -> tuple[float, ...]:
     given = settings.class_weights
     if given is None:
         return ()
-    if given == "balanced":
+    if isinstance(given, str):
         total, num_classes = sum(data.label_counts), len(data.label_names)
         return tuple(total / (num_classes * count) if count else 0.0 for count in data.label_counts)
-    assert not isinstance(given, str)
     if set(given) != set(data.label_names):
         raise ConfigError(f"task.class_weights names {sorted(given)}, and the classes are {sorted(data.label_names)}")
     return tuple(given[name] for name in data.label_names)

@@ -97,7 +97,11 @@ class TextToText(Task[WrittenExample, WrittenBatch]):
             check_template(prompt)
         except ValueError as error:
             raise ConfigError(f"task.prompt={prompt!r}: {error}") from error
-        readable = [name for name in cls.columns if name != cls.answer_column]
+        readable = [
+            column.name
+            for column in cls.set_kind.columns
+            if column.shape == "text" and column.name != cls.answer_column
+        ]
         named = [name for _, name in parts_of(prompt) if name is not None]
         if not named or set(named) - set(readable):
             raise ConfigError(f"task.prompt={prompt!r} names {named}: a {cls.kind} prompt is made of {readable}")

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from llmcore.tasks.columns import KINDS, SetKind
 from llmcore.tasks.text_to_text import TextToText
 
 __all__ = ["Translation"]
@@ -13,7 +14,7 @@ class Translation(TextToText):
     """The source is read, the target written; judged by BLEU and chrF (sacrebleu)."""
 
     kind: ClassVar[str] = "translation"
-    columns: ClassVar[tuple[str, ...]] = ("source", "target")
+    set_kind: ClassVar[SetKind] = KINDS[kind]
     answer_column: ClassVar[str] = "target"
     default_prompt: ClassVar[str] = "{source}\n"
     metrics: ClassVar[tuple[str, ...]] = ("bleu", "chrf")

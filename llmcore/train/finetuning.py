@@ -6,26 +6,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from torch import distributed, nn
-from transformers import AutoTokenizer
 
 from llmcore.config.finetune import FinetuneSettings
 from llmcore.errors import CorpusError
-from llmcore.evaluation.metrics import METRICS
 from llmcore.models.initialize import Home
 from llmcore.tasks import build_task
-from llmcore.tasks.base import NO_TARGET, Example, Task, TaskBatch
-from llmcore.tasks.evaluation_set import EvaluationSet
+from llmcore.tasks.base import Reader, SetFacts
+from llmcore.tasks.evaluation_set import EvaluationSet, Split
 from llmcore.tokens.order import RowOrder
 from llmcore.train.deepspeed_config import num_micro_batches
 from llmcore.train.engine import Engine
 from llmcore.train.lengths import num_steps
 from llmcore.train.progress import Progress
 from llmcore.train.rows import endless_steps, split_evenly, step_rows
-from llmcore.train.validation import validate_classifier
+from llmcore.train.validation import validate_task
 
 __all__ = ["Finetuning"]
+
+_VALIDATED_TOGETHER = 64
+"""Examples that go through the model at once at a validation."""
 
 
 class Finetuning:
@@ -39,38 +39,39 @@ class Finetuning:
         self.tokenizer = base
         self._base_sha256 = base_sha256
         self._data = data
-        self.task = build_task(config.task, data.label_names)
+        self.task = build_task(config.task, _facts(data))
         self.objective = self.task
-        self._train = self._examples("train")
+        self._train = self.task.features(Reader.of(base), self._rows("train")).examples
         self.num_steps = num_steps(config.train, len(self._train))
 
-    def _examples(self, split: Any) -> list[Example]:
-        rows: pa.Table = self._data.rows(split)
+    def _rows(self, split: Split) -> Any:
+        rows = self._data.rows(split)
         if not rows.num_rows:
             raise CorpusError(f"labelled set {self._data.name}: its {split} split is empty; nothing can be learnt")
-        return self.task.features(AutoTokenizer.from_pretrained(self.tokenizer), rows).examples
+        return rows
 
     @cached_property
-    def _validation(self) -> list[Example]:
-        return sorted(self._examples("validation"), key=lambda example: len(example.tokens))
+    def _validation(self) -> list[Any]:
+        examples = self.task.judged(Reader.of(self.tokenizer), self._rows("validation")).examples
+        return sorted(examples, key=lambda example: example.num_tokens)
 
     def build_model(self, home: Home | None) -> nn.Module:
         """The base model under a new head."""
         random_weights = self.config.weights == "random"
         return self.task.build_model(self.tokenizer, seed=self.settings.seed, random_weights=random_weights, home=home)
 
-    def step_batches(self, first_step: int) -> Iterator[Sequence[TaskBatch]]:
+    def step_batches(self, first_step: int) -> Iterator[Sequence[Any]]:
         """This rank's micro batches of each step: rows by the run's order, each step's share split evenly."""
         order = RowOrder(len(self._train), self.settings.seed)
         rank, world_size = distributed.get_rank(), distributed.get_world_size()
         num_parts = num_micro_batches(self.settings, world_size)
         # A rank without rows runs the model all the same, as ZeRO's hooks need.
-        placeholder = Example(self._train[0].tokens[-1:], NO_TARGET)
+        placeholder = self.task.without_target(self._train[0])
 
-        def of_step(step: int) -> list[TaskBatch]:
+        def of_step(step: int) -> list[Any]:
             rows = step_rows(order, self.settings.global_batch_size, world_size, rank, step)
             # Neighbours of one length are one call of the attention.
-            examples = sorted((self._train[row] for row in rows), key=lambda example: len(example.tokens))
+            examples = sorted((self._train[row] for row in rows), key=lambda example: example.num_tokens)
             parts = split_evenly(examples, num_parts, self.settings.micro_batch_size)
             return [self.task.collate(part or [placeholder]) for part in parts]
 
@@ -78,30 +79,33 @@ class Finetuning:
 
     def validate(self, engine: Engine) -> dict[str, float]:
         """Loss and the task's metrics on the whole validation split."""
-        num_classes = len(self._data.label_names)
-        return validate_classifier(engine, self.task, self._validation, 64, _metrics_of(self.task), num_classes)
+        return validate_task(engine, self.task, self._validation, _VALIDATED_TOGETHER)
 
-    def probe_batch(self) -> TaskBatch:
-        """The two shortest validation examples."""
-        return self.task.collate(self._validation[:2])
+    def probe_batch(self) -> Any:
+        """The two shortest train examples."""
+        return self.task.collate(self._by_length[:2])
 
-    def longest_batch(self) -> TaskBatch:
+    def longest_batch(self) -> Any:
         """The longest train examples."""
-        by_length = sorted(self._train, key=lambda example: len(example.tokens))
-        return self.task.collate(by_length[-self.settings.micro_batch_size :])
+        return self.task.collate(self._by_length[-self.settings.micro_batch_size :])
+
+    @cached_property
+    def _by_length(self) -> list[Any]:
+        return sorted(self._train, key=lambda example: example.num_tokens)
 
     def samples(self, engine: Engine) -> list[dict[str, str]]:
-        """None: a classifier writes nothing."""
+        """None: what a fine-tuned model says is judged, not looked at."""
         return []
 
     def better(self, metrics: dict[str, float], best: float | None) -> float | None:
-        """The task's validation metric, where it is higher."""
+        """The task's validation metric, where it is better: a loss the lower, anything else the higher."""
         value = metrics[f"validation_{self.task.validation_metric}"]
-        return value if best is None or value > best else None
+        sign = -1.0 if self.task.validation_metric == "loss" else 1.0
+        return value if best is None or sign * value > sign * best else None
 
     def attended_tokens(self) -> float:
         """Over the train examples."""
-        lengths = np.array([len(example.tokens) for example in self._train], dtype=np.float64)
+        lengths = np.array([example.num_tokens for example in self._train], dtype=np.float64)
         return float((lengths**2).sum() / lengths.sum())
 
     def describe(self, progress: Progress, metrics: dict[str, float]) -> tuple[dict[str, Any], str]:
@@ -114,41 +118,43 @@ class Finetuning:
             "step": progress.step,
             "metrics": metrics,
         }
+        return about, self._card(progress, metrics)
+
+    def _card(self, progress: Progress, metrics: dict[str, float]) -> str:
         figures = "\n".join(f"| {name.replace('_', ' ')} | {value:.4f} |" for name, value in metrics.items())
-        card = _CARD.format(
-            labels=", ".join(f"`{label}`" for label in self._data.label_names),
+        return _CARD.format(
+            kind=self.task.kind.replace("_", " "),
+            pipeline=self.task.pipeline_tag,
             name=self._data.name,
             weights="a pre-trained model" if self.config.weights == "pretrained" else "random weights",
             step=progress.step,
             figures=figures,
-            max_tokens=self.config.task.max_tokens,
+            example=self.task.example(self.tokenizer),
+            limits=f"{self.task.told()} Longer rows were cut to {self.task.max_tokens} tokens.",
         )
-        return about, card
 
 
-def _metrics_of(task: Task) -> Any:
-    return lambda confusion: {name: float(METRICS[name].of_confusions(confusion)) for name in task.metrics}
+def _facts(data: EvaluationSet) -> SetFacts:
+    """What a task is told of the set."""
+    labels = data.report()["train"].get("labels", {})
+    return SetFacts(tuple(data.label_names), tuple(labels.get(name, 0) for name in data.label_names))
 
 
 _CARD = """---
 library_name: transformers
-pipeline_tag: text-classification
+pipeline_tag: {pipeline}
 ---
-# A classifier of {name}
+# {kind}: {name}
 
-Fine-tuned from {weights} to tell {labels} apart, in {step} optimizer steps.
+Fine-tuned from {weights} in {step} optimizer steps.
 
 | on the validation split | |
 | --- | --- |
 {figures}
 
 ```python
-from transformers import AutoTokenizer, pipeline
-
-tokenizer = AutoTokenizer.from_pretrained(".")
-classify = pipeline("text-classification", model=".", tokenizer=tokenizer)
-print(classify("Return a new set with elements common to both." + tokenizer.eos_token))
+{example}
 ```
 
-The text is followed by the end-of-text token, where the class is read; longer texts were cut to {max_tokens} tokens.
+{limits}
 """

@@ -1,6 +1,6 @@
 """Exact sums over a split: every row once, whatever the number of ranks."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,12 +8,12 @@ from torch import Tensor, distributed
 
 from llmcore.errors import RunError
 from llmcore.objectives.base import unigram_loss_sum
-from llmcore.tasks.base import Example, Task
+from llmcore.tasks.base import Task
 from llmcore.tokens.order import padded_share_size, share
 from llmcore.train.engine import Engine
 from llmcore.train.held_out import HeldOut
 
-__all__ = ["validate_classifier", "validate_language_model"]
+__all__ = ["validate_language_model", "validate_task"]
 
 
 def _own_batches(num_rows: int, size: int) -> Iterator[range]:
@@ -70,26 +70,17 @@ def validate_language_model(
     return metrics
 
 
-def validate_classifier(
-    engine: Engine,
-    task: Task,
-    examples: Sequence[Example],
-    batch_examples: int,
-    metrics_of: Callable[[np.ndarray[Any, Any]], dict[str, float]],
-    num_classes: int,
+def validate_task(
+    engine: Engine, task: Task[Any, Any], examples: Sequence[Any], batch_examples: int
 ) -> dict[str, float]:
-    """Mean loss, and metrics of the confusion matrix [classes, classes] (true by predicted), over all examples."""
-    confusion = np.zeros((num_classes, num_classes))
-    loss = 0.0
+    """Loss and the task's metrics over all examples, each judged by one rank. A collective."""
+    sums, num_seen = np.zeros(1), 0
     with engine.evaluating() as model:
         for own in _own_batches(len(examples), batch_examples):
-            batch = task.collate(examples[own.start : own.stop] or examples[:1]).to(engine.device)
-            outputs = task.predict(model, batch)[: len(own)]
-            truth = batch.targets.cpu().numpy()[: len(own)]
-            loss -= float(np.log(np.maximum(outputs[np.arange(len(truth)), truth], 1e-30)).sum())
-            np.add.at(confusion, (truth, task.decode(outputs)["prediction"]), 1)
-    *cells, loss = engine.sum_over_ranks([*confusion.flatten(), loss])
-    total = np.array(cells).reshape(num_classes, num_classes)
-    _check_complete("validation", total.sum(), len(examples))
-    scores = {f"validation_{name}": value for name, value in metrics_of(total).items()}
-    return {"validation_loss": loss / len(examples), **scores}
+            # A rank whose share is at its end runs the model all the same, as ZeRO's hooks need.
+            judged = task.judge(model, examples[own.start : own.stop] or examples[:1], engine.device)
+            sums = sums + judged * bool(own)
+            num_seen += len(own)
+    *totals, seen = engine.sum_over_ranks([*sums, num_seen])
+    _check_complete("validation", seen, len(examples))
+    return {f"validation_{name}": value for name, value in task.metrics_of(np.array(totals)).items()}

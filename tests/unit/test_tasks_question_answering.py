@@ -69,9 +69,7 @@ ASKED = rows(("Where does it rise?", CONTEXT, "Bernese Alps"), ("Who?", CONTEXT,
 
 
 @pytest.mark.parametrize("family", sorted(MODELS))
-def test_heads_and_loss_are_those_of_plain_transformers(
-    folders: dict[str, Path], family: str, tmp_path: Path
-) -> None:
+def test_heads_and_loss_are_those_of_plain_transformers(folders: dict[str, Path], family: str, tmp_path: Path) -> None:
     made, reader = task(), Reader.of(folders[family])
     model = made.build_model(folders[family], seed=3, random_weights=False).eval()
     windows = made.features(reader, ASKED).examples
@@ -116,7 +114,7 @@ def test_windows_cover_the_context_and_a_span_is_the_answer(
             found += 1
             first, last = (place - window.first for place in window.span)
             told = text[window.offsets[first][0] : window.offsets[last][1]]
-            assert told.strip() == answer or answer in told and len(told) < len(answer) + 6
+            assert told.strip() == answer or (answer in told and len(told) < len(answer) + 6)
     assert {place for place, letter in enumerate(text) if letter != " "} <= covered
     assert found or len(windows) > 1
 
@@ -151,7 +149,9 @@ def test_the_best_span_is_the_best_of_all(
         assert span.score == max(everything)
 
 
-def test_a_trained_model_is_read_again_and_judges_in_whichever_batches(folders: dict[str, Path], tmp_path: Path) -> None:
+def test_a_trained_model_is_read_again_and_judges_in_whichever_batches(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
     made = task()
     model = made.build_model(folders["bert"], seed=3, random_weights=False)
     model.save_pretrained(tmp_path)  # type: ignore[operator]
@@ -188,5 +188,5 @@ def test_what_cannot_be_asked_is_refused(folders: dict[str, Path]) -> None:
     with pytest.raises(CorpusError, match="question 'q0': 'Thun' does not stand at character 3"):
         task().features(Reader.of(folders["bert"]), wrong)
     assert isinstance(task().judged(Reader.of(folders["bert"]), ASKED).examples[0], QuestionExample)
-    with pytest.raises(ConfigError, match="task.prompt is not read by question_answering"):
+    with pytest.raises(ConfigError, match=r"task\.prompt is not read by question_answering"):
         task(prompt="{question}")
