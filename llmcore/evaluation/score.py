@@ -1,12 +1,13 @@
 """A published model's predictions for the rows of a labelled set."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from llmcore.errors import CheckpointError
+from llmcore.evaluation.kinds import Subject
 from llmcore.storage import Folder, read_manifest, verify_files
 from llmcore.tasks import task_from_about
 from llmcore.tasks.base import Example, Task
@@ -23,7 +24,8 @@ class Predictions:
     """What a model says of rows.
 
     Attributes:
-        table: One row each, in the order of the set: id, group, label, prediction, probabilities.
+        table: One row each, in the order of the set: id, group, the reference columns of the kind, prediction, and
+            what else the kind has (probabilities, say).
         num_truncated: Texts that were cut.
     """
 
@@ -66,16 +68,24 @@ class Scorer:
             predicted = self.task.predict(self.model, self.task.collate([examples[index] for index in batch]))
             for index, output in zip(batch, predicted, strict=True):
                 outputs[index] = output
-        return Predictions(predictions_table(rows, self.task.decode(np.stack(outputs))), num_truncated)
+        return Predictions(predictions_table(self.task.kind, rows, self.task.decode(np.stack(outputs))), num_truncated)
 
 
-def predictions_table(rows: "pa.Table", columns: Any) -> "pa.Table":
-    """The rows' id, group and label, beside columns of predictions (NumPy arrays, one value or vector a row)."""
+def predictions_table(kind: str, rows: "pa.Table", columns: Mapping[str, Any]) -> "pa.Table":
+    """Rows' id, group and reference columns, beside columns of predictions.
+
+    Args:
+        kind: The kind of the labelled set.
+        rows: Of the set.
+        columns: Of each, one value, vector or list a row: NumPy or Arrow arrays, or lists.
+    """
     import pyarrow as pa
 
-    table = rows.select(["id", "group", "label"])
+    kept = [name for name in Subject(kind).references if name in rows.column_names]
+    table = rows.select(["id", "group", *kept])
     for name, values in columns.items():
-        table = table.append_column(name, pa.array(list(values) if values.ndim > 1 else values))
+        several = isinstance(values, np.ndarray) and values.ndim > 1
+        table = table.append_column(name, pa.array(list(values) if several else values))
     return table
 
 

@@ -12,10 +12,11 @@ from transformers import AutoTokenizer
 
 from llmcore.config.finetune import FinetuneSettings
 from llmcore.errors import CorpusError
-from llmcore.evaluation.metrics import METRICS
+from llmcore.evaluation.kinds import Subject
+from llmcore.evaluation.metrics import Additive, make_metric
 from llmcore.models.initialize import Home
 from llmcore.tasks import build_task
-from llmcore.tasks.base import NO_TARGET, Example, Task, TaskBatch
+from llmcore.tasks.base import NO_TARGET, Example, TaskBatch
 from llmcore.tasks.evaluation_set import EvaluationSet
 from llmcore.tokens.order import RowOrder
 from llmcore.train.deepspeed_config import num_micro_batches
@@ -54,6 +55,11 @@ class Finetuning:
     def _validation(self) -> list[Example]:
         return sorted(self._examples("validation"), key=lambda example: len(example.tokens))
 
+    @cached_property
+    def _metrics(self) -> list[Additive]:
+        made = [make_metric(Subject.of(self._data), name) for name in self.task.metrics]
+        return [metric for metric in made if isinstance(metric, Additive)]
+
     def build_model(self, home: Home | None) -> nn.Module:
         """The base model under a new head."""
         random_weights = self.config.weights == "random"
@@ -78,8 +84,7 @@ class Finetuning:
 
     def validate(self, engine: Engine) -> dict[str, float]:
         """Loss and the task's metrics on the whole validation split."""
-        num_classes = len(self._data.label_names)
-        return validate_classifier(engine, self.task, self._validation, 64, _metrics_of(self.task), num_classes)
+        return validate_classifier(engine, self.task, self._validation, 64, self._metrics)
 
     def probe_batch(self) -> TaskBatch:
         """The two shortest validation examples."""
@@ -124,10 +129,6 @@ class Finetuning:
             max_tokens=self.config.task.max_tokens,
         )
         return about, card
-
-
-def _metrics_of(task: Task) -> Any:
-    return lambda confusion: {name: float(METRICS[name].of_confusions(confusion)) for name in task.metrics}
 
 
 _CARD = """---

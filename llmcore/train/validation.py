@@ -1,12 +1,14 @@
 """Exact sums over a split: every row once, whatever the number of ranks."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from torch import Tensor, distributed
 
 from llmcore.errors import RunError
+from llmcore.evaluation.metrics import Additive
 from llmcore.objectives.base import unigram_loss_sum
 from llmcore.tasks.base import Example, Task
 from llmcore.tokens.order import padded_share_size, share
@@ -71,25 +73,28 @@ def validate_language_model(
 
 
 def validate_classifier(
-    engine: Engine,
-    task: Task,
-    examples: Sequence[Example],
-    batch_examples: int,
-    metrics_of: Callable[[np.ndarray[Any, Any]], dict[str, float]],
-    num_classes: int,
+    engine: Engine, task: Task, examples: Sequence[Example], batch_examples: int, metrics: Sequence[Additive]
 ) -> dict[str, float]:
-    """Mean loss, and metrics of the confusion matrix [classes, classes] (true by predicted), over all examples."""
-    confusion = np.zeros((num_classes, num_classes))
-    loss = 0.0
+    """Mean loss, and the metrics, over all examples: sums over ranks give those of all rows."""
+    batches: list[list[np.ndarray[Any, Any]]] = []
+    loss = num_seen = 0.0
     with engine.evaluating() as model:
         for own in _own_batches(len(examples), batch_examples):
             batch = task.collate(examples[own.start : own.stop] or examples[:1]).to(engine.device)
-            outputs = task.predict(model, batch)[: len(own)]
-            truth = batch.targets.cpu().numpy()[: len(own)]
+            outputs = task.predict(model, batch)
+            truth = batch.targets.cpu().numpy()
+            columns = {"label": truth, **task.decode(outputs)}
+            rows = pa.table({name: list(values) for name, values in columns.items()}).slice(0, len(own))
+            batches.append([metric.sums(rows) for metric in metrics])
+            outputs, truth = outputs[: len(own)], truth[: len(own)]
             loss -= float(np.log(np.maximum(outputs[np.arange(len(truth)), truth], 1e-30)).sum())
-            np.add.at(confusion, (truth, task.decode(outputs)["prediction"]), 1)
-    *cells, loss = engine.sum_over_ranks([*confusion.flatten(), loss])
-    total = np.array(cells).reshape(num_classes, num_classes)
-    _check_complete("validation", total.sum(), len(examples))
-    scores = {f"validation_{name}": value for name, value in metrics_of(total).items()}
+            num_seen += len(own)
+    sums = [np.sum(of_batches, axis=0) for of_batches in zip(*batches, strict=True)]
+    *totals, loss, num_seen = engine.sum_over_ranks([*np.concatenate(sums), loss, num_seen])
+    _check_complete("validation", num_seen, len(examples))
+    ends = np.cumsum([len(own) for own in sums])[:-1]
+    scores = {
+        f"validation_{metric.name}": float(metric.value(of_rows))
+        for metric, of_rows in zip(metrics, np.split(np.array(totals), ends), strict=True)
+    }
     return {"validation_loss": loss / len(examples), **scores}

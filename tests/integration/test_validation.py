@@ -5,12 +5,12 @@ That of pre-training is in `test_pretraining.py`.
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from llmcore.evaluation.metrics import METRICS
+from llmcore.evaluation.kinds import Subject
+from llmcore.evaluation.metrics import make_metrics
 from llmcore.tasks.base import Example
 from llmcore.tasks.text_classification import TextClassification
 from tests.engines import NUM_STEPS, tiny_model, tiny_settings
@@ -38,10 +38,8 @@ def _validated(folder: str) -> list[dict[str, float]]:
         _model(folder, settings), TASK, settings, num_steps=NUM_STEPS, precision="fp32", device=torch.device("cpu")
     )
 
-    def metrics(confusion: np.ndarray) -> dict[str, float]:
-        return {"accuracy": float(METRICS["accuracy"].of_confusions(confusion))}
-
-    return [validate_classifier(engine, TASK, EXAMPLES[:size], 2, metrics, 2) for size in (1, 3, 5)]
+    metrics = make_metrics(Subject(TASK.kind, TASK.label_names), ["accuracy", "macro_f1"])
+    return [validate_classifier(engine, TASK, EXAMPLES[:size], 2, metrics) for size in (1, 3, 5)]  # type: ignore[arg-type]
 
 
 def test_every_example_counts_once_whatever_ranks_hold(tmp_path: Path) -> None:
