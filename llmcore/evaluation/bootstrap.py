@@ -6,9 +6,9 @@ and take the metric of all their rows together. Two models are compared on the s
 a draw hard for both.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = ["Interval", "Measured", "Resampling", "difference_intervals"]
+
+_Name = TypeVar("_Name", bound=Hashable)
 
 _LEVEL = 0.95
 _CHUNK_DRAWS = 4_000_000
@@ -88,28 +90,47 @@ class Measured:
         _, groups = np.unique(np.asarray(rows["group"].to_pylist(), dtype=str), return_inverse=True)
         return cls(rows["id"].to_pylist(), groups, {metric.name: metric.measure(rows) for metric in metrics})
 
+    @property
+    def num_groups(self) -> int:
+        """Groups that its rows are of."""
+        return int(self.groups.max(initial=-1)) + 1
+
     def values(self, index: Ints | None = None) -> dict[str, float]:
         """Each metric of the rows of `index`, or of all; NaN where it is undefined."""
-        functions, num_groups = self._resampled(index)
-        return {name: float(of(np.ones((1, num_groups)))[0]) for name, of in functions.items()}
+        whole = np.ones((1, self.num_groups))
+        return {name: float(of(whole)[0]) for name, of in self.resampled(index).items()}
 
-    def intervals(self, resampling: Resampling, index: Ints | None = None) -> dict[str, Interval]:
+    def intervals(self, resampling: Resampling) -> dict[str, Interval]:
         """Each metric that is defined, with its interval.
-
-        Args:
-            resampling: The draws.
-            index: The rows that count; all by default.
 
         Raises:
             CorpusError: There are fewer than two groups.
         """
-        functions, num_groups = self._resampled(index)
-        return _intervals(functions, num_groups, len(self.ids) if index is None else len(index), resampling)
+        return _intervals(self.resampled(), self.num_groups, len(self.ids), resampling)
 
-    def _resampled(self, index: Ints | None) -> tuple[dict[str, Resampled], int]:
+    def part_intervals(self, parts: Mapping[str, Ints], resampling: Resampling) -> dict[str, dict[str, Interval]]:
+        """The same of parts of the rows, all on the draws of the groups of all rows.
+
+        Args:
+            parts: Indices of rows, by the part's name.
+            resampling: The draws; one that has no row of a part is left out, and counted, as an undefined one.
+
+        Raises:
+            CorpusError: There are fewer than two groups.
+        """
+        functions = {(part, name): of for part, index in parts.items() for name, of in self.resampled(index).items()}
+        found = _intervals(functions, self.num_groups, len(self.ids), resampling)
+        return {part: {name: one for (of, name), one in found.items() if of == part} for part in parts}
+
+    def resampled(self, index: Ints | None = None) -> dict[str, Resampled]:
+        """Each metric of the rows of `index`, or of all, by how often each group is drawn."""
         index = np.arange(len(self.ids)) if index is None else index
-        names, groups = np.unique(self.groups[index], return_inverse=True)
-        return {name: of(index, groups, len(names)) for name, of in self.measures.items()}, len(names)
+        present, groups = np.unique(self.groups[index], return_inverse=True)
+
+        def of_all_groups(of: Resampled) -> Resampled:
+            return of if len(present) == self.num_groups else lambda counts: of(counts[..., present])
+
+        return {name: of_all_groups(measure(index, groups, len(present))) for name, measure in self.measures.items()}
 
 
 def difference_intervals(first: Measured, second: Measured, resampling: Resampling) -> dict[str, Interval]:
@@ -121,19 +142,18 @@ def difference_intervals(first: Measured, second: Measured, resampling: Resampli
     """
     if first.ids != second.ids or not np.array_equal(first.groups, second.groups):
         raise ValueError(f"the two models' rows differ: {len(first.ids)} and {len(second.ids)}, or their ids or groups")
-    functions, num_groups = first._resampled(None)
-    others, _ = second._resampled(None)
+    functions, others = first.resampled(), second.resampled()
 
     def less(one: Resampled, other: Resampled) -> Resampled:
         return lambda counts: one(counts) - other(counts)
 
     both = {name: less(functions[name], others[name]) for name in functions if name in others}
-    return _intervals(both, num_groups, len(first.ids), resampling)
+    return _intervals(both, first.num_groups, len(first.ids), resampling)
 
 
 def _intervals(
-    functions: Mapping[str, Resampled], num_groups: int, num_rows: int, resampling: Resampling
-) -> dict[str, Interval]:
+    functions: Mapping[_Name, Resampled], num_groups: int, num_rows: int, resampling: Resampling
+) -> dict[_Name, Interval]:
     """All metrics on the same draws."""
     if num_groups < 2:
         raise CorpusError(f"an interval needs two or more groups to resample, the split has {num_groups}")
@@ -141,7 +161,7 @@ def _intervals(
     # How often each group is drawn is all that matters.
     share = np.full(num_groups, 1 / num_groups)
     largest = max(1, _CHUNK_DRAWS // max(num_groups, num_rows))
-    values: dict[str, list[Floats]] = {name: [] for name in functions}
+    values: dict[_Name, list[Floats]] = {name: [] for name in functions}
     for start in range(0, resampling.num_resamples, largest):
         chunk = min(largest, resampling.num_resamples - start)
         counts = generator.multinomial(num_groups, share, size=chunk).astype(np.float64)

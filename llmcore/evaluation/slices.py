@@ -45,21 +45,23 @@ def slices_json(
 
     A slice of one group has values without an interval. A metric that a slice does not define is left out of it.
     """
-    return {
-        by: {name: _slice_json(measured, index, resampling) for name, index in parts.items()}
-        for by, parts in slices.items()
+    return {by: _slice_json(parts, measured, resampling) for by, parts in slices.items()}
+
+
+def _slice_json(parts: Mapping[str, Ints], measured: Measured, resampling: Resampling) -> dict[str, Any]:
+    num_groups = {name: len(np.unique(measured.groups[index])) for name, index in parts.items()}
+    several = {name: index for name, index in parts.items() if num_groups[name] > 1}
+    metrics: dict[str, dict[str, dict[str, float]]] = {
+        name: {metric: interval.to_json() for metric, interval in intervals.items()}
+        for name, intervals in measured.part_intervals(several, resampling).items()
     }
-
-
-def _slice_json(measured: Measured, index: Ints, resampling: Resampling) -> dict[str, Any]:
-    num_groups = len(np.unique(measured.groups[index]))
-    metrics: dict[str, dict[str, float]]
-    if num_groups > 1:
-        intervals = measured.intervals(resampling, index)
-        metrics = {name: interval.to_json() for name, interval in intervals.items()}
-    else:
-        metrics = {name: {"value": value} for name, value in measured.values(index).items() if not np.isnan(value)}
-    return {"num_rows": len(index), "num_groups": num_groups, "metrics": metrics}
+    for name in parts.keys() - several.keys():
+        values = measured.values(parts[name])
+        metrics[name] = {metric: {"value": value} for metric, value in values.items() if not np.isnan(value)}
+    return {
+        name: {"num_rows": len(index), "num_groups": num_groups[name], "metrics": metrics[name]}
+        for name, index in parts.items()
+    }
 
 
 def _by_length(subject: Subject, rows: "pa.Table") -> dict[str, Ints]:

@@ -186,23 +186,37 @@ def test_resamples_in_which_a_metric_is_undefined_are_left_out_and_counted() -> 
     assert measured(classes(2), ["roc_auc"], one_side).intervals(Resampling(100, 0)) == {}
 
 
-def test_rows_of_an_index_are_judged_as_a_table_of_them_alone() -> None:
+def test_parts_of_the_rows_are_judged_alone_on_the_draws_of_all_groups() -> None:
     names = ["accuracy", "macro_f1", "roc_auc", "calibration_error"]
     of = measured(classes(3), names, CLASSIFIED)
-    index = np.arange(1, 60, 3)
-    alone = measured(classes(3), names, CLASSIFIED.take(index))
-    assert of.intervals(Resampling(100, 0), index) == alone.intervals(Resampling(100, 0))
-    assert of.values(index) == alone.values()
+    index = np.flatnonzero(np.arange(60) % 12 < 5)  # of five groups of twelve
+    assert of.values(index) == pytest.approx(measured(classes(3), names, CLASSIFIED.take(index)).values())
+    marked = CLASSIFIED.append_column("own", pa.array(np.isin(np.arange(60), index)))
+    found = of.part_intervals({"own": index, "all": np.arange(60)}, Resampling(200, 3))
+    assert found["all"] == of.intervals(Resampling(200, 3))
+
+    def accuracy_of_part(rows: pa.Table) -> float:
+        own = rows.filter(rows["own"])
+        return float(np.mean(own["label"].to_numpy() == own["prediction"].to_numpy())) if own.num_rows else np.nan
+
+    ours = found["own"]["accuracy"]
+    assert (ours.low, ours.high) == pytest.approx(by_a_plain_loop(marked, accuracy_of_part, 200, 3))
 
 
-def test_two_thousand_resamples_of_ten_thousand_rows_take_seconds_and_no_gigabytes() -> None:
+def test_a_draw_without_a_row_of_a_part_is_counted_as_undefined() -> None:
+    of = binary(np.array([True, False, True, False]), np.array([0, 1, 2, 3]))
+    found = of.part_intervals({"two": np.array([0, 1])}, Resampling(2000, 0))["two"]["accuracy"]
+    assert found.num_undefined == pytest.approx(2000 / 2**4, rel=0.2)
+
+
+def test_two_thousand_resamples_of_four_thousand_rows_take_seconds_and_no_gigabytes() -> None:
     import tracemalloc
 
     generator = np.random.default_rng(0)
     rows = rows_of(
-        label=generator.integers(0, 2, size=10_000),
-        prediction=generator.integers(0, 2, size=10_000),
-        probabilities=generator.dirichlet(np.ones(2), size=10_000),
+        label=generator.integers(0, 2, size=4000),
+        prediction=generator.integers(0, 2, size=4000),
+        probabilities=generator.dirichlet(np.ones(2), size=4000),
     )
     of = measured(classes(2), ["macro_f1", "roc_auc"], rows)
     started = time.perf_counter()
