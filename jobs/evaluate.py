@@ -15,7 +15,8 @@ from llmcore.config.evaluate import EvaluateConfig
 from llmcore.config.finetune import FinetuneConfig
 from llmcore.config.tune import TuneConfig
 from llmcore.errors import ConfigError, CorpusError, InterruptedRunError, RunError
-from llmcore.evaluation.baselines import MajorityClass
+from llmcore.evaluation.baselines import baseline_model
+from llmcore.evaluation.kinds import Subject
 from llmcore.evaluation.leaderboard import Entry, rank
 from llmcore.evaluation.outcome import Baseline, Outcome
 from llmcore.evaluation.register import looks
@@ -50,10 +51,12 @@ def run(config: EvaluateConfig, options: RunOptions) -> None:
 def plan(config: JobSettings) -> list[str]:
     """What `--dry-run` says."""
     assert isinstance(config, EvaluateConfig)
-    opened = ["the chosen model", *config.baselines]
+    of_kind = "those of the task's kind"
+    metrics, baselines = (", ".join(given) if given else of_kind for given in (config.metrics, config.baselines))
     return [
-        f"Judges every trial of {', '.join(config.searches)} on validation: {', '.join(config.metrics)}",
-        f"Chooses by validation {config.choose_by}, and opens the test split for {', '.join(opened)}",
+        f"Judges every trial of {', '.join(config.searches)} on validation by metrics: {metrics}",
+        f"Chooses by validation {config.choose_by or of_kind}, and opens the test split for the chosen model and the "
+        f"baselines: {baselines}",
     ]
 
 
@@ -120,7 +123,7 @@ def evaluate(
         outcome = work.judge()
         figures = outcome.write(attempt.run / "evaluation")
         attempt.result = {
-            "choose_by": config.choose_by,
+            "choose_by": outcome.suite.choose_by,
             "chosen": outcome.chosen.id,
             "num_trials": len(outcome.board.entries),
             "num_failed_trials": sum(entry.status == "failed" for entry in outcome.board.entries),
@@ -168,31 +171,19 @@ class _Work:
         """Judge what the searches leave, choose, and open the test split for the chosen model and the baselines."""
         tuned = self._configs()
         labelled = self._evaluation_set(tuned)
-        suite = Suite(
-            labelled.hash,
-            tuple(self.config.metrics),
-            self.config.choose_by,
-            self.config.num_resamples,
-            self.config.seed,
-        )
+        suite, names = self._suite(labelled)
         who = {"run": self.attempt.run.name, "attempt": self.attempt.number}
         batch_tokens, cpus = self.config.batch_tokens, self.config.cpus
         evaluator = Evaluator(self.storage, labelled, suite, who, batch_tokens, cpus, self.attempt.ledger)
         with closing(evaluator):
             trials = self._follow(evaluator)
             self.trials_hash = trials_hash(trials)
-            board = rank([self._entry(trial) for trial in trials], suite, len(labelled.label_names))
+            board = rank([self._entry(trial) for trial in trials], suite)
             if board.leader is None:
                 raise RunError(_nothing_to_choose(trials))
             chosen = next(trial for trial in trials if trial.id == board.leader.id)
             test = evaluator.evaluation(f"trial {chosen.id}", "test", *_model_of(chosen))
-            baselines = {}
-            if "majority" in self.config.baselines:
-                baselines["majority"] = _majority(evaluator)
-            if "random_weights" in self.config.baselines:
-                search = next(one for one in self.searches if chosen.id.startswith(one.prefix))
-                twin = twin_config(self.config, self.storage, chosen, search)
-                baselines["random_weights"] = self._random_weights(twin, chosen, evaluator)
+            baselines = {name: self._baseline(name, chosen, evaluator) for name in names}
         num_looks = len(looks(self.storage, labelled.split_hash("test")))
         checked = _checked(tuned, labelled)
         return Outcome(labelled, suite, board, board.leader, test, baselines, num_looks, checked)
@@ -219,6 +210,17 @@ class _Work:
             raise ConfigError(f"the searches learn different labelled sets ({learnt}): evaluate them one by one")
         return next(iter(sets.values()))
 
+    def _suite(self, labelled: EvaluationSet) -> tuple[Suite, tuple[str, ...]]:
+        """What the models are judged by, and the names of the baselines."""
+        subject = Subject.of(labelled)
+        try:
+            metrics, choose_by, baselines = self.config.judged_by(subject.kind)
+        except ValueError as error:
+            raise ConfigError(f"evaluation set {labelled.name!r}: {error}") from error
+        suite = Suite(labelled.hash, subject, metrics, choose_by, self.config.num_resamples, self.config.seed)
+        suite.all_metrics(), suite.choosing_metric()  # a metric that the set does not define is refused before any work
+        return suite, baselines
+
     def _follow(self, evaluator: Evaluator) -> list[Trial]:
         """Judge trials on validation as their records land; all of them, once every search is closed."""
         while True:
@@ -241,7 +243,24 @@ class _Work:
         validation = None if trial.model_sha256 is None else self.validation[trial.model_sha256]
         return Entry(trial.id, trial.status, validation, trial.error, trial.settings, trial.num_steps)
 
-    def _random_weights(self, twin: FinetuneConfig, chosen: Trial, evaluator: Evaluator) -> Baseline:
+    def _baseline(self, name: str, chosen: Trial, evaluator: Evaluator) -> Baseline:
+        if name == "random_weights":
+            return self._random_weights(chosen, evaluator)
+        model = baseline_model(name, evaluator.evaluation_set, evaluator.suite)
+        test = evaluate_once(
+            evaluator.storage,
+            evaluator.evaluation_set,
+            evaluator.suite,
+            "test",
+            model_sha256=model.model_sha256,
+            predict=model.predict,
+            who=evaluator.who,
+        )
+        return Baseline(test, model.describe(test))
+
+    def _random_weights(self, chosen: Trial, evaluator: Evaluator) -> Baseline:
+        search = next(one for one in self.searches if chosen.id.startswith(one.prefix))
+        twin = twin_config(self.config, self.storage, chosen, search)
         say(f"evaluate: fine-tuning the random-weights twin of trial {chosen.id}: {twin.name}")
         result = self.finetune(twin, self.storage, self.options)
         folder, sha256 = self.storage / result["model"], result["model_sha256"]
@@ -265,21 +284,6 @@ def _checked(tuned: Mapping[Search, TuneConfig], labelled: EvaluationSet) -> boo
             sets = None  # the trials are there, what they were made from is not
         said.append(None if sets is None else labelled.hash in sets)
     return None if None in said else all(said)
-
-
-def _majority(evaluator: Evaluator) -> Baseline:
-    labelled, suite = evaluator.evaluation_set, evaluator.suite
-    majority = MajorityClass.of(labelled, suite)
-    test = evaluate_once(
-        evaluator.storage,
-        labelled,
-        suite,
-        "test",
-        model_sha256=majority.model_sha256,
-        predict=majority.predict,
-        who=evaluator.who,
-    )
-    return Baseline(test, majority.describe(test, labelled.label_names))
 
 
 def _model_of(trial: Trial) -> tuple[Folder, str]:

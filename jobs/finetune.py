@@ -8,8 +8,8 @@ from jobs.runtime.console import say
 from jobs.runtime.options import RunOptions
 from jobs.runtime.start import find_or_do
 from llmcore.config.finetune import FinetuneConfig
-from llmcore.config.task import TaskSettings
 from llmcore.config.labelled import LabelledDataSettings, told_data
+from llmcore.config.task import TaskSettings
 from llmcore.errors import CorpusError
 from llmcore.records import Attempt, begin_attempt, finished_result
 from llmcore.storage import Folder, read_manifest

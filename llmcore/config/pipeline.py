@@ -5,6 +5,7 @@ from pydantic import model_validator
 from llmcore.config.base import Section, free, identity
 from llmcore.config.common import JobSettings
 from llmcore.config.evaluate import EvaluateConfig, EvaluateSettings
+from llmcore.config.judging import JUDGING
 from llmcore.config.prepare import PrepareConfig, PrepareSettings
 from llmcore.config.pretrain import PretrainConfig, PretrainSettings, check_pairs
 from llmcore.config.tune import TuneConfig, TuneSettings
@@ -37,6 +38,13 @@ class PipelineConfig(JobSettings):
     @model_validator(mode="after")
     def _pairs_are_prepared(self) -> "PipelineConfig":
         check_pairs(self.prepare, self.pretrain.next_sentence)
+        return self
+
+    @model_validator(mode="after")
+    def _metrics_are_of_the_task(self) -> "PipelineConfig":
+        kind = self.tune.finetune.task.kind
+        if kind in JUDGING:
+            self.evaluate.judged_by(kind)
         return self
 
     def _stage(self, stage: str, section: Section) -> dict[str, object]:

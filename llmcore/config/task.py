@@ -35,7 +35,6 @@ class TaskSettings(Section):
     answer: Literal["head", "text"] = identity(
         "head", description="Classification: by a new head, or by writing the label's name (decoders, T5)."
     )
-    multi_label: bool = identity(False, description="Classification: a row has any number of labels.")
     class_weights: Literal["balanced"] | dict[str, float] | None = identity(
         None,
         description="Classification: what a row of each label weighs in the loss, by name; `balanced`: as the label "

@@ -6,29 +6,39 @@ and take the metric of all their rows together. Two models are compared on the s
 a draw hard for both.
 """
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from llmcore.errors import CorpusError
-from llmcore.evaluation.metrics import METRICS
+from llmcore.evaluation.metrics.base import Floats, Ints, Measure, Metric, Resampled
 
-__all__ = ["Interval", "difference_interval", "metric_interval"]
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["Interval", "Measured", "Resampling", "difference_intervals"]
+
+_Name = TypeVar("_Name", bound=Hashable)
 
 _LEVEL = 0.95
 _CHUNK_DRAWS = 4_000_000
-"""Group counts in memory at once (8 bytes each); how resamples are cut into chunks changes no number."""
+"""Counts in memory at once (8 bytes each), of groups or rows; how resamples are cut into chunks changes no number."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A value, and the ends of its 95 % interval."""
+    """A value, and the ends of its 95 % interval.
+
+    Attributes:
+        num_undefined: Resamples in which the metric is undefined (a class without a row, say); they are left out.
+    """
 
     value: float
     low: float
     high: float
+    num_undefined: int = 0
 
     @property
     def excludes_zero(self) -> bool:
@@ -36,49 +46,136 @@ class Interval:
         return self.low > 0 or self.high < 0
 
     def to_json(self) -> dict[str, float]:
-        """Plain JSON: value, low, high."""
-        return asdict(self)
+        """Plain JSON: value, low, high, and the undefined resamples where there are any."""
+        plain: dict[str, float] = {"value": self.value, "low": self.low, "high": self.high}
+        return plain | ({"num_undefined": self.num_undefined} if self.num_undefined else {})
 
 
-def metric_interval(metric: str, confusions: NDArray[np.int64], *, num_resamples: int, seed: int) -> Interval:
-    """A metric of one model, from its confusion matrices by group [groups, classes, classes]."""
-    of = METRICS[metric].of_confusions
-    values = [of(totals) for (totals,) in _resampled((confusions,), num_resamples, seed)]
-    return _interval(float(of(confusions.sum(axis=0))), values)
+@dataclass(frozen=True)
+class Resampling:
+    """How often the groups are drawn, and the seed of the draws."""
+
+    num_resamples: int
+    seed: int
 
 
-def difference_interval(
-    metric: str, first: NDArray[np.int64], second: NDArray[np.int64], *, num_resamples: int, seed: int
-) -> Interval:
-    """`metric` of the first model minus that of the second, both resampled alike (same groups in the same order)."""
-    of = METRICS[metric].of_confusions
-    if first.shape != second.shape or not (first.sum(axis=(1, 2)) == second.sum(axis=(1, 2))).all():
-        raise ValueError(f"the two models' groups differ: {first.shape} and {second.shape}, or their numbers of rows")
-    values = [of(one) - of(other) for one, other in _resampled((first, second), num_resamples, seed)]
-    return _interval(float(of(first.sum(axis=0)) - of(second.sum(axis=0))), values)
+@dataclass(frozen=True)
+class Measured:
+    """Predictions of one model, each row measured once by each metric.
+
+    Attributes:
+        ids: The rows.
+        groups: The group of each, numbered in the order of their names, [rows].
+        measures: By the metric's name.
+    """
+
+    ids: list[str]
+    groups: Ints
+    measures: Mapping[str, Measure]
+
+    @classmethod
+    def of(cls, metrics: Sequence[Metric], rows: "pa.Table") -> "Measured":
+        """Measure predictions.
+
+        Args:
+            metrics: By which.
+            rows: Predictions: `id`, `group`, and what the metrics read.
+
+        Raises:
+            CorpusError: A metric reads a column that is not there.
+        """
+        for metric in metrics:
+            if missing := [name for name in metric.columns if name not in rows.column_names]:
+                raise CorpusError(f"{metric.name} reads {missing}, and these predictions have {rows.column_names}")
+        _, groups = np.unique(np.asarray(rows["group"].to_pylist(), dtype=str), return_inverse=True)
+        return cls(rows["id"].to_pylist(), groups, {metric.name: metric.measure(rows) for metric in metrics})
+
+    @property
+    def num_groups(self) -> int:
+        """Groups that its rows are of."""
+        return int(self.groups.max(initial=-1)) + 1
+
+    def values(self, index: Ints | None = None) -> dict[str, float]:
+        """Each metric of the rows of `index`, or of all; NaN where it is undefined."""
+        whole = np.ones((1, self.num_groups))
+        return {name: float(of(whole)[0]) for name, of in self.resampled(index).items()}
+
+    def intervals(self, resampling: Resampling) -> dict[str, Interval]:
+        """Each metric that is defined, with its interval.
+
+        Raises:
+            CorpusError: There are fewer than two groups.
+        """
+        return _intervals(self.resampled(), self.num_groups, len(self.ids), resampling)
+
+    def part_intervals(self, parts: Mapping[str, Ints], resampling: Resampling) -> dict[str, dict[str, Interval]]:
+        """The same of parts of the rows, all on the draws of the groups of all rows.
+
+        Args:
+            parts: Indices of rows, by the part's name.
+            resampling: The draws; one that has no row of a part is left out, and counted, as an undefined one.
+
+        Raises:
+            CorpusError: There are fewer than two groups.
+        """
+        functions = {(part, name): of for part, index in parts.items() for name, of in self.resampled(index).items()}
+        found = _intervals(functions, self.num_groups, len(self.ids), resampling)
+        return {part: {name: one for (of, name), one in found.items() if of == part} for part in parts}
+
+    def resampled(self, index: Ints | None = None) -> dict[str, Resampled]:
+        """Each metric of the rows of `index`, or of all, by how often each group is drawn."""
+        index = np.arange(len(self.ids)) if index is None else index
+        present, groups = np.unique(self.groups[index], return_inverse=True)
+
+        def of_all_groups(of: Resampled) -> Resampled:
+            return of if len(present) == self.num_groups else lambda counts: of(counts[..., present])
+
+        return {name: of_all_groups(measure(index, groups, len(present))) for name, measure in self.measures.items()}
 
 
-def _resampled(
-    models: tuple[NDArray[np.int64], ...], num_resamples: int, seed: int
-) -> Iterator[tuple[NDArray[np.float64], ...]]:
-    """Each model's confusion matrices of chunks of resamples [chunk, classes, classes], on the same draws."""
-    num_groups = len(models[0])
+def difference_intervals(first: Measured, second: Measured, resampling: Resampling) -> dict[str, Interval]:
+    """Each metric of the first model minus that of the second, both resampled alike (the paired bootstrap).
+
+    Raises:
+        ValueError: They are not predictions for the same rows.
+        CorpusError: There are fewer than two groups.
+    """
+    if first.ids != second.ids or not np.array_equal(first.groups, second.groups):
+        raise ValueError(f"the two models' rows differ: {len(first.ids)} and {len(second.ids)}, or their ids or groups")
+    functions, others = first.resampled(), second.resampled()
+
+    def less(one: Resampled, other: Resampled) -> Resampled:
+        return lambda counts: one(counts) - other(counts)
+
+    both = {name: less(functions[name], others[name]) for name in functions if name in others}
+    return _intervals(both, first.num_groups, len(first.ids), resampling)
+
+
+def _intervals(
+    functions: Mapping[_Name, Resampled], num_groups: int, num_rows: int, resampling: Resampling
+) -> dict[_Name, Interval]:
+    """All metrics on the same draws."""
     if num_groups < 2:
         raise CorpusError(f"an interval needs two or more groups to resample, the split has {num_groups}")
-    generator = np.random.default_rng(seed)
-    # How often each group is drawn is all that matters, and one matrix product sums what was drawn.
+    generator = np.random.default_rng(resampling.seed)
+    # How often each group is drawn is all that matters.
     share = np.full(num_groups, 1 / num_groups)
-    flat = [model.reshape(num_groups, -1).astype(np.float64) for model in models]
-    largest = max(1, _CHUNK_DRAWS // num_groups)
-    for start in range(0, num_resamples, largest):
-        chunk = min(largest, num_resamples - start)
+    largest = max(1, _CHUNK_DRAWS // max(num_groups, num_rows))
+    values: dict[_Name, list[Floats]] = {name: [] for name in functions}
+    for start in range(0, resampling.num_resamples, largest):
+        chunk = min(largest, resampling.num_resamples - start)
         counts = generator.multinomial(num_groups, share, size=chunk).astype(np.float64)
-        yield tuple(
-            (counts @ model).reshape(chunk, *original.shape[1:]) for model, original in zip(flat, models, strict=True)
-        )
+        for name, of in functions.items():
+            values[name].append(of(counts))
+    whole = np.ones((1, num_groups))
+    found = {name: _interval(float(of(whole)[0]), np.concatenate(values[name])) for name, of in functions.items()}
+    return {name: one for name, one in found.items() if one is not None}
 
 
-def _interval(value: float, values: list[NDArray[np.float64]]) -> Interval:
+def _interval(value: float, values: Floats) -> Interval | None:
+    defined = values[~np.isnan(values)]
+    if np.isnan(value) or not len(defined):
+        return None
     tail = (1 - _LEVEL) / 2
-    low, high = np.quantile(np.concatenate(values), [tail, 1 - tail])
-    return Interval(value, float(low), float(high))
+    low, high = np.quantile(defined, [tail, 1 - tail])
+    return Interval(value, float(low), float(high), len(values) - len(defined))

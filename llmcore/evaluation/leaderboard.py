@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from llmcore.evaluation.results import Evaluation, difference
+from llmcore.evaluation.bootstrap import Measured, difference_intervals
+from llmcore.evaluation.results import Evaluation
 from llmcore.evaluation.suite import Suite
 
 __all__ = ["Entry", "Leaderboard", "rank"]
@@ -65,9 +66,9 @@ class Leaderboard:
         """
         settings = sorted({key for entry in self.entries for key in entry.settings})
         figures = [
-            f"{split}_{metric}{end}"
+            f"{split}_{metric.name}{end}"
             for split in ("validation", "test")
-            for metric in suite.all_metrics
+            for metric in suite.all_metrics()
             for end in ("", "_low", "_high")
         ]
         stream = io.StringIO()
@@ -91,20 +92,24 @@ class Leaderboard:
         return stream.getvalue()
 
 
-def rank(entries: Sequence[Entry], suite: Suite, num_classes: int) -> Leaderboard:
-    """Entries by `suite.choose_by` on validation, the highest first; ties by id."""
+def rank(entries: Sequence[Entry], suite: Suite) -> Leaderboard:
+    """Entries by the suite's choosing metric on validation, the best first; ties by id."""
+    metric = suite.choosing_metric()
+    sign = -1.0 if metric.higher_is_better else 1.0
 
     def order(entry: Entry) -> tuple[bool, float, str]:
-        value = entry.validation.metrics[suite.choose_by].value if entry.validation else float("-inf")
-        return (not entry.eligible, -value, entry.id)
+        worth = sign * entry.validation.metrics[metric.name].value if entry.validation else float("inf")
+        return (not entry.eligible, worth, entry.id)
 
     ranked = sorted(entries, key=order)
+    judged = [(entry, entry.validation) for entry in ranked if entry.eligible and entry.validation is not None]
     distinguishable = {}
-    if ranked and ranked[0].eligible and ranked[0].validation is not None:
-        for entry in ranked[1:]:
-            if entry.eligible and entry.validation is not None:
-                apart = difference(ranked[0].validation, entry.validation, suite, num_classes)[suite.choose_by]
-                distinguishable[entry.id] = apart.excludes_zero
+    if len(judged) > 1:
+        leader = Measured.of([metric], judged[0][1].predictions())
+        for entry, validation in judged[1:]:
+            other = Measured.of([metric], validation.predictions())
+            apart = difference_intervals(leader, other, suite.resampling)
+            distinguishable[entry.id] = apart[metric.name].excludes_zero
     return Leaderboard(ranked, distinguishable)
 
 

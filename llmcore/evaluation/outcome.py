@@ -64,8 +64,9 @@ class Outcome:
             "suite": self.suite.to_json(),
             "set": {
                 "name": labelled.name,
+                "kind": self.suite.subject.kind,
                 "hash": labelled.hash,
-                "label_names": labelled.label_names,
+                "label_names": list(self.suite.subject.label_names),
                 "checked": self.checked,
             },
             "chosen": self.chosen.id,
@@ -74,12 +75,12 @@ class Outcome:
             "differences": {
                 f"chosen - {name}": {
                     metric: interval.to_json()
-                    for metric, interval in difference(
-                        self.test, baseline.test, self.suite, len(labelled.label_names)
-                    ).items()
+                    for metric, interval in difference(self.test, baseline.test, self.suite).items()
                 }
                 for name, baseline in self.baselines.items()
             },
+            "details": {self.chosen.id: self.test.details}
+            | {name: baseline.test.details for name, baseline in self.baselines.items()},
             "register_looks": self.num_looks,
             "note": f"{_NOTE}; {_CHECKED[self.checked]}",
         }

@@ -6,13 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from llmcore.evaluation.bootstrap import Interval, difference_interval, metric_interval
-from llmcore.evaluation.metrics import group_confusions
+from llmcore.errors import CorpusError
+from llmcore.evaluation.bootstrap import Interval, Measured, difference_intervals
+from llmcore.evaluation.figures import figures_json
 from llmcore.evaluation.register import record_look
 from llmcore.evaluation.score import Predictions
+from llmcore.evaluation.slices import slice_rows, slices_json
 from llmcore.evaluation.suite import Suite
 from llmcore.storage import Folder, artifact, content_hash, publish, read_manifest, verify_files
 from llmcore.tasks.evaluation_set import EvaluationSet, Split
@@ -27,12 +26,21 @@ _KIND = "evaluation"
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A stored result: metrics.json and predictions.parquet."""
+    """A stored result: metrics.json and predictions.parquet.
+
+    Attributes:
+        folder: Where it is stored.
+        metrics: Each metric that these rows define.
+        num_rows: Rows that were judged.
+        num_truncated: Rows whose input was cut.
+        details: Plain JSON: `signatures` of the metrics, `undefined` ones, `slices`, `figures`.
+    """
 
     folder: Folder
     metrics: dict[str, Interval]
     num_rows: int
     num_truncated: int
+    details: dict[str, Any]
 
     @classmethod
     def open(cls, folder: Folder) -> "Evaluation | None":
@@ -47,10 +55,10 @@ class Evaluation:
         verify_files(folder, manifest)
         content = folder.read_json("metrics.json")
         metrics = {name: Interval(**interval) for name, interval in content["metrics"].items()}
-        return cls(folder, metrics, content["num_rows"], content["num_truncated"])
+        return cls(folder, metrics, content["num_rows"], content["num_truncated"], content["details"])
 
     def predictions(self) -> "pa.Table":
-        """Its predictions: id, group, label, prediction, probabilities."""
+        """Its predictions: id, group, the reference columns of the kind, prediction, and what else the kind has."""
         import pyarrow.parquet as pq
 
         return pq.read_table(io.BytesIO(self.folder.read_bytes("predictions.parquet")))
@@ -99,40 +107,45 @@ def evaluate_once(
     predictions = predict(rows)
     if not predictions.table["id"].equals(rows["id"]):
         raise ValueError(f"predictions for {predictions.table.num_rows} rows, not the {rows.num_rows} of {split}")
-    confusions = _confusions(predictions.table, len(evaluation_set.label_names))
-    metrics = {
-        metric: metric_interval(metric, confusions, num_resamples=suite.num_resamples, seed=suite.seed)
-        for metric in suite.all_metrics
-    }
+    metrics, details = _judge(suite, rows, predictions.table)
     folder = _folder(storage, model_sha256, suite, split)
     about = {"model_sha256": model_sha256, "suite": suite.to_json(), "split": split, "who": dict(who)}
     content = {
         "metrics": {metric: interval.to_json() for metric, interval in metrics.items()},
         "num_rows": rows.num_rows,
         "num_truncated": predictions.num_truncated,
+        "details": details,
     }
     with publish(folder, _KIND, about) as publication:
         publication.write_bytes("predictions.parquet", _parquet(predictions.table))
         publication.write_bytes("metrics.json", json.dumps(content, indent=2).encode())
-    return Evaluation(folder, metrics, rows.num_rows, predictions.num_truncated)
+    return Evaluation(folder, metrics, rows.num_rows, predictions.num_truncated, details)
 
 
-def difference(first: Evaluation, second: Evaluation, suite: Suite, num_classes: int) -> dict[str, Interval]:
+def difference(first: Evaluation, second: Evaluation, suite: Suite) -> dict[str, Interval]:
     """Each metric of `first` minus that of `second`, on the same resamples of the same rows."""
-    one, other = (_confusions(evaluation.predictions(), num_classes) for evaluation in (first, second))
-    return {
-        metric: difference_interval(metric, one, other, num_resamples=suite.num_resamples, seed=suite.seed)
-        for metric in suite.all_metrics
+    metrics = suite.all_metrics()
+    one, other = (Measured.of(metrics, evaluation.predictions()) for evaluation in (first, second))
+    return difference_intervals(one, other, suite.resampling)
+
+
+def _judge(suite: Suite, rows: "pa.Table", predictions: "pa.Table") -> tuple[dict[str, Interval], dict[str, Any]]:
+    """The metrics of predictions for rows of the set, and the details."""
+    metrics = suite.all_metrics()
+    measured = Measured.of(metrics, predictions)
+    intervals = measured.intervals(suite.resampling)
+    if suite.choose_by not in intervals:
+        raise CorpusError(f"{suite.choose_by}, which chooses, is undefined on these {rows.num_rows} rows")
+    return intervals, {
+        "signatures": {metric.name: metric.signature for metric in metrics if metric.signature},
+        "undefined": [metric.name for metric in metrics if metric.name not in intervals],
+        "slices": slices_json(slice_rows(suite.subject, rows), measured, suite.resampling),
+        "figures": figures_json(suite.subject, predictions),
     }
 
 
 def _folder(storage: Folder, model_sha256: str, suite: Suite, split: Split) -> Folder:
     return artifact(storage, "evaluations", content_hash(_KIND, model_sha256, suite.hash, split))
-
-
-def _confusions(predictions: "pa.Table", num_classes: int) -> NDArray[np.int64]:
-    labels, predicted = (predictions[name].to_numpy() for name in ("label", "prediction"))
-    return group_confusions(labels, predicted, predictions["group"].to_pylist(), num_classes)
 
 
 def _parquet(table: "pa.Table") -> bytes:

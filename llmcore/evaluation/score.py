@@ -1,19 +1,19 @@
 """A published model's predictions for the rows of a labelled set."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from llmcore.errors import CheckpointError
+from llmcore.evaluation.kinds import Subject
 from llmcore.storage import Folder, read_manifest, verify_files
 from llmcore.tasks import task_from_about
-from llmcore.tasks.base import Example, Task
+from llmcore.tasks.base import Predictor, Task
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from torch import nn
 
 __all__ = ["Predictions", "Scorer", "predictions_table"]
 
@@ -23,7 +23,8 @@ class Predictions:
     """What a model says of rows.
 
     Attributes:
-        table: One row each, in the order of the set: id, group, label, prediction, probabilities.
+        table: One row each, in the order of the set: id, group, the reference columns of the kind, prediction, and
+            what else the kind has (probabilities, say).
         num_truncated: Texts that were cut.
     """
 
@@ -33,11 +34,10 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Scorer:
-    """A model in memory, with its tokenizer and its task."""
+    """A model in memory, and its task."""
 
-    task: Task
-    model: "nn.Module"
-    tokenizer: Any
+    task: Task[Any, Any]
+    predictor: Predictor
 
     @classmethod
     def load(cls, folder: Folder, *, sha256: str | None = None) -> "Scorer":
@@ -46,8 +46,6 @@ class Scorer:
         Raises:
             CheckpointError: The folder is absent, incomplete, altered, or not the model of that hash.
         """
-        from transformers import AutoTokenizer
-
         manifest = read_manifest(folder)
         if manifest is None:
             raise CheckpointError(f"{folder.url} holds no complete model: its manifest is absent or damaged")
@@ -55,40 +53,27 @@ class Scorer:
             raise CheckpointError(f"{folder.url} holds model {manifest.sha256}, not the recorded {sha256}")
         verify_files(folder, manifest)
         task = task_from_about(manifest.about)
-        local = folder.as_local()
-        return cls(task, task.load_model(local).eval(), AutoTokenizer.from_pretrained(local))
+        return cls(task, task.predictor(folder.as_local()))
 
     def predict(self, rows: "pa.Table", *, batch_tokens: int) -> Predictions:
         """Predictions for all rows; at most `batch_tokens` tokens are in the model at once, or one example."""
-        examples, num_truncated = self.task.features(self.tokenizer, rows)
-        outputs: list[Any] = [None] * len(examples)
-        for batch in _batches(examples, batch_tokens):
-            predicted = self.task.predict(self.model, self.task.collate([examples[index] for index in batch]))
-            for index, output in zip(batch, predicted, strict=True):
-                outputs[index] = output
-        return Predictions(predictions_table(rows, self.task.decode(np.stack(outputs))), num_truncated)
+        columns, num_truncated = self.predictor.predict(rows, batch_tokens=batch_tokens)
+        return Predictions(predictions_table(self.task.kind, rows, columns), num_truncated)
 
 
-def predictions_table(rows: "pa.Table", columns: Any) -> "pa.Table":
-    """The rows' id, group and label, beside columns of predictions (NumPy arrays, one value or vector a row)."""
+def predictions_table(kind: str, rows: "pa.Table", columns: Mapping[str, Any]) -> "pa.Table":
+    """Rows' id, group and reference columns, beside columns of predictions.
+
+    Args:
+        kind: The kind of the labelled set.
+        rows: Of the set.
+        columns: Of each, one value, vector or list a row: NumPy or Arrow arrays, or lists.
+    """
     import pyarrow as pa
 
-    table = rows.select(["id", "group", "label"])
+    kept = [name for name in Subject(kind).references if name in rows.column_names]
+    table = rows.select(["id", "group", *kept])
     for name, values in columns.items():
-        table = table.append_column(name, pa.array(list(values) if values.ndim > 1 else values))
+        several = isinstance(values, np.ndarray) and values.ndim > 1
+        table = table.append_column(name, pa.array(list(values) if several else values))
     return table
-
-
-def _batches(examples: Sequence[Example], batch_tokens: int) -> Iterator[list[int]]:
-    """Indices of examples in batches: equal lengths together, which the attention takes in one call."""
-    batch: list[int] = []
-    num_tokens = 0
-    for index in sorted(range(len(examples)), key=lambda index: len(examples[index].tokens)):
-        length = len(examples[index].tokens)
-        if batch and num_tokens + length > batch_tokens:
-            yield batch
-            batch, num_tokens = [], 0
-        batch.append(index)
-        num_tokens += length
-    if batch:
-        yield batch

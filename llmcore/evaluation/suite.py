@@ -3,12 +3,15 @@
 from dataclasses import dataclass
 from typing import Any
 
+from llmcore.evaluation.bootstrap import Resampling
+from llmcore.evaluation.kinds import Subject
+from llmcore.evaluation.metrics import Metric, make_metric, make_metrics
 from llmcore.storage import content_hash
 
 __all__ = ["Suite"]
 
-_VERSION = 1
-"""Raised when the same predictions would give other numbers."""
+_VERSION = 2
+"""Raised when the same predictions would give other numbers, or more of them."""
 
 
 @dataclass(frozen=True)
@@ -17,22 +20,40 @@ class Suite:
 
     Attributes:
         set_hash: `EvaluationSet.hash`.
-        metrics: Names in `metrics.METRICS`.
+        subject: The kind of the set, and its classes.
+        metrics: Names of metrics of the kind (`config.judging.JUDGING`).
         choose_by: The metric, on validation, that chooses a model.
         num_resamples: Bootstrap resamples of an interval.
         seed: Seed of the resamples.
     """
 
     set_hash: str
+    subject: Subject
     metrics: tuple[str, ...]
     choose_by: str
     num_resamples: int
     seed: int
 
+    def all_metrics(self) -> list[Metric]:
+        """The metrics, with the one that chooses.
+
+        Raises:
+            ConfigError: One of them is no metric of the kind.
+        """
+        return make_metrics(self.subject, dict.fromkeys((*self.metrics, self.choose_by)))
+
+    def choosing_metric(self) -> Metric:
+        """The metric that chooses.
+
+        Raises:
+            ConfigError: It is no metric of the kind, or is many numbers.
+        """
+        return make_metric(self.subject, self.choose_by)
+
     @property
-    def all_metrics(self) -> tuple[str, ...]:
-        """The metrics, with the one that chooses."""
-        return tuple(dict.fromkeys((*self.metrics, self.choose_by)))
+    def resampling(self) -> Resampling:
+        """How intervals are computed."""
+        return Resampling(self.num_resamples, self.seed)
 
     @property
     def hash(self) -> str:
@@ -47,6 +68,7 @@ class Suite:
         return {
             "version": _VERSION,
             "set": self.set_hash,
+            "kind": self.subject.kind,
             "metrics": list(self.metrics),
             "choose_by": self.choose_by,
             "num_resamples": self.num_resamples,

@@ -177,7 +177,7 @@ def build_span_reader(folder: Path, *, seed: int, random_weights: bool, home: Ho
     config = AutoConfig.from_pretrained(folder, num_labels=2)
     if type(config) not in AutoModelForQuestionAnswering._model_mapping or config.is_encoder_decoder:
         raise ConfigError(
-            f"{folder} is a {config.model_type}, which has no head for spans here: take an encoder, or a decoder with one"
+            f"{folder} is a {config.model_type}, which has no head for spans here: take an encoder, or another decoder"
         )
     stored = None if random_weights else folder
     return make_model(AutoModelForQuestionAnswering, config, seed=seed, home=home, folder=stored)

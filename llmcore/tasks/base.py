@@ -1,7 +1,7 @@
 """What a task is: everything that training and evaluation need to know of it, and nothing of how they run."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Protocol, Self, TypeVar
@@ -10,16 +10,25 @@ from llmcore.errors import ConfigError
 from llmcore.tasks.columns import SetKind
 
 if TYPE_CHECKING:
-    import numpy as np
     import pyarrow as pa
     import torch
-    from numpy.typing import NDArray
     from torch import nn
 
     from llmcore.config.task import TaskSettings
     from llmcore.models.initialize import Home
 
-__all__ = ["NO_TARGET", "Batch", "Example", "Features", "Predictor", "Reader", "SetFacts", "Task", "batches_of"]
+__all__ = [
+    "NO_TARGET",
+    "Batch",
+    "Example",
+    "Features",
+    "Judged",
+    "Predictor",
+    "Reader",
+    "SetFacts",
+    "Task",
+    "batches_of",
+]
 
 NO_TARGET = -1
 """Target of an example that teaches nothing: without a label, or there to fill up a rank's share."""
@@ -51,16 +60,32 @@ class Features(NamedTuple):
     num_truncated: int
 
 
+class Judged(NamedTuple):
+    """What was measured of some examples.
+
+    Attributes:
+        loss_sum: Of their targets.
+        num_targets: How many targets.
+        rows: A row for each example, with the columns that the task's `validation_metrics` read.
+    """
+
+    loss_sum: float
+    num_targets: int
+    rows: "pa.Table"
+
+
 class SetFacts(NamedTuple):
     """What a task is told of the labelled set that it is made for.
 
     Attributes:
         label_names: The classes; empty where the kind has none.
         label_counts: Train rows of each class.
+        multi_label: Whether a row has any number of classes.
     """
 
     label_names: tuple[str, ...] = ()
     label_counts: tuple[int, ...] = ()
+    multi_label: bool = False
 
 
 @dataclass(frozen=True)
@@ -125,7 +150,7 @@ class Task(ABC, Generic[ExampleT, BatchT]):
     metrics: ClassVar[tuple[str, ...]]
     """Metrics that its predictions are judged by, by their names in `evaluation.metrics`."""
     validation_metrics: ClassVar[tuple[str, ...]]
-    """What `metrics_of` tells at a validation of a training, besides `loss`; the first one is the task's own."""
+    """Those that are measured at a validation of a training, besides the loss; the first one is the task's own."""
     settings: ClassVar[tuple[str, ...]] = ()
     """Fields of `TaskSettings` that it reads besides `kind`, `max_tokens` and `validation_metric`."""
 
@@ -160,6 +185,11 @@ class Task(ABC, Generic[ExampleT, BatchT]):
         """Plain JSON for the `task` key of a model's manifest; `task_from_about` makes the task again."""
         return {"kind": self.kind, **asdict(self)}
 
+    @classmethod
+    def from_fields(cls, given: Mapping[Any, Any]) -> Self:
+        """The task again from what `about` said of its fields. Raises TypeError for other fields."""
+        return cls(**{str(name): value for name, value in given.items()})
+
     @abstractmethod
     def build_model(self, folder: Path, *, seed: int, random_weights: bool, home: "Home | None" = None) -> "nn.Module":
         """The base model in `folder`, or its architecture alone, with this task's head (`models.build.make_model`)."""
@@ -193,12 +223,8 @@ class Task(ABC, Generic[ExampleT, BatchT]):
         return self.features(reader, rows)
 
     @abstractmethod
-    def judge(self, model: Any, examples: Sequence[ExampleT], device: "torch.device") -> "NDArray[np.float64]":
-        """What `metrics_of` needs of some examples: float64 [k], which may be added up over all."""
-
-    @abstractmethod
-    def metrics_of(self, sums: "NDArray[np.float64]") -> dict[str, float]:
-        """Loss a target, and the task's `validation_metrics`, from what `judge` gave of all examples."""
+    def judge(self, model: Any, examples: Sequence[Any], device: "torch.device") -> Judged:
+        """What is measured of some examples of `judged` at a validation."""
 
     @abstractmethod
     def predictor(self, folder: Path) -> Predictor:

@@ -57,7 +57,8 @@ class Chat(TextToText):
             (prompt, _), *others = kept
             answer = [token for tokens, _ in others for token in tokens]
             is_learnt = [learns for tokens, learns in others for _ in tokens]
-            examples.append(WrittenExample(prompt, answer, is_learnt))
+            told = "".join(message["content"] for message in messages if message["role"] == ASSISTANT)
+            examples.append(WrittenExample(prompt, answer, is_learnt, len(told.encode())))
         return Features(examples, num_truncated)
 
     def _fitted(self, turns: list[tuple[list[int], bool]]) -> tuple[list[tuple[list[int], bool]], bool]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from llmcore.errors import CheckpointError, ConfigError, CorpusError
-from llmcore.tasks.base import Features, Reader, SetFacts, Task, batches_of
+from llmcore.tasks.base import Features, Judged, Reader, SetFacts, Task, batches_of
 from llmcore.tasks.columns import KINDS, SetKind
 from llmcore.tasks.spans import Span, best_span
 
@@ -100,7 +100,7 @@ class QuestionAnswering(Task[Window, SpanBatch]):
     kind: ClassVar[str] = "question_answering"
     set_kind: ClassVar[SetKind] = KINDS[kind]
     metrics: ClassVar[tuple[str, ...]] = ("squad2_f1", "squad2_exact_match")
-    validation_metrics: ClassVar[tuple[str, ...]] = ("f1", "exact_match")
+    validation_metrics: ClassVar[tuple[str, ...]] = ("squad2_f1", "squad2_exact_match")
     settings: ClassVar[tuple[str, ...]] = ("stride", "max_answer_tokens")
 
     @classmethod
@@ -228,32 +228,23 @@ class QuestionAnswering(Task[Window, SpanBatch]):
         """The best span of all windows, or none."""
         return best_span(example, scores, max_tokens=self.max_answer_tokens, null_threshold=self.null_threshold)
 
-    def judge(self, model: Any, examples: Sequence[Any], device: "torch.device") -> "NDArray[np.float64]":
-        """Loss and windows that have a target; exact matches, F1, and questions."""
-        import numpy as np
+    def judge(self, model: Any, examples: Sequence[Any], device: "torch.device") -> Judged:
+        """Loss of the windows; of each question its answers, and what was told."""
+        import pyarrow as pa
         import torch
 
-        from llmcore.tasks.squad_rules import score_squad2
-
-        windows = [window for example in examples for window in example.windows]
-        batch = self.collate(windows).to(device)
+        batch = self.collate([window for example in examples for window in example.windows]).to(device)
         with torch.inference_mode():
             loss = float(self.loss_sums(model, batch).sum())
         scores = iter(self.spans(model, batch))
-        sums = np.array([loss, batch.num_targets, 0.0, 0.0, len(examples)])
-        for example in examples:
-            told = self.answer(example, [next(scores) for _ in example.windows]).text
-            sums[2:4] += score_squad2(told, example.answers)
-        return sums
-
-    def metrics_of(self, sums: "NDArray[np.float64]") -> dict[str, float]:
-        """Loss a window; exact match and F1 by the rules of SQuAD 2.0, from 0 to 1."""
-        loss, num_targets, exact, overlap, num_questions = sums.tolist()
-        return {
-            "loss": loss / max(1.0, num_targets),
-            "f1": overlap / num_questions,
-            "exact_match": exact / num_questions,
+        told = [self.answer(example, [next(scores) for _ in example.windows]) for example in examples]
+        answers = [[{"text": text} for text in example.answers] for example in examples]
+        columns = {
+            "answers": pa.array(answers, pa.list_(pa.struct([("text", pa.string())]))),
+            "prediction": [span.text for span in told],
+            "no_answer_score": [span.no_answer_score for span in told],
         }
+        return Judged(loss, batch.num_targets, pa.table(columns))
 
     def predictor(self, folder: Path) -> "SpanPredictor":
         """A trained model from its exported folder. Raises CheckpointError where a weight is missing."""

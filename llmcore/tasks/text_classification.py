@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from llmcore.errors import CheckpointError, ConfigError
-from llmcore.tasks.base import NO_TARGET, Features, Reader, SetFacts, Task, batches_of
+from llmcore.tasks.base import NO_TARGET, Features, Judged, Reader, SetFacts, Task, batches_of
 from llmcore.tasks.columns import KINDS, SetKind
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class TextClassification(Task[ClassExample, ClassBatch]):
     set_kind: ClassVar[SetKind] = KINDS[kind]
     metrics: ClassVar[tuple[str, ...]] = ("accuracy", "macro_f1")
     validation_metrics: ClassVar[tuple[str, ...]] = ("macro_f1", "micro_f1", "accuracy")
-    settings: ClassVar[tuple[str, ...]] = ("answer", "multi_label", "class_weights")
+    settings: ClassVar[tuple[str, ...]] = ("answer", "class_weights")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -89,7 +89,11 @@ class TextClassification(Task[ClassExample, ClassBatch]):
     @classmethod
     def from_data(cls, settings: "TaskSettings", data: SetFacts) -> dict[str, Any]:
         """The classes, and what each weighs."""
-        return {"label_names": data.label_names, "weights": _weights(settings, data)}
+        return {
+            "label_names": data.label_names,
+            "multi_label": data.multi_label,
+            "weights": _weights(settings, data),
+        }
 
     def build_model(self, folder: Path, *, seed: int, random_weights: bool, home: "Home | None" = None) -> "nn.Module":
         """A base model's architecture, with its weights or random ones, under a new head of `seed`.
@@ -206,34 +210,20 @@ class TextClassification(Task[ClassExample, ClassBatch]):
         chosen = [np.flatnonzero(row > 0.5).astype("int32") for row in probabilities]
         return {"prediction": chosen, "probabilities": probabilities}
 
-    def judge(self, model: Any, examples: Sequence[ClassExample], device: "torch.device") -> "NDArray[np.float64]":
-        """For each class, examples rightly and wrongly told to have it, and rightly not; those all right; the loss."""
-        import numpy as np
+    def judge(self, model: Any, examples: Sequence[ClassExample], device: "torch.device") -> Judged:
+        """Loss, unweighted; of each example its class, or classes, and what was told."""
+        import pyarrow as pa
         import torch
 
         batch = self.collate(examples).to(device)
         with torch.inference_mode():
             logits = self.logits(model, batch)
             loss = float(self._losses(logits, batch, ()).sum())
-        truth = batch.targets.cpu().numpy().astype(bool)
-        told = np.zeros_like(truth)
-        for row, classes in enumerate(self.decode(self.probabilities(logits).cpu().numpy())["prediction"]):
-            told[row, classes] = True
-        counts = np.array([truth & told, ~truth & told, truth & ~told]).sum(axis=1)
-        return np.array([*counts.flatten(), (truth == told).all(axis=1).sum(), loss, len(examples)], np.float64)
-
-    def metrics_of(self, sums: "NDArray[np.float64]") -> dict[str, float]:
-        """Loss; accuracy (all classes of a row right); F1, the mean over classes that occur, and of all together."""
-        hits, wrong, missed = sums[: 3 * len(self.label_names)].reshape(3, -1)
-        right, loss, num_examples = sums[3 * len(self.label_names) :].tolist()
-        either = 2 * hits + wrong + missed
-        occurs = either > 0
-        return {
-            "loss": loss / num_examples,
-            "macro_f1": float((2 * hits[occurs] / either[occurs]).mean()) if occurs.any() else 0.0,
-            "micro_f1": float(2 * hits.sum() / max(1.0, either.sum())),
-            "accuracy": right / num_examples,
-        }
+            columns = self.decode(self.probabilities(logits).cpu().numpy())
+        truth = [example.classes or () for example in examples]
+        of_truth = {"labels": truth} if self.multi_label else {"label": [one for (one,) in truth]}
+        rows = pa.table({name: list(values) for name, values in {**of_truth, **columns}.items()})
+        return Judged(loss, batch.num_targets, rows)
 
     def predictor(self, folder: Path) -> "ClassPredictor":
         """A trained model from its exported folder, head and all, in fp32.

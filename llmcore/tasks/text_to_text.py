@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from llmcore.config.template import check_template, parts_of
 from llmcore.errors import ConfigError
-from llmcore.tasks.base import Features, Reader, Task
+from llmcore.tasks.base import Features, Judged, Reader, Task
 
 if TYPE_CHECKING:
-    import numpy as np
     import pyarrow as pa
     import torch
-    from numpy.typing import NDArray
     from torch import nn
 
     from llmcore.config.task import TaskSettings
@@ -36,12 +34,14 @@ class WrittenExample(NamedTuple):
         prompt: Tokens that are read: of a decoder they begin the document, of an encoder-decoder the encoder has them.
         answer: Tokens that are written.
         is_learnt: For each token of the answer, whether it is a target.
+        num_bytes: Of the learnt text, as UTF-8, what was cut off included.
         encoded: Whether the prompt is the encoder's.
     """
 
     prompt: list[int]
     answer: list[int]
     is_learnt: list[bool]
+    num_bytes: int
     encoded: bool = False
 
     @property
@@ -82,7 +82,7 @@ class TextToText(Task[WrittenExample, WrittenBatch]):
     prompt: str = ""
     max_answer_tokens: int = 0
 
-    validation_metrics: ClassVar[tuple[str, ...]] = ("accuracy",)
+    validation_metrics: ClassVar[tuple[str, ...]] = ("perplexity", "bits_per_byte")
     settings: ClassVar[tuple[str, ...]] = ("prompt", "max_answer_tokens")
     default_prompt: ClassVar[str]
     """The prompt where the settings give none."""
@@ -126,13 +126,14 @@ class TextToText(Task[WrittenExample, WrittenBatch]):
         prompts = self.prompts(reader, rows)
         encoded = bool(reader.config.is_encoder_decoder)
         examples, num_truncated = [], 0
-        for (body, tail), answer in zip(prompts, reader.tokens(self.answers(rows)), strict=True):
+        texts = self.answers(rows)
+        for (body, tail), text, answer in zip(prompts, texts, reader.tokens(texts), strict=True):
             kept = answer[: self.max_answer_tokens - 1]
             room = self.max_tokens - (0 if encoded else len(kept) + 1)
             prompt = _fitted(reader, body, tail, room, encoded=encoded)
             num_truncated += len(kept) < len(answer) or len(prompt) < len(body) + len(tail)
             written = [*kept, reader.end]
-            examples.append(WrittenExample(prompt, written, [True] * len(written), encoded))
+            examples.append(WrittenExample(prompt, written, [True] * len(written), len(text.encode()), encoded))
         return Features(examples, num_truncated)
 
     def prompts(self, reader: Reader, rows: "pa.Table") -> list[tuple[list[int], list[int]]]:
@@ -142,7 +143,9 @@ class TextToText(Task[WrittenExample, WrittenBatch]):
 
     def without_target(self, example: WrittenExample) -> WrittenExample:
         """One token that is read, and one that is written."""
-        return WrittenExample(example.prompt[-1:] or example.answer[-1:], example.answer[-1:], [False], example.encoded)
+        return WrittenExample(
+            example.prompt[-1:] or example.answer[-1:], example.answer[-1:], [False], 0, example.encoded
+        )
 
     def collate(self, examples: Sequence[WrittenExample]) -> WrittenBatch:
         """All examples as documents of packed rows."""
@@ -194,22 +197,24 @@ class TextToText(Task[WrittenExample, WrittenBatch]):
 
         return cross_entropy(self.logits(model, batch).float(), batch.targets, reduction="sum")[None]
 
-    def judge(self, model: Any, examples: Sequence[WrittenExample], device: "torch.device") -> "NDArray[np.float64]":
-        """Loss, right guesses, and number of the learnt tokens."""
+    def judge(self, model: Any, examples: Sequence[WrittenExample], device: "torch.device") -> Judged:
+        """Loss; of each example also that of its answer, with its tokens and bytes."""
         import numpy as np
+        import pyarrow as pa
         import torch
-
-        from llmcore.objectives.base import loss_and_hits
+        from torch.nn.functional import cross_entropy
 
         batch = self.collate(examples).to(device)
         with torch.inference_mode():
-            loss, hits = loss_and_hits(self.logits(model, batch), batch.targets).tolist()
-        return np.array([loss, hits, len(batch.targets)], np.float64)
-
-    def metrics_of(self, sums: "NDArray[np.float64]") -> dict[str, float]:
-        """Loss a token, and the share of tokens guessed right where all before them are given."""
-        loss, hits, num_targets = sums.tolist()
-        return {"loss": loss / num_targets, "accuracy": hits / num_targets}
+            losses = cross_entropy(self.logits(model, batch).float(), batch.targets, reduction="none").cpu().numpy()
+        counts = [sum(example.is_learnt) for example in examples]
+        ends = np.cumsum(counts)
+        columns = {
+            "loss_sum": [float(part.sum()) for part in np.split(losses.astype(np.float64), ends[:-1])],
+            "num_tokens": counts,
+            "num_bytes": [example.num_bytes for example in examples],
+        }
+        return Judged(float(losses.sum()), int(ends[-1]), pa.table(columns))
 
     def predictor(self, folder: Path) -> "Predictor":
         """A trained model from its exported folder."""

@@ -10,6 +10,8 @@ from torch import distributed, nn
 
 from llmcore.config.finetune import FinetuneSettings
 from llmcore.errors import CorpusError
+from llmcore.evaluation.kinds import Subject
+from llmcore.evaluation.metrics import Additive, make_metric
 from llmcore.models.initialize import Home
 from llmcore.tasks import build_task
 from llmcore.tasks.base import Reader, SetFacts
@@ -39,7 +41,8 @@ class Finetuning:
         self.tokenizer = base
         self._base_sha256 = base_sha256
         self._data = data
-        self.task = build_task(config.task, _facts(data))
+        self._subject = Subject.of(data)
+        self.task = build_task(config.task, _facts(data, self._subject))
         self.objective = self.task
         self._train = self.task.features(Reader.of(base), self._rows("train")).examples
         self.num_steps = num_steps(config.train, len(self._train))
@@ -54,6 +57,11 @@ class Finetuning:
     def _validation(self) -> list[Any]:
         examples = self.task.judged(Reader.of(self.tokenizer), self._rows("validation")).examples
         return sorted(examples, key=lambda example: example.num_tokens)
+
+    @cached_property
+    def _metrics(self) -> list[Additive]:
+        made = [make_metric(self._subject, name) for name in self.task.validation_metrics]
+        return [metric for metric in made if isinstance(metric, Additive)]
 
     def build_model(self, home: Home | None) -> nn.Module:
         """The base model under a new head."""
@@ -79,7 +87,7 @@ class Finetuning:
 
     def validate(self, engine: Engine) -> dict[str, float]:
         """Loss and the task's metrics on the whole validation split."""
-        return validate_task(engine, self.task, self._validation, _VALIDATED_TOGETHER)
+        return validate_task(engine, self.task, self._validation, _VALIDATED_TOGETHER, self._metrics)
 
     def probe_batch(self) -> Any:
         """The two shortest train examples."""
@@ -98,10 +106,11 @@ class Finetuning:
         return []
 
     def better(self, metrics: dict[str, float], best: float | None) -> float | None:
-        """The task's validation metric, where it is better: a loss the lower, anything else the higher."""
-        value = metrics[f"validation_{self.task.validation_metric}"]
-        sign = -1.0 if self.task.validation_metric == "loss" else 1.0
-        return value if best is None or sign * value > sign * best else None
+        """The task's validation metric, where it is better."""
+        name = self.task.validation_metric
+        value = metrics[f"validation_{name}"]
+        higher = name != "loss" and make_metric(self._subject, name).higher_is_better
+        return value if best is None or (value > best if higher else value < best) else None
 
     def attended_tokens(self) -> float:
         """Over the train examples."""
@@ -118,11 +127,8 @@ class Finetuning:
             "step": progress.step,
             "metrics": metrics,
         }
-        return about, self._card(progress, metrics)
-
-    def _card(self, progress: Progress, metrics: dict[str, float]) -> str:
         figures = "\n".join(f"| {name.replace('_', ' ')} | {value:.4f} |" for name, value in metrics.items())
-        return _CARD.format(
+        card = _CARD.format(
             kind=self.task.kind.replace("_", " "),
             pipeline=self.task.pipeline_tag,
             name=self._data.name,
@@ -132,12 +138,15 @@ class Finetuning:
             example=self.task.example(self.tokenizer),
             limits=f"{self.task.told()} Longer rows were cut to {self.task.max_tokens} tokens.",
         )
+        return about, card
 
 
-def _facts(data: EvaluationSet) -> SetFacts:
+def _facts(data: EvaluationSet, subject: Subject) -> SetFacts:
     """What a task is told of the set."""
     labels = data.report()["train"].get("labels", {})
-    return SetFacts(tuple(data.label_names), tuple(labels.get(name, 0) for name in data.label_names))
+    return SetFacts(
+        subject.label_names, tuple(labels.get(name, 0) for name in subject.label_names), subject.multi_label
+    )
 
 
 _CARD = """---

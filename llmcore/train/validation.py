@@ -7,6 +7,7 @@ import numpy as np
 from torch import Tensor, distributed
 
 from llmcore.errors import RunError
+from llmcore.evaluation.metrics import Additive
 from llmcore.objectives.base import unigram_loss_sum
 from llmcore.tasks.base import Task
 from llmcore.tokens.order import padded_share_size, share
@@ -71,16 +72,26 @@ def validate_language_model(
 
 
 def validate_task(
-    engine: Engine, task: Task[Any, Any], examples: Sequence[Any], batch_examples: int
+    engine: Engine,
+    task: Task[Any, Any],
+    examples: Sequence[Any],
+    batch_examples: int,
+    metrics: Sequence[Additive],
 ) -> dict[str, float]:
-    """Loss and the task's metrics over all examples, each judged by one rank. A collective."""
-    sums, num_seen = np.zeros(1), 0
+    """Loss a target, and the metrics, over all examples: sums over ranks give those of all rows. A collective."""
+    batches: list[list[np.ndarray[Any, Any]]] = []
+    totals = np.zeros(3)  # loss, targets, examples
     with engine.evaluating() as model:
         for own in _own_batches(len(examples), batch_examples):
             # A rank whose share is at its end runs the model all the same, as ZeRO's hooks need.
             judged = task.judge(model, examples[own.start : own.stop] or examples[:1], engine.device)
-            sums = sums + judged * bool(own)
-            num_seen += len(own)
-    *totals, seen = engine.sum_over_ranks([*sums, num_seen])
-    _check_complete("validation", seen, len(examples))
-    return {f"validation_{name}": value for name, value in task.metrics_of(np.array(totals)).items()}
+            batches.append([metric.sums(judged.rows.slice(0, len(own))) for metric in metrics])
+            totals += np.array([judged.loss_sum, judged.num_targets, len(own)]) * bool(own)
+    sums = [np.sum(of_batches, axis=0) for of_batches in zip(*batches, strict=True)]
+    ends = np.cumsum([3, *(len(of_metric) for of_metric in sums)])
+    (loss, num_targets, num_seen), *of_metrics = np.split(
+        np.array(engine.sum_over_ranks(np.concatenate([totals, *sums]).tolist())), ends[:-1]
+    )
+    _check_complete("validation", num_seen, len(examples))
+    scores = {metric.name: float(metric.value(own)) for metric, own in zip(metrics, of_metrics, strict=True)}
+    return {"validation_loss": loss / num_targets, **{f"validation_{name}": one for name, one in scores.items()}}

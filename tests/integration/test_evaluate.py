@@ -32,7 +32,7 @@ from llmcore.storage import Folder, publish, read_manifest
 from llmcore.tasks.evaluation_set import EvaluationSet, write_evaluation_set
 from llmcore.tasks.text_classification import TextClassification
 
-TASK = TextClassification(("files", "text", "time"), max_tokens=16)
+TASK = TextClassification(16, "macro_f1", ("files", "text", "time"))
 OPTIONS = RunOptions()
 WORDS = ["open close path", "join strip upper", "epoch clock zone"]
 

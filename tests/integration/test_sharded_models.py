@@ -40,7 +40,7 @@ def _sharded(folder: str) -> dict[str, Any]:
     settings, device = tiny_settings(3), torch.device("cpu")
     found: dict[str, Any] = {"random": _whole(tiny_engine(3))}
     for name, make, objective in (
-        ("classifier", _classifier, TextClassification(tuple(_LABELS), 8)),
+        ("classifier", _classifier, TextClassification(8, "macro_f1", tuple(_LABELS))),
         ("continued", _continued, CausalLM()),
     ):
         model = make(Path(folder), parameter_home(settings, "fp32", device))

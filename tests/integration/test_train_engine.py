@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from llmcore.storage import Folder, read_manifest
-from llmcore.tasks.base import Example
 from tests.engines import NUM_STEPS, plain_losses, steps, tiny_engine, tiny_model, tiny_settings
 from tests.ranks import run_ranks
 
@@ -116,20 +115,20 @@ def test_any_stage_reads_any_stage_at_another_world_size(
 
 def _learning_rates(folder: str) -> list[float]:
     from llmcore.models.build import build_classifier
-    from llmcore.tasks.text_classification import TextClassification
+    from llmcore.tasks.text_classification import ClassExample, TextClassification
     from llmcore.train.engine import Engine
 
     optimizer = {"learning_rate": 1e-3, "head_learning_rate_factor": 10}
     engine = Engine(
         build_classifier(Path(folder), label_names=["a", "b"], seed=0, random_weights=False),
-        TextClassification(("a", "b"), 8),
+        TextClassification(8, "macro_f1", ("a", "b")),
         tiny_settings(2, global_batch_size=1, optimizer=optimizer, schedule={"kind": "constant", "warmup_fraction": 0}),
         num_steps=NUM_STEPS,
         precision="fp32",
         device=torch.device("cpu"),
     )
     before = engine.model.score.weight.detach().clone()
-    example = [engine.objective.collate([Example([5, 6, 0], 1)])]
+    example = [engine.objective.collate([ClassExample([5, 6, 0], 0, (1,))])]
     for step in range(3):
         engine.step(step, example)
     groups = engine.zero_optimizer.param_groups

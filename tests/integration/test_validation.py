@@ -5,19 +5,18 @@ That of pre-training is in `test_pretraining.py`.
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from llmcore.evaluation.metrics import METRICS
-from llmcore.tasks.base import Example
-from llmcore.tasks.text_classification import TextClassification
+from llmcore.evaluation.kinds import Subject
+from llmcore.evaluation.metrics import make_metrics
+from llmcore.tasks.text_classification import ClassExample, TextClassification
 from tests.engines import NUM_STEPS, tiny_model, tiny_settings
 from tests.ranks import run_ranks
 
-EXAMPLES = [Example([5 + number, 9, 0], number % 2) for number in range(5)]
-TASK = TextClassification(("a", "b"), 8)
+EXAMPLES = [ClassExample([5 + number, 9, 0], 0, (number % 2,)) for number in range(5)]
+TASK = TextClassification(8, "macro_f1", ("a", "b"))
 
 
 def _model(folder: str, settings: object = None) -> torch.nn.Module:
@@ -31,17 +30,15 @@ def _model(folder: str, settings: object = None) -> torch.nn.Module:
 def _validated(folder: str) -> list[dict[str, float]]:
     """With one, three and five examples, two at once: of two ranks the second has none, none, or one batch less."""
     from llmcore.train.engine import Engine
-    from llmcore.train.validation import validate_classifier
+    from llmcore.train.validation import validate_task
 
     settings = tiny_settings(3)
     engine = Engine(
         _model(folder, settings), TASK, settings, num_steps=NUM_STEPS, precision="fp32", device=torch.device("cpu")
     )
 
-    def metrics(confusion: np.ndarray) -> dict[str, float]:
-        return {"accuracy": float(METRICS["accuracy"].of_confusions(confusion))}
-
-    return [validate_classifier(engine, TASK, EXAMPLES[:size], 2, metrics, 2) for size in (1, 3, 5)]
+    metrics = make_metrics(Subject(TASK.kind, TASK.label_names), ["accuracy", "macro_f1"])
+    return [validate_task(engine, TASK, EXAMPLES[:size], 2, metrics) for size in (1, 3, 5)]  # type: ignore[arg-type]
 
 
 def test_every_example_counts_once_whatever_ranks_hold(tmp_path: Path) -> None:
@@ -53,6 +50,6 @@ def test_every_example_counts_once_whatever_ranks_hold(tmp_path: Path) -> None:
     for size, found in zip((1, 3, 5), one, strict=True):
         with torch.no_grad():
             logits = torch.cat([model(torch.tensor([example.tokens])).logits for example in EXAMPLES[:size]])
-        truth = torch.tensor([example.target for example in EXAMPLES[:size]])
+        truth = torch.tensor([example.classes[0] for example in EXAMPLES[:size] if example.classes])
         assert found["validation_loss"] == pytest.approx(torch.nn.functional.cross_entropy(logits, truth).item())
         assert found["validation_accuracy"] == pytest.approx(float((logits.argmax(-1) == truth).double().mean()))

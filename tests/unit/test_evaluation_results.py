@@ -8,16 +8,18 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from sklearn.metrics import accuracy_score, f1_score
 
 from llmcore.errors import CheckpointError
+from llmcore.evaluation.kinds import Subject
 from llmcore.evaluation.leaderboard import Entry, rank
-from llmcore.evaluation.metrics import METRICS
 from llmcore.evaluation.register import looks
 from llmcore.evaluation.results import Evaluation, difference, evaluate_once, stored_evaluation
 from llmcore.evaluation.score import Predictions, predictions_table
 from llmcore.evaluation.suite import Suite
 from llmcore.storage import Folder
 from llmcore.tasks.evaluation_set import EvaluationSet, write_evaluation_set
+from tests.predictions import classes
 
 LABELS = ["files", "text", "time"]
 WHO = {"run": "e", "attempt": 1}
@@ -36,7 +38,7 @@ class Model:
         predicted = np.where(generator.random(len(labels)) < self.right, labels, (labels + 1) % 3)
         probabilities = np.eye(3, dtype=np.float32)[predicted]
         columns = {"prediction": predicted.astype(np.int32), "probabilities": probabilities}
-        return Predictions(predictions_table(rows, columns), num_truncated=2)
+        return Predictions(predictions_table("text_classification", rows, columns), num_truncated=2)
 
 
 @pytest.fixture
@@ -62,7 +64,7 @@ def labelled(storage: Folder) -> EvaluationSet:
 
 @pytest.fixture
 def suite(labelled: EvaluationSet) -> Suite:
-    return Suite(labelled.hash, ("accuracy", "macro_f1"), "macro_f1", 200, 0)
+    return Suite(labelled.hash, Subject.of(labelled), ("accuracy", "macro_f1"), "macro_f1", 200, 0)
 
 
 def test_a_result_is_stored_with_its_predictions_and_not_made_again(
@@ -76,9 +78,10 @@ def test_a_result_is_stored_with_its_predictions_and_not_made_again(
     table = first.predictions()
     assert table.column_names == ["id", "group", "label", "prediction", "probabilities"]
     assert table["id"].to_pylist() == labelled.rows("validation")["id"].to_pylist()
-    for metric, interval in first.metrics.items():
-        expected = METRICS[metric].of_predictions(table["label"].to_numpy(), table["prediction"].to_numpy())
-        assert interval.value == pytest.approx(expected)
+    labels, predicted = (table[name].to_numpy() for name in ("label", "prediction"))
+    assert first.metrics["accuracy"].value == pytest.approx(accuracy_score(labels, predicted))
+    assert first.metrics["macro_f1"].value == pytest.approx(f1_score(labels, predicted, average="macro"))
+    for interval in first.metrics.values():
         assert interval.low <= interval.value <= interval.high
     assert (first.num_rows, first.num_truncated) == (60, 2)
     assert looks(storage, labelled.split_hash("test")) == []
@@ -119,7 +122,7 @@ def test_a_test_split_in_another_set_is_the_same_test_split(storage: Folder, lab
     other = write_evaluation_set(storage, "areas", LABELS, tables)  # type: ignore[arg-type]
     assert other.hash != labelled.hash
     for one in (labelled, other):
-        suite = Suite(one.hash, ("accuracy",), "accuracy", 100, 0)
+        suite = Suite(one.hash, Subject.of(one), ("accuracy",), "accuracy", 100, 0)
         evaluate_once(storage, one, suite, "test", model_sha256="m", predict=Model(0.5).predict, who=WHO)
     assert len(looks(storage, labelled.split_hash("test"))) == 2
 
@@ -161,10 +164,10 @@ def test_the_leaderboard_ranks_by_validation_and_lists_every_trial(
         Entry("t1", "finished", best, None, {"lr": 0.4}, 30),
         Entry("t6", "failed", None, "no model"),
     ]
-    board = rank(entries, suite, 3)
+    board = rank(entries, suite)
     assert [entry.id for entry in board.entries] == ["t1", "t3", "t2", "t4", "t5", "t6"]
     assert board.leader is board.entries[0]
-    apart = difference(best, second, suite, 3)["macro_f1"]
+    apart = difference(best, second, suite)["macro_f1"]
     assert board.distinguishable == {"t3": False, "t2": apart.excludes_zero, "t4": True}
 
     lines = board.to_csv(suite, {"t1": best}).splitlines()
@@ -181,14 +184,16 @@ def test_without_a_model_that_may_be_chosen_there_is_no_leader(
     storage: Folder, labelled: EvaluationSet, suite: Suite
 ) -> None:
     failed = Entry("t1", "failed", judged(storage, labelled, suite, 0.9), "died")
-    assert rank([failed], suite, 3).leader is None
-    assert rank([], suite, 3).leader is None
+    assert rank([failed], suite).leader is None
+    assert rank([], suite).leader is None
 
 
 def test_a_suite_hash_covers_every_field() -> None:
-    suite = Suite("s", ("accuracy",), "accuracy", 100, 0)
+    suite = Suite("s", classes(2), ("accuracy",), "accuracy", 100, 0)
     changes: list[dict[str, Any]] = [
-        {"set_hash": "t"}, {"metrics": ("macro_f1",)}, {"choose_by": "macro_f1"}, {"num_resamples": 200}, {"seed": 1}
+        {"set_hash": "t"}, {"subject": Subject("chat")}, {"seed": 1},
+        {"metrics": ("macro_f1",)}, {"choose_by": "macro_f1"}, {"num_resamples": 200},
     ]  # fmt: skip
-    assert len({suite.hash, *(replace(suite, **change).hash for change in changes)}) == 6
-    assert replace(suite, choose_by="macro_f1").all_metrics == ("accuracy", "macro_f1")
+    assert len({suite.hash, *(replace(suite, **change).hash for change in changes)}) == 7
+    both = replace(suite, choose_by="macro_f1").all_metrics()
+    assert [metric.name for metric in both] == ["accuracy", "macro_f1"]

@@ -11,12 +11,12 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForSequenceClassification, GPT2Config, PreTrainedTokenizerFast
 
 from llmcore.errors import CheckpointError
-from llmcore.evaluation.score import Scorer, _batches
+from llmcore.evaluation.score import Scorer
 from llmcore.storage import Folder, publish, read_manifest
-from llmcore.tasks.base import Example
-from llmcore.tasks.text_classification import TextClassification
+from llmcore.tasks.base import batches_of
+from llmcore.tasks.text_classification import ClassExample, TextClassification
 
-TASK = TextClassification(("a", "b", "c"), max_tokens=20)
+TASK = TextClassification(20, "macro_f1", ("a", "b", "c"))
 TEXTS = ["open a path", "a", "", "join and strip and split", "zone of the clock", "b " * 30, "seek"]
 
 
@@ -70,7 +70,7 @@ def test_only_the_recorded_model_is_loaded(folder: Folder, tmp_path: Path) -> No
 
 @given(lengths=st.lists(st.integers(1, 40), max_size=30), batch_tokens=st.integers(1, 64))
 def test_each_example_is_in_one_batch_and_none_is_too_large(lengths: list[int], batch_tokens: int) -> None:
-    batches = list(_batches([Example([0] * length, 0) for length in lengths], batch_tokens))
+    batches = list(batches_of([ClassExample([0] * length) for length in lengths], batch_tokens))
     assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
     for batch in batches:
         assert len(batch) == 1 or sum(lengths[index] for index in batch) <= batch_tokens

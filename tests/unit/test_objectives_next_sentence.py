@@ -15,6 +15,7 @@ from llmcore.config.pretrain import PretrainConfig
 from llmcore.models.build import build_language_model, model_config
 from llmcore.models.packed import hidden_states
 from llmcore.objectives.next_sentence import PairBatch
+from llmcore.tasks.base import Reader
 from llmcore.tasks.text_classification import TextClassification
 from llmcore.tokens.schema import FOLLOWS, RANDOM
 from llmcore.tokens.tokenizer import OWN_BEGIN, OWN_IDS, hugging_face_files, train_tokenizer
@@ -114,11 +115,11 @@ def test_what_is_exported_classifies_as_a_plain_pipeline_frames_texts(tmp_path: 
     pair = loaded(texts[0], texts[1])
     second = pair["input_ids"].index(OWN_IDS.end) + 1
     assert pair["input_ids"][0] == OWN_BEGIN and pair["token_type_ids"].index(1) == second
-    task = TextClassification(("a", "b"), 24)
+    task = TextClassification(24, "macro_f1", ("a", "b"))
     model = task.build_model(tmp_path, seed=3, random_weights=False).eval()
     assert torch.equal(model.bert.pooler.dense.weight, base.bert.pooler.dense.weight), "the pooler is pre-trained"
     with torch.no_grad():
-        ours = task.logits(model, task.collate(task.features(loaded, pa.table({"text": texts})).examples))
+        ours = task.logits(model, task.collate(task.features(Reader.of(tmp_path), pa.table({"text": texts})).examples))
         model.save_pretrained(tmp_path / "tuned")  # type: ignore[operator]
         plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "tuned").eval()
         framed = loaded(texts, padding=True, truncation=True, max_length=24, return_tensors="pt")

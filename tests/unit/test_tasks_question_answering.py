@@ -164,9 +164,15 @@ def test_a_trained_model_is_read_again_and_judges_in_whichever_batches(
     assert whole["prediction"] == apart["prediction"] and num_truncated == 0
     assert whole["no_answer_score"] == pytest.approx(apart["no_answer_score"], abs=1e-5)
     examples = made.judged(Reader.of(tmp_path), ASKED).examples
-    sums = sum(made.judge(predictor.model, [example], torch.device("cpu")) for example in examples)  # type: ignore[attr-defined]
-    told = made.metrics_of(sums)  # type: ignore[arg-type]
-    assert set(told) == {"loss", "f1", "exact_match"} and told["loss"] > 0
+    judged = [made.judge(predictor.model, part, torch.device("cpu")) for part in (examples[:1], examples[1:], examples)]  # type: ignore[attr-defined]
+    assert judged[0].loss_sum + judged[1].loss_sum == pytest.approx(judged[2].loss_sum, rel=1e-5)
+    assert judged[2].num_targets == len(made.features(Reader.of(tmp_path), ASKED).examples)
+    assert judged[2].rows["prediction"].to_pylist() == whole["prediction"]
+    assert [[one["text"] for one in row] for row in judged[2].rows["answers"].to_pylist()] == [
+        ["Bernese Alps"],
+        [],
+        ["Thun"],
+    ]
     with pytest.raises(CheckpointError, match=r"weights \['qa_outputs"):
         made.predictor(folders["bert"])
 

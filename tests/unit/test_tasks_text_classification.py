@@ -62,9 +62,9 @@ def reader(tokenizer: PreTrainedTokenizerFast) -> Reader:
     return Reader(tokenizer, gpt2(tokenizer))
 
 
-def probabilities(model: Any, examples: list[ClassExample], task: TextClassification = TASK) -> Any:
+def probabilities(model: Any, examples: list[ClassExample]) -> Any:
     with torch.no_grad():
-        return task.probabilities(task.logits(model, task.collate(examples))).numpy()
+        return TASK.probabilities(TASK.logits(model, TASK.collate(examples))).numpy()
 
 
 def base_model(folder: Path, config: Any) -> Path:

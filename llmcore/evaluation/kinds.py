@@ -1,0 +1,83 @@
+"""What the labelled sets of a kind hold: what a model is given, and what it is judged against."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from llmcore.tasks.evaluation_set import EvaluationSet
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["Subject"]
+
+
+@dataclass(frozen=True)
+class _Columns:
+    inputs: tuple[str, ...]
+    references: tuple[str, ...]
+
+
+_KINDS = {
+    "text_classification": _Columns(("text", "text_pair"), ("label", "labels")),
+    "question_answering": _Columns(("question", "context"), ("answers",)),
+    "translation": _Columns(("source",), ("target",)),
+    "summarization": _Columns(("document",), ("summary",)),
+    "text_generation": _Columns(("prompt",), ("completion",)),
+    "chat": _Columns(("messages",), ("messages",)),
+    "code_generation": _Columns(("prompt", "setup"), ("solution", "tests")),
+}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is judged: the kind of a labelled set, and its classes.
+
+    Attributes:
+        kind: The kind of task.
+        label_names: The classes, of classification.
+        multi_label: Whether a row has any number of classes.
+    """
+
+    kind: str
+    label_names: tuple[str, ...] = ()
+    multi_label: bool = False
+
+    @classmethod
+    def of(cls, labelled: EvaluationSet) -> "Subject":
+        """What a labelled set is for."""
+        about = labelled.manifest.about
+        return cls(str(about["kind"]), tuple(about.get("label_names") or ()), "labels" in about["columns"])
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """Columns that predictions are judged against; empty of a kind that the package does not have."""
+        return _KINDS[self.kind].references if self.kind in _KINDS else ()
+
+    def reference_texts(self, rows: "pa.Table") -> list[str]:
+        """The text that was to be written: the first of the references, or the last message of a conversation."""
+        texts: list[Any] = rows[self.references[0]].to_pylist()
+        return [text if isinstance(text, str) else text[-1]["content"] for text in texts]
+
+    def input_words(self, rows: "pa.Table") -> list[int]:
+        """Words (at white space) that a model is given of each row; of a conversation, all but the last message."""
+        counts = [0] * rows.num_rows
+        for name in self._inputs(rows):
+            for index, text in enumerate(rows[name].to_pylist()):
+                texts = [text] if isinstance(text, str) else [one["content"] for one in (text or [])[:-1]]
+                counts[index] += sum(len(one.split()) for one in texts)
+        return counts
+
+    def metadata(self, rows: "pa.Table") -> list[str]:
+        """The other columns of strings: what is known of rows, and neither given to a model nor judged against."""
+        import pyarrow as pa
+
+        own = {"id", "group", *self._inputs(rows), *self.references}
+        return [
+            field.name
+            for field in rows.schema
+            if field.name not in own and (pa.types.is_string(field.type) or pa.types.is_large_string(field.type))
+        ]
+
+    def _inputs(self, rows: "pa.Table") -> list[str]:
+        inputs = _KINDS[self.kind].inputs if self.kind in _KINDS else ()
+        return [name for name in inputs if name in rows.column_names]
