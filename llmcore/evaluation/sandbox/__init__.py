@@ -1,1 +1,4 @@
-"""Generated code, run where it can do no harm. `runner.run_programs` runs it, `check.check_sandbox` says whether it can."""
+"""Generated code, run where it can do no harm.
+
+`runner.run_programs` runs it; `check.check_sandbox` says whether this machine can.
+"""

@@ -25,12 +25,17 @@ def fix_for(refused: str, proc: Path = Path("/proc")) -> str:
     ]
     if not found and "Seccomp:\t2" in _read(proc / "self/status"):
         found.append(_CONTAINER)
+    if not found and "uid_map" in refused:
+        found.append(
+            "this process is root where there is no user 65534: give the container a range of users (/etc/subuid), or "
+            "start it as an ordinary user"
+        )
     if not found and ("mount_setattr" in refused or "Function not implemented" in refused):
         found.append("use Linux 5.14 or newer")
     if not found:
         found.append(
-            "user namespaces with mounts of their own must be allowed to this process: look for an AppArmor or SELinux "
-            "profile in `dmesg`, or use a machine where `unshare --user --map-root-user --mount --pid --net --fork true` works"
+            "this process must be allowed user namespaces with mounts of their own: look for an AppArmor or SELinux "
+            "profile in `dmesg`, or take a machine where `unshare --user --map-root-user --mount --net true` works"
         )
     return f"The fix: {'; '.join(found)}."
 

@@ -29,7 +29,7 @@ class Lane:
         self.alive = True
         self._limits = limits
         self._process = subprocess.Popen(
-            # Without site-packages, and with nothing of this process's environment. The order of sets is the same each time.
+            # Without site-packages, and with nothing of this process's environment. Sets have the same order each time.
             [sys.executable, "-P", "-s", "-S", "-B", "-X", "utf8", "-m", f"{__package__}.inside"],
             env={"PYTHONPATH": str(Path(llmcore.__file__).parents[1]), "PYTHONHASHSEED": "0", "MALLOC_ARENA_MAX": "1"},
             cwd="/",
@@ -64,10 +64,14 @@ class Lane:
             raise SandboxError(f"generated code is not run: {refused}. {fix_for(refused)}")
         return Outcome(**answer)
 
+    def kill(self) -> None:
+        """End it and all that is in it, from any thread; who waits for an answer gets none."""
+        self._process.kill()
+
     def close(self) -> None:
-        """End it and all that is in it; returns when nothing of it is left."""
-        if self.alive:
-            self.alive = False
+        """End it; returns when nothing of it is left."""
+        self.alive = False
+        if self._process.returncode is None:
             self._process.kill()
             # To the end of the pipes, whose last owner is the keeper.
             self._process.communicate()

@@ -35,9 +35,9 @@ class Program:
     ) -> "Program":
         """The program that a model wrote.
 
-        Where the prompt is words (MBPP), the completion is the code. Where it is the beginning of the code (HumanEval: a
-        signature with its docstring), the completion goes on with it; there `tests` are the row's `test`, and the
-        call of what it defines: `[row["test"], f"check({row['entry_point']})"]`.
+        Where the prompt is words (MBPP), the completion is the code. Where it is the beginning of the code (HumanEval:
+        a signature with its docstring), the completion goes on with it; there `tests` are the row's `test` and the call
+        of what that defines: `[row["test"], f"check({row['entry_point']})"]`.
         """
         return cls(prompt + completion if prompt_is_code else completion, tuple(tests), setup)
 

@@ -10,23 +10,24 @@ from llmcore.errors import SandboxError
 
 __all__ = ["compile_filter"]
 
-# All that is not named is refused with EPERM: sockets, second processes, execve, kill, ptrace, mount, bpf, keyctl,
-# perf_event_open, io_uring, memfd_create and System V objects (memory that no limit counts), and whatever kernels learn next.
+# All that is not named is refused with EPERM: sockets, second processes, execve, kill, ptrace, mount, setns, bpf,
+# keyctl, perf_event_open, io_uring, kexec, modules, memfd_create and System V objects (memory that no limit counts),
+# and whatever kernels learn next.
 _ALLOWED = {
     "memory": "brk mmap munmap mprotect mremap madvise membarrier",
-    "descriptors": "read write readv writev pread64 pwrite64 preadv pwritev lseek close close_range dup dup2 dup3 fcntl "
-    "pipe pipe2 poll ppoll select pselect6 epoll_create epoll_create1 epoll_ctl epoll_wait epoll_pwait eventfd2 sendfile "
-    "copy_file_range",
-    "files": "open openat stat fstat lstat newfstatat statx statfs fstatfs access faccessat faccessat2 readlink readlinkat "
-    "getcwd chdir fchdir getdents64 mkdir mkdirat rmdir unlink unlinkat rename renameat renameat2 link linkat symlink "
-    "symlinkat chmod fchmod fchmodat umask truncate ftruncate fallocate fsync fdatasync utime utimes utimensat flock "
-    "fadvise64",
+    "descriptors": "read write readv writev pread64 pwrite64 preadv pwritev lseek close close_range dup dup2 dup3 "
+    "fcntl pipe pipe2 poll ppoll select pselect6 epoll_create epoll_create1 epoll_ctl epoll_wait epoll_pwait eventfd2 "
+    "sendfile copy_file_range",
+    "files": "open openat stat fstat lstat newfstatat statx statfs fstatfs access faccessat faccessat2 readlink "
+    "readlinkat getcwd chdir fchdir getdents64 mkdir mkdirat rmdir unlink unlinkat rename renameat renameat2 link "
+    "linkat symlink symlinkat chmod fchmod fchmodat umask truncate ftruncate fallocate fsync fdatasync utime utimes "
+    "utimensat flock fadvise64",
     "time": "clock_gettime clock_getres clock_nanosleep nanosleep gettimeofday time times getitimer setitimer alarm",
     "signals": "rt_sigaction rt_sigprocmask rt_sigpending rt_sigsuspend rt_sigtimedwait rt_sigreturn sigaltstack pause "
     "restart_syscall",
-    "oneself": "getpid getppid gettid getuid geteuid getgid getegid getresuid getresgid getgroups getpgrp getpgid getsid "
-    "getrlimit getrusage getpriority sysinfo uname getrandom getcpu sched_yield sched_getaffinity sched_getparam "
-    "sched_getscheduler sched_get_priority_max sched_get_priority_min wait4 waitid exit exit_group",
+    "oneself": "getpid getppid gettid getuid geteuid getgid getegid getresuid getresgid getgroups getpgrp getpgid "
+    "getsid getrlimit getrusage getpriority sysinfo uname getrandom getcpu sched_yield sched_getaffinity "
+    "sched_getparam sched_getscheduler sched_get_priority_max sched_get_priority_min wait4 waitid exit exit_group",
     "threads": "futex set_robust_list get_robust_list rseq set_tid_address arch_prctl",
 }
 # glibc asks for these first and takes ENOSYS, not EPERM, as the word to use the older call.
@@ -67,7 +68,13 @@ def compile_filter(machine: str | None = None) -> bytes:
         for name in _UNKNOWN.split():
             _rule(library, context, _ERRNO | ENOSYS, name)
         # A thread, not a process, and in no namespace of its own.
-        _rule(library, context, _ALLOW, "clone", _Comparison(0, _MASKED_EQUAL, _CLONE_THREAD | _CLONE_NEW_ANYTHING, _CLONE_THREAD))
+        _rule(
+            library,
+            context,
+            _ALLOW,
+            "clone",
+            _Comparison(0, _MASKED_EQUAL, _CLONE_THREAD | _CLONE_NEW_ANYTHING, _CLONE_THREAD),
+        )
         # abort() and raise() need it; kill() is not allowed, which nobody needs for oneself.
         _rule(library, context, _ALLOW, "tgkill", _Comparison(0, _UNEQUAL, _KEEPER, 0))
         # Its own limits, not those of the keeper, which may have the same user.
@@ -95,16 +102,18 @@ def _library() -> ctypes.CDLL:
             library.seccomp_init.restype = ctypes.c_void_p
             return library
     raise SandboxError(
-        "generated code is not run: the library libseccomp, which compiles the filter of system calls, is not installed. "
+        "generated code is not run: libseccomp, the library that compiles the filter of system calls, is missing. "
         "Install it (Debian, Ubuntu: `apt-get install libseccomp2`; Fedora: `dnf install libseccomp`)"
     )
 
 
 def _rule(library: ctypes.CDLL, context: ctypes.c_void_p, action: int, name: str, *conditions: _Comparison) -> None:
-    """A call that an architecture does not have (`open` on aarch64) is none of its filter; one unknown to libseccomp is an error."""
+    """Add a rule. One for a call that an architecture lacks (`open` on aarch64) does nothing, as libseccomp has it."""
     number = library.seccomp_syscall_resolve_name(name.encode())
     if number == -1:
-        raise SandboxError(f"generated code is not run: libseccomp does not know the call {name!r}: install 2.5 or newer")
+        raise SandboxError(
+            f"generated code is not run: libseccomp does not know the call {name!r}: install 2.5 or newer"
+        )
     array = (_Comparison * len(conditions))(*conditions)
     code = library.seccomp_rule_add_array(context, ctypes.c_uint32(action), number, len(conditions), array)
     _check(f"rule_add {name}", code)

@@ -1,4 +1,4 @@
-"""The launcher: `python -m llmcore.evaluation.sandbox.inside`, once a lane. It becomes no program; it leaves the host."""
+"""The launcher (`python -m llmcore.evaluation.sandbox.inside`): leaves the host, and starts the keeper there."""
 
 import base64
 import os

@@ -23,7 +23,7 @@ _OWN_PROCESSES = 2
 
 
 def confine(limits: Limits, seccomp_filter: bytes) -> None:
-    """Keep a scratch folder of its own, no privilege, the calls that `seccomp_filter` allows, and what `limits` allow."""
+    """Keep a scratch folder of its own and no privilege, make only calls that the filter allows, and take `limits`."""
     os.setsid()
     call("unshare", CLONE_NEWNS)
     size = f"size={limits.scratch_bytes},nr_inodes={limits.num_files + 1},mode=700,uid={INSIDE_ID},gid={INSIDE_ID}"
@@ -39,7 +39,7 @@ def confine(limits: Limits, seccomp_filter: bytes) -> None:
 
 
 def _limit(limits: Limits) -> None:
-    hard = {
+    wanted = {
         resource.RLIMIT_AS: limits.memory_bytes,
         resource.RLIMIT_NPROC: limits.num_threads + _OWN_PROCESSES,
         resource.RLIMIT_NOFILE: limits.num_open_files,
@@ -49,7 +49,15 @@ def _limit(limits: Limits) -> None:
         resource.RLIMIT_MEMLOCK: 0,
         resource.RLIMIT_MSGQUEUE: 0,
     }
-    for kind, value in hard.items():
-        resource.setrlimit(kind, (value, value))
+    for kind, value in wanted.items():
+        _set(kind, value, value)
     # At the first a signal, which a program may ignore; at the second its end.
-    resource.setrlimit(resource.RLIMIT_CPU, (limits.cpu_s, limits.cpu_s + 1))
+    _set(resource.RLIMIT_CPU, limits.cpu_s, limits.cpu_s + 1)
+
+
+def _set(kind: int, soft: int, hard: int) -> None:
+    """No more than the machine allows already."""
+    allowed = resource.getrlimit(kind)[1]
+    if allowed != resource.RLIM_INFINITY:
+        soft, hard = min(soft, allowed), min(hard, allowed)
+    resource.setrlimit(kind, (soft, hard))

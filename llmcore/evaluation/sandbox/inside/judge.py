@@ -5,6 +5,7 @@ import os
 import sys
 import traceback
 from types import CodeType, ModuleType
+from typing import NoReturn
 
 __all__ = ["OUT_OF_MEMORY", "judge"]
 
@@ -12,7 +13,7 @@ OUT_OF_MEMORY = b"out of memory"
 _MODULE = "program"
 
 
-def judge(code: str, setup: str, tests: list[str], report: int, proof: int) -> None:
+def judge(code: str, setup: str, tests: list[str], report: int, proof: int) -> NoReturn:
     """Run code, setup and tests, then report the proof, read backwards; never returns.
 
     That nothing raised is not told by an exit code, which `os._exit(0)` has as well, but by what stands in the pipe
@@ -23,22 +24,22 @@ def judge(code: str, setup: str, tests: list[str], report: int, proof: int) -> N
     run, read, write, end, out_of_memory = exec, os.read, os.write, os._exit, OUT_OF_MEMORY
     try:
         sources = [("code", code), ("setup", setup), *((f"test {i}", test) for i, test in enumerate(tests, 1))]
-        compiled = [_compile(name, source) for name, source in sources]
+        compiled = tuple(_compile(name, source) for name, source in sources)
         # Not "__main__": what stands under `if __name__ == "__main__"` reads input or starts servers.
         module = ModuleType(_MODULE)
         sys.modules[_MODULE] = sys.modules["__main__"] = module
         for part in compiled:
             run(part, module.__dict__)
+        write(report, read(proof, 64)[::-1])
+        end(0)
     except MemoryError:
         write(report, out_of_memory)
     except BaseException as error:
         # Without this function's own line.
         traceback.print_exception(error.with_traceback(error.__traceback__ and error.__traceback__.tb_next))
         sys.stderr.flush()
-    else:
-        write(report, read(proof, 64)[::-1])
-        end(0)
-    end(1)
+    finally:
+        end(1)
 
 
 def _compile(name: str, source: str) -> CodeType:

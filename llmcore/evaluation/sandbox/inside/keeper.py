@@ -16,8 +16,8 @@ __all__ = ["keep"]
 
 # What generated code imports most: loaded once, so that each program finds it there.
 _WARM = (
-    "bisect cmath collections copy datetime decimal fractions functools heapq itertools math operator random re statistics "
-    "string typing"
+    "bisect cmath collections copy datetime decimal fractions functools heapq itertools math operator random re "
+    "statistics string typing"
 )
 _MOST_DESCRIPTORS = 128
 
@@ -28,7 +28,9 @@ def keep(requests: int, answers: int, limits: Limits, seccomp_filter: bytes) -> 
         raise OSError(EPERM, "unshare: still in the host's process ids")
     # From inside, process 1 gets only the signals that it handles: so none.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (_MOST_DESCRIPTORS, _MOST_DESCRIPTORS))
+    # So few that a child has them closed at once.
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (_MOST_DESCRIPTORS, most))
     for name in _WARM.split():
         importlib.import_module(name)
     # Programs share these objects' memory with this process as long as no collection touches them.

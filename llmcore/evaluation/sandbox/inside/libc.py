@@ -31,9 +31,8 @@ MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID = 1, 2
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 1, 4, 22, 38
 SECCOMP_MODE_FILTER = 2
 CAPABILITY_VERSION_3 = 0x20080522
-# Of calls that glibc 2.31 does not wrap. mount_setattr came after numbers were made the same everywhere.
+# glibc before 2.36 does not wrap it. It came when numbers had been made the same everywhere.
 SYS_MOUNT_SETATTR = 442
-SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -61,7 +60,7 @@ def unmount(target: str) -> None:
 
 
 def read_only(target: str) -> None:
-    """Make `target` and all that is mounted below it read-only (Linux 5.12: other than a remount, it takes the whole tree)."""
+    """Make `target` and all that is mounted below it read-only. A remount, for kernels before 5.12, takes one mount."""
 
     class Attributes(ctypes.Structure):
         _fields_ = [(name, ctypes.c_uint64) for name in ("set", "clear", "propagation", "userns")]
@@ -73,8 +72,7 @@ def read_only(target: str) -> None:
 
 def pivot_root(new: str, old: str) -> None:
     """Make `new` the root of this mount namespace, and hang the former one at `old` below it."""
-    number = SYS_PIVOT_ROOT[os.uname().machine]
-    call("pivot_root", number, new.encode(), old.encode(), function=_libc.syscall)
+    call("pivot_root", new.encode(), old.encode())
 
 
 def die_with_parent(signal: int) -> None:

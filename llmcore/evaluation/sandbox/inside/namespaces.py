@@ -2,6 +2,8 @@
 
 import os
 from errno import EPERM
+from pathlib import Path
+from typing import NoReturn
 
 from llmcore.evaluation.sandbox.inside.libc import call
 
@@ -25,8 +27,8 @@ NOBODY = 65534
 def leave_host() -> None:
     """Move this process into new namespaces, with all privileges there and none outside; its next child is process 1.
 
-    Started by root, the namespace has two users: root, who can read what root can (an interpreter below /root, say), and
-    nobody, which programs become: limits on processes do not bind the kernel's user 0, whatever it is called inside.
+    Started by root, the namespace has two users: root, who can read what root can (an interpreter below /root, say),
+    and nobody, which programs become: limits on processes do not bind the kernel's user 0, whatever its name inside.
     """
     before = _identities()
     ready, told = os.pipe()
@@ -47,10 +49,10 @@ def leave_host() -> None:
 
 def _identities() -> dict[str, int]:
     """Which namespaces this process is in. Its own pid never changes: that its child is process 1, the child sees."""
-    return {name: os.stat(f"/proc/self/ns/{name}").st_ino for name in _NAMESPACES if name != "pid"}
+    return {name: Path(f"/proc/self/ns/{name}").stat().st_ino for name in _NAMESPACES if name != "pid"}
 
 
-def _map_users_when_told(pid: int, ready: int, told: int) -> None:
+def _map_users_when_told(pid: int, ready: int, told: int) -> NoReturn:
     """In a child that stays on the host: one has to stand outside of a user namespace to give it more than oneself."""
     try:
         os.close(told)

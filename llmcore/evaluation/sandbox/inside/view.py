@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 
 from llmcore.evaluation.sandbox.inside.libc import (
     MS_BIND,
@@ -25,28 +26,29 @@ _SHARED_LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/share/zon
 def change_view() -> None:
     """Make a new root of this mount namespace. There is no /proc in it, so no process of the host has a name there."""
     # Where a library lies behind links, it is shown at the path by which the interpreter knows it.
-    shown = {path: os.path.realpath(path) for path in _shown()}
+    shown = {path: path.resolve() for path in _shown()}
     mount("none", "/", None, MS_REC | MS_PRIVATE)
     # Any folder that is surely there; the mount is moved away from it, to the root.
     base = "/proc"
     mount("view", base, "tmpfs", MS_NOSUID | MS_NODEV, "size=1m,nr_inodes=256,mode=755")
-    os.mkdir(base + _HOST)
+    Path(base + _HOST).mkdir()
     pivot_root(base, base + _HOST)
     os.chdir("/")
     for path, real in shown.items():
-        os.makedirs(path, exist_ok=True)
-        mount(_HOST + real, path, None, MS_BIND | MS_REC)
-    os.mkdir("/dev")
-    os.close(os.open("/dev/null", os.O_CREAT | os.O_WRONLY, 0o666))
-    mount(_HOST + "/dev/null", "/dev/null", None, MS_BIND)
-    os.mkdir(SCRATCH)
+        path.mkdir(parents=True, exist_ok=True)
+        mount(f"{_HOST}{real}", str(path), None, MS_BIND | MS_REC)
+    null = Path("/dev/null")
+    null.parent.mkdir(exist_ok=True)
+    null.touch()
+    mount(f"{_HOST}{null}", str(null), None, MS_BIND)
+    Path(SCRATCH).mkdir()
     unmount(_HOST)
-    os.rmdir(_HOST)
+    Path(_HOST).rmdir()
     read_only("/")
 
 
-def _shown() -> list[str]:
+def _shown() -> list[Path]:
     """Folders to show, none of them below another."""
-    own = [os.path.join(sys.base_prefix, name) for name in ("lib", "lib64")]
-    found = sorted({os.path.abspath(path) for path in (*own, *_SHARED_LIBRARIES, *sys.path) if os.path.isdir(path)})
-    return [path for path in found if not any(path.startswith(above + "/") for above in found)]
+    paths = [Path(path).absolute() for path in (*_SHARED_LIBRARIES, *sys.path)]
+    found = sorted({*paths, *(Path(sys.base_prefix, name) for name in ("lib", "lib64"))})
+    return [path for path in found if path.is_dir() and not any(above in path.parents for above in found)]

@@ -133,7 +133,7 @@ class Watch:
 
 
 def _end_all(pid: int) -> tuple[int, float]:
-    """End all processes of the namespace but this; exit code of `pid` (a signal below zero) and its processor seconds."""
+    """End all processes of the namespace but this; exit code of `pid` (below zero: a signal), its processor seconds."""
     code, cpu_s = 0, 0.0
     while True:
         with suppress(ProcessLookupError):
