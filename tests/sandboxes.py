@@ -1,4 +1,4 @@
-"""Where tests of the sandbox can run, and attacks on it."""
+"""Where tests of the sandbox can run."""
 
 import subprocess
 import sys

@@ -3,6 +3,7 @@
 import ctypes
 import json
 import os
+import platform
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 import llmcore
 from llmcore.errors import SandboxError, UserError
 from llmcore.evaluation.sandbox import seccomp
+from llmcore.evaluation.sandbox.check import check_sandbox
 from llmcore.evaluation.sandbox.fixes import fix_for
 from llmcore.evaluation.sandbox.lane import Lane
 from llmcore.evaluation.sandbox.limits import Limits
@@ -176,7 +178,7 @@ def test_the_fix_is_what_this_machine_needs(tmp_path: Path, name: str, content: 
 
 
 def test_an_old_kernel_and_a_missing_user_have_fixes_of_their_own(tmp_path: Path) -> None:
-    assert "Linux 5.14" in fix_for("mount_setattr: Function not implemented", tmp_path)
+    assert "Linux 5.12" in fix_for("mount_setattr: Function not implemented", tmp_path)
     assert "/etc/subuid" in fix_for("uid_map: Operation not permitted", tmp_path)
 
 
@@ -187,6 +189,22 @@ def test_without_libseccomp_nothing_runs(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(ctypes, "CDLL", missing)
     with pytest.raises(SandboxError, match="apt-get install libseccomp2"):
         next(run_programs([Program("", ["1"])]))
+
+
+def test_elsewhere_than_on_linux_nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "system", lambda: "Darwin")
+    with pytest.raises(SandboxError, match="needs Linux, and this is Darwin"):
+        check_sandbox()
+
+
+@needs_namespaces
+def test_a_program_that_cannot_be_confined_is_not_run() -> None:
+    """It is no failure of the program's: a filter that the kernel does not take."""
+    with (
+        closing(Lane(Limits(), b"not a filter....")) as lane,
+        pytest.raises(SandboxError, match="not run: prctl: Invalid argument"),
+    ):
+        lane.run(Program("", ["1"]))
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
@@ -202,5 +220,7 @@ def test_filters_are_made_for_both_architectures(machine: str) -> None:
 def test_a_program_needs_tests_and_limits_are_above_zero() -> None:
     with pytest.raises(UserError, match="without tests"):
         Program("x = 1", ["", "  "])
-    with pytest.raises(ValueError, match="wall_s=0"):
+    with pytest.raises(ValueError, match="wall_s=0: it must be above zero"):
         Limits(wall_s=0)
+    with pytest.raises(ValueError, match="num_open_files=3: it must be 8 or more"):
+        Limits(num_open_files=3)

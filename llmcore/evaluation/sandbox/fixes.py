@@ -31,7 +31,7 @@ def fix_for(refused: str, proc: Path = Path("/proc")) -> str:
             "start it as an ordinary user"
         )
     if not found and ("mount_setattr" in refused or "Function not implemented" in refused):
-        found.append("use Linux 5.14 or newer")
+        found.append("use Linux 5.12 or newer")
     if not found:
         found.append(
             "this process must be allowed user namespaces with mounts of their own: look for an AppArmor or SELinux "

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 __all__ = ["Limits"]
 
 MIB = 2**20
+# With less the interpreter itself does not get along, and every program would be blamed.
+_LEAST = {"memory_bytes": 64 * MIB, "num_open_files": 8}
 
 
 @dataclass(frozen=True)
@@ -37,5 +39,6 @@ class Limits:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if value <= 0:
-                raise ValueError(f"sandbox limit {name}={value}: it must be above zero")
+            if value <= 0 or value < _LEAST.get(name, 0):
+                least = f"{_LEAST[name]} or more" if name in _LEAST else "above zero"
+                raise ValueError(f"sandbox limit {name}={value}: it must be {least}")

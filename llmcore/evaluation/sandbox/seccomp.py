@@ -3,6 +3,7 @@
 import ctypes
 import ctypes.util
 import os
+import platform
 from errno import ENOSYS, EPERM
 from tempfile import TemporaryFile
 
@@ -56,6 +57,10 @@ def compile_filter(machine: str | None = None) -> bytes:
 
     A call by another of the kernel's tables (32 bits, x32) ends the process. SandboxError where libseccomp is missing.
     """
+    if platform.system() != "Linux":
+        raise SandboxError(
+            f"generated code is not run: it needs Linux, and this is {platform.system()}: use another machine"
+        )
     library = _library()
     context = ctypes.c_void_p(library.seccomp_init(ctypes.c_uint32(_ERRNO | EPERM)))
     try:

@@ -69,7 +69,8 @@ class Watch:
                 os.close(reader)
         stderr = self._stderr[-self._limits.stderr_bytes :].decode(errors="replace")
         if not self._report.startswith(_CONFINED):
-            return Seen("failed", time.monotonic() - begun, refused=self._report.decode(errors="replace") or stderr)
+            refused = self._report.decode(errors="replace") or f"exit code {code} before it was confined"
+            return Seen("failed", time.monotonic() - begun, refused=refused)
         status = self._status(stopped, code, cpu_s, self._report.removeprefix(_CONFINED) == proof[::-1])
         died = -code if status == "ended_by_signal" else None
         return Seen(status, time.monotonic() - begun, stderr, died)
@@ -158,6 +159,6 @@ def _be_program(request: Any, limits: Limits, seccomp_filter: bytes, descriptors
         confine(limits, seccomp_filter)
         os.write(report, _CONFINED)
     except BaseException as error:
-        os.write(report, str(error).encode())
+        os.write(report, (getattr(error, "strerror", None) or repr(error)).encode())
         os._exit(1)
     judge(request["code"], request["setup"], request["tests"], report=3, proof=4)
