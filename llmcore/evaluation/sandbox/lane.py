@@ -4,6 +4,7 @@ import base64
 import select
 import subprocess
 import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -54,10 +55,11 @@ class Lane:
 
     def run(self, program: Program) -> Outcome:
         """What comes of a program. Where the keeper itself is lost to it, it has failed, and `alive` is False."""
+        begun = time.monotonic()
         answer = self._ask({"code": program.code, "setup": program.setup, "tests": list(program.tests)})
         if answer is None:
             self.close()
-            return Outcome("ended_by_signal", self._limits.wall_s, "the sandbox was lost with it", signal=9)
+            return Outcome("ended_by_signal", time.monotonic() - begun, "the sandbox was lost with it", signal=9)
         refused = answer.pop("refused")
         if refused is not None:
             self.close()
