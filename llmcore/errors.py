@@ -16,6 +16,7 @@ __all__ = [
     "RunChangedError",
     "RunError",
     "RunHeldError",
+    "SandboxError",
     "ShardError",
     "StorageError",
     "TrialError",
@@ -54,6 +55,10 @@ class RunHeldError(UserError):
 
 class RunChangedError(UserError):
     """A run of this name exists, and its identity is another."""
+
+
+class SandboxError(UserError):
+    """Generated code cannot be confined on this machine, so it is not run; the message has the fix."""
 
 
 class RunError(LLMCoreError):
