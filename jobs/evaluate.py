@@ -70,14 +70,17 @@ def finished(config: EvaluateConfig, storage: Folder) -> dict[str, Any] | None:
 
 def result_line(result: Mapping[str, Any]) -> str:
     """The result in one line."""
-    metric, test = result["choose_by"], result["test"][result["choose_by"]]
+    metric, test = result["choose_by"], result["test"].get(result["choose_by"])
     others = [
-        f"{name.replace('_', ' ')} {figures[metric]['value']:.3f}" for name, figures in result["baselines"].items()
+        f"{name.replace('_', ' ')} {figures[metric]['value']:.3f}"
+        for name, figures in result["baselines"].items()
+        if metric in figures
     ]
     against = f", against {' and '.join(others)}" if others else ""
+    ends = f"{test['value']:.3f} [{test['low']:.3f}, {test['high']:.3f}]" if test else "undefined"
     return (
-        f"evaluate: trial {result['chosen']} has test {metric} {test['value']:.3f} "
-        f"[{test['low']:.3f}, {test['high']:.3f}]{against}; look {result['register_looks']} at this test split"
+        f"evaluate: trial {result['chosen']} has test {metric} {ends}{against}; "
+        f"look {result['register_looks']} at this test split"
     )
 
 

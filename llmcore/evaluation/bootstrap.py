@@ -67,11 +67,13 @@ class Measured:
         ids: The rows.
         groups: The group of each, numbered in the order of their names, [rows].
         measures: By the metric's name.
+        absent: Of metrics that read what these predictions do not have, which columns those are.
     """
 
     ids: list[str]
     groups: Ints
     measures: Mapping[str, Measure]
+    absent: Mapping[str, list[str]]
 
     @classmethod
     def of(cls, metrics: Sequence[Metric], rows: "pa.Table") -> "Measured":
@@ -80,15 +82,11 @@ class Measured:
         Args:
             metrics: By which.
             rows: Predictions: `id`, `group`, and what the metrics read.
-
-        Raises:
-            CorpusError: A metric reads a column that is not there.
         """
-        for metric in metrics:
-            if missing := [name for name in metric.columns if name not in rows.column_names]:
-                raise CorpusError(f"{metric.name} reads {missing}, and these predictions have {rows.column_names}")
+        lacking = {one.name: [name for name in one.columns if name not in rows.column_names] for one in metrics}
+        measures = {metric.name: metric.measure(rows) for metric in metrics if not lacking[metric.name]}
         _, groups = np.unique(np.asarray(rows["group"].to_pylist(), dtype=str), return_inverse=True)
-        return cls(rows["id"].to_pylist(), groups, {metric.name: metric.measure(rows) for metric in metrics})
+        return cls(rows["id"].to_pylist(), groups, measures, {name: names for name, names in lacking.items() if names})
 
     @property
     def num_groups(self) -> int:

@@ -69,6 +69,7 @@ class Outcome:
                 "label_names": list(self.suite.subject.label_names),
                 "checked": self.checked,
             },
+            "lower_is_better": [one.name for one in self.suite.all_metrics() if not one.higher_is_better],
             "chosen": self.chosen.id,
             "models": [self._model(entry) for entry in self.board.entries],
             "baselines": {name: baseline.to_json() for name, baseline in self.baselines.items()},
@@ -119,14 +120,22 @@ class Outcome:
             yield name, "test", baseline.test
 
     def _write_predictions(self, path: str) -> None:
-        """One model's predictions after the other's: never all of them in memory."""
+        """One model's predictions after the other's: never all of them in memory.
+
+        A column that only some of the models have, as a baseline has no likelihood, is null for the others.
+        """
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        names = {"model": pa.string(), "split": pa.string()}
-        schema = pa.schema([*names.items(), *self.test.predictions().schema])
+        schemas = [evaluation.predictions().schema for _, _, evaluation in self._results()]
+        names = pa.schema({"model": pa.string(), "split": pa.string()})
+        schema = pa.unify_schemas([names, *schemas], promote_options="permissive")
         with pq.ParquetWriter(path, schema) as writer:
             for model, split, evaluation in self._results():
                 table = evaluation.predictions()
-                columns = [pa.array([value] * table.num_rows, pa.string()) for value in (model, split)]
-                writer.write_table(pa.table([*columns, *table.columns], schema=schema))
+                values = {name: table[name] for name in table.column_names}
+                values |= {"model": pa.array([model] * table.num_rows), "split": pa.array([split] * table.num_rows)}
+                missing = pa.nulls(table.num_rows)
+                writer.write_table(
+                    pa.table([values.get(name, missing).cast(schema.field(name).type) for name in schema.names], schema)
+                )

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Evaluation", "difference", "evaluate_once", "stored_evaluation"]
 
 _KIND = "evaluation"
+_NO_VALUE = "these rows do not define it"
 
 
 @dataclass(frozen=True)
@@ -30,10 +31,10 @@ class Evaluation:
 
     Attributes:
         folder: Where it is stored.
-        metrics: Each metric that these rows define.
+        metrics: Each metric that is defined for these predictions.
         num_rows: Rows that were judged.
         num_truncated: Rows whose input was cut.
-        details: Plain JSON: `signatures` of the metrics, `undefined` ones, `slices`, `figures`.
+        details: Plain JSON: `signatures` of metrics; why others are `undefined`; `slices`; `figures`.
     """
 
     folder: Folder
@@ -95,6 +96,9 @@ def evaluate_once(
         model_sha256: What identifies the model: the hash of its folder, or of what a baseline is made of.
         predict: Gives predictions for rows of the set, in their order.
         who: The run and attempt that look, for the register.
+
+    Raises:
+        CorpusError: The split has one group alone, or does not define the metric that chooses.
     """
     if suite.set_hash != evaluation_set.hash:
         raise ValueError(f"the suite judges set {suite.set_hash}, this is {evaluation_set.hash}")
@@ -108,6 +112,11 @@ def evaluate_once(
     if not predictions.table["id"].equals(rows["id"]):
         raise ValueError(f"predictions for {predictions.table.num_rows} rows, not the {rows.num_rows} of {split}")
     metrics, details = _judge(suite, rows, predictions.table)
+    if split == "validation" and suite.choose_by not in metrics:
+        raise CorpusError(
+            f"{suite.choose_by}, which is to choose, is undefined for these predictions: "
+            f"{details['undefined'][suite.choose_by]}; choose by another metric"
+        )
     folder = _folder(storage, model_sha256, suite, split)
     about = {"model_sha256": model_sha256, "suite": suite.to_json(), "split": split, "who": dict(who)}
     content = {
@@ -123,7 +132,7 @@ def evaluate_once(
 
 
 def difference(first: Evaluation, second: Evaluation, suite: Suite) -> dict[str, Interval]:
-    """Each metric of `first` minus that of `second`, on the same resamples of the same rows."""
+    """Each metric that both have, of `first` minus that of `second`, on the same resamples of the same rows."""
     metrics = suite.all_metrics()
     one, other = (Measured.of(metrics, evaluation.predictions()) for evaluation in (first, second))
     return difference_intervals(one, other, suite.resampling)
@@ -134,11 +143,15 @@ def _judge(suite: Suite, rows: "pa.Table", predictions: "pa.Table") -> tuple[dic
     metrics = suite.all_metrics()
     measured = Measured.of(metrics, predictions)
     intervals = measured.intervals(suite.resampling)
-    if suite.choose_by not in intervals:
-        raise CorpusError(f"{suite.choose_by}, which chooses, is undefined on these {rows.num_rows} rows")
     return intervals, {
         "signatures": {metric.name: metric.signature for metric in metrics if metric.signature},
-        "undefined": [metric.name for metric in metrics if metric.name not in intervals],
+        "undefined": {
+            metric.name: f"there is no {', '.join(absent)}"
+            if (absent := measured.absent.get(metric.name))
+            else _NO_VALUE
+            for metric in metrics
+            if metric.name not in intervals
+        },
         "slices": slices_json(slice_rows(suite.subject, rows), measured, suite.resampling),
         "figures": figures_json(suite.subject, predictions),
     }

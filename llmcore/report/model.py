@@ -27,7 +27,12 @@ Scalar = str | int | float | bool | None
 STAGES = ("prepare", "pretrain", "tune", "evaluate")
 TWIN = "random weights"
 """Not a stage: the run that fine-tunes the baseline from random weights, while `evaluate` waits for it."""
-BASELINE_NAMES = {"majority": "majority class", "random_weights": "random weights, fine-tuned"}
+BASELINE_NAMES = {
+    "majority": "majority class",
+    "copy_source": "the source itself",
+    "lead_3": "first three sentences",
+    "random_weights": "random weights, fine-tuned",
+}
 
 
 @dataclass(frozen=True)
@@ -171,6 +176,7 @@ class PipelineReport:
         metric: The metric that chose, and that the leaderboard shows first.
         search_metric: The metric of the trials' curves.
         differences: `chosen - majority` and the like, on the test split, by metric.
+        lower_is_better: Metrics of which the lower value is the better one.
         notes: What a reader must know to judge the figures.
         problems: Records that are there but cannot be read, each with its place.
         passport: What is in the corpus.
@@ -186,6 +192,7 @@ class PipelineReport:
     chosen: str | None = None
     judged: tuple[JudgedModel, ...] = ()
     differences: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)
+    lower_is_better: tuple[str, ...] = ()
     suite: Mapping[str, Scalar] = field(default_factory=dict)
     num_test_looks: int | None = None
     notes: tuple[str, ...] = ()

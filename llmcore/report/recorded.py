@@ -189,5 +189,6 @@ class EvaluationRecord(Record):
     models: list[JudgedRecord] = []
     baselines: dict[str, BaselineRecord] = {}
     differences: dict[str, Figures] = {}
+    lower_is_better: list[str] = []
     register_looks: int | None = None
     note: str = ""

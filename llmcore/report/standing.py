@@ -3,18 +3,14 @@
 from collections.abc import Iterator
 
 from llmcore.report.model import BASELINE_NAMES, JudgedModel
-from llmcore.report.recorded import EvaluationRecord, JudgedRecord
+from llmcore.report.recorded import EvaluationRecord
 from llmcore.report.words import plain
 
 __all__ = ["judged_models"]
 
 
-def judged_models(evaluation: EvaluationRecord, metric: str) -> Iterator[JudgedModel]:
-    """The chosen model, the baselines, then the other trials, the best on validation first."""
-
-    def worth(record: JudgedRecord) -> float:
-        return record.validation[metric].value if record.validation and metric in record.validation else -1.0
-
+def judged_models(evaluation: EvaluationRecord) -> Iterator[JudgedModel]:
+    """The chosen model, the baselines, then the other trials as the evaluation ranked them."""
     chosen = [record for record in evaluation.models if record.id == evaluation.chosen]
     others = [record for record in evaluation.models if record.id != evaluation.chosen]
     yield from (
@@ -31,6 +27,6 @@ def judged_models(evaluation: EvaluationRecord, metric: str) -> Iterator[JudgedM
             baseline.validation or {},
             baseline.test or {},
         )
-    for record in sorted(others, key=worth, reverse=True):
+    for record in others:
         apart = record.distinguishable_from_leader
         yield JudgedModel(record.id, "trial", record.status, apart, record.validation or {}, record.test or {})

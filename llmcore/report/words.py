@@ -22,7 +22,19 @@ __all__ = [
 
 DASH = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
-_METRICS = {"macro_f1": "macro\N{NO-BREAK SPACE}F1"}
+_METRICS = {
+    "macro_f1": "macro\N{NO-BREAK SPACE}F1",
+    "micro_f1": "micro\N{NO-BREAK SPACE}F1",
+    "roc_auc": "ROC\N{NO-BREAK SPACE}AUC",
+    "bleu": "BLEU",
+    "chrf": "chrF",
+    "rouge1": "ROUGE-1",
+    "rouge2": "ROUGE-2",
+    "rougeL": "ROUGE-L",
+    "bits_per_byte": "bits a byte",
+}
+_UNTRAINED = ("majority", "copy_source", "lead_3")
+"""Baselines that the first sentence compares with: the one that the kind of task has."""
 _SCALES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
@@ -76,21 +88,24 @@ def flops(value: float | None) -> str:
 
 
 def headline(report: PipelineReport) -> str:
-    """The result in one sentence: the chosen model on the held-out test split, against the majority baseline."""
+    """The result in one sentence: the chosen model on the held-out test split, against the untrained baseline."""
     chosen = next((judged for judged in report.judged if judged.kind == "chosen"), None)
     metric = plain(report.metric)
     if chosen is None or report.metric not in chosen.test:
         return _unfinished(report)
     result = chosen.test[report.metric]
-    sentence = f"The chosen model reaches {metric} {figure(result.value)} on the held-out test split"
-    gain = _difference(report.differences, "majority", report.metric)
-    if gain is None:
-        return f"{sentence}; it was compared with no majority baseline."
+    lower = " (lower is better)" if report.metric in report.lower_is_better else ""
+    sentence = f"The chosen model reaches {metric} {figure(result.value)}{lower} on the held-out test split"
+    gains = {name: _difference(report.differences, name, report.metric) for name in _UNTRAINED}
+    found = next(((name, gain) for name, gain in gains.items() if gain is not None), None)
+    if found is None:
+        return f"{sentence}; it was compared with no baseline that learns nothing."
+    baseline, gain = f"the {found[0].replace('_', '-')} baseline", found[1]
     if gain.low > 0:
-        return f"{sentence}, {figure(gain.value)} above the majority baseline."
+        return f"{sentence}, {figure(gain.value)} above {baseline}."
     if gain.high < 0:
-        return f"{sentence}, {figure(-gain.value)} below the majority baseline."
-    return f"{sentence}, which is not distinguishable from the majority baseline."
+        return f"{sentence}, {figure(-gain.value)} below {baseline}."
+    return f"{sentence}, which is not distinguishable from {baseline}."
 
 
 def bought_by_pretraining(report: PipelineReport) -> str:
@@ -100,9 +115,12 @@ def bought_by_pretraining(report: PipelineReport) -> str:
         return "Whether pre-training helped was not measured: no baseline from random weights was judged."
     metric = plain(report.metric)
     ends = f"{signed(gain.value)} {metric}, 95 % interval {interval(gain, difference=True)}"
-    if gain.low > 0:
+    better, worse = gain.low > 0, gain.high < 0
+    if report.metric in report.lower_is_better:
+        better, worse = worse, better
+    if better:
         return f"Pre-training helped: against the same architecture fine-tuned from random weights it gave {ends}."
-    if gain.high < 0:
+    if worse:
         return f"Pre-training hurt: the same architecture fine-tuned from random weights did better ({ends})."
     return (
         "Pre-training made no distinguishable difference: against the same architecture fine-tuned from random "

@@ -4,7 +4,6 @@ import math
 from itertools import combinations
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import sacrebleu
 from hypothesis import given, settings
@@ -12,8 +11,9 @@ from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 
 from llmcore.errors import CorpusError
+from llmcore.evaluation.bootstrap import Measured
 from llmcore.evaluation.kinds import Subject
-from llmcore.evaluation.metrics import make_metric
+from llmcore.evaluation.metrics import make_metric, make_metrics
 from tests.predictions import rows_of, value, values
 
 TRANSLATION = Subject("translation")
@@ -106,7 +106,8 @@ def test_samples_that_cannot_be_are_named(num: int, right: int) -> None:
         value(Subject("code_generation"), "pass_at_5", rows_of(num_samples=[num], num_correct=[right]))
 
 
-def test_a_column_that_predictions_do_not_have_is_named() -> None:
-    rows = pa.table({"id": ["a"], "group": ["a"], "target": ["x"], "prediction": ["x"]})
-    with pytest.raises(CorpusError, match=r"perplexity reads \['loss_sum', 'num_tokens'\]"):
-        value(TRANSLATION, "perplexity", rows)
+def test_columns_that_predictions_do_not_have_are_named() -> None:
+    rows = rows_of(target=["x"], prediction=["x"], num_tokens=[1])
+    of = Measured.of(make_metrics(TRANSLATION, ["perplexity", "exact_match", "bits_per_byte"]), rows)
+    assert of.absent == {"perplexity": ["loss_sum"], "bits_per_byte": ["loss_sum", "num_bytes"]}
+    assert of.values() == {"exact_match": 1.0}

@@ -1,6 +1,7 @@
 """Sentences claim what the intervals allow, and no more; numbers keep their sign and their size."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -45,7 +46,20 @@ def test_no_sentence_claims_a_side_that_the_interval_does_not_have(value: float,
 
 def test_without_a_baseline_nothing_is_claimed() -> None:
     assert "not measured" in words.bought_by_pretraining(_report())
-    assert "compared with no majority baseline" in words.headline(_report())
+    assert "compared with no baseline that learns nothing" in words.headline(_report())
+
+
+def test_the_untrained_baseline_is_the_one_of_the_kind_of_task() -> None:
+    assert "0.100 above the copy-source baseline" in words.headline(_report(copy_source=(0.1, 0.05, 0.2)))
+    assert "not distinguishable from the lead-3 baseline" in words.headline(_report(lead_3=(0.1, -0.05, 0.2)))
+
+
+def test_where_lower_is_better_a_lower_value_is_what_helped() -> None:
+    report = replace(_report(random_weights=(-0.1, -0.2, -0.02)), lower_is_better=("macro_f1",))
+    assert "Pre-training helped" in words.bought_by_pretraining(report)
+    report = replace(_report(random_weights=(0.1, 0.02, 0.2)), lower_is_better=("macro_f1",))
+    assert "Pre-training hurt" in words.bought_by_pretraining(report)
+    assert "(lower is better)" in words.headline(report)
 
 
 @pytest.mark.parametrize(

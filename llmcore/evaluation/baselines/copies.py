@@ -1,6 +1,5 @@
 """What is already in the input: the source as its own translation, the beginning of a document as its summary."""
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -8,13 +7,13 @@ from typing import TYPE_CHECKING
 from llmcore.evaluation.results import Evaluation
 from llmcore.evaluation.score import Predictions, predictions_table
 from llmcore.storage import content_hash
+from llmcore.tokens.sentences import sentences
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = ["COPY_SOURCE", "LEAD_3", "Copies"]
 
-_SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+")
 _NUM_LEADING = 3
 
 
@@ -55,7 +54,7 @@ def _lead(text: str) -> str:
     """The first three lines that say something, as the turns of a dialogue; of a text of one line, its sentences."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if len(lines) == 1:
-        lines = _SENTENCE_END.split(lines[0])
+        lines = [sentence.strip() for sentence in sentences(lines[0])]
     return " ".join(lines[:_NUM_LEADING])
 
 
