@@ -56,7 +56,7 @@ class RowChecker:
                 raise CorpusError(f"{where}: {column.name} {reason}")
         digest = digest_of(row["id"])
         if digest in self._ids:
-            raise CorpusError(f"{where}: the id stands twice in the set; ids must be unique")
+            raise CorpusError(f"{where}: the id stands twice in the set: give each row one of its own")
         self._ids.add(digest)
         return self._seen_in(_Place(split, number), row, where)
 

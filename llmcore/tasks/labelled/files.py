@@ -76,7 +76,7 @@ def find_parts(storage: Folder, settings: LabelledDataSettings, *, answers: bool
     Raises CorpusError for files that are not there, ConfigError for a header where there is no CSV.
     """
     given = {split: files for split in SPLITS if (files := getattr(settings, split)) is not None}
-    found = {split: _parts(storage, settings, split, files, answers) for split, files in given.items()}
+    found = {split: _parts(storage, settings, f"data.{split}", files, answers) for split, files in given.items()}
     if settings.header is not None and not any(isinstance(part.format, CSV) for of in found.values() for part in of):
         raise ConfigError(
             f"header={settings.header} is for CSV and TSV, and no file is one: leave it out, or say `format`"
@@ -95,33 +95,31 @@ def _place(part: Part) -> list[str]:
     return next(iter(part.shards.values())).url.split("/")
 
 
-def _parts(storage: Folder, settings: LabelledDataSettings, split: str, files: Files, answers: bool) -> list[Part]:
+def _parts(storage: Folder, settings: LabelledDataSettings, key: str, files: Files, answers: bool) -> list[Part]:
     if settings.dataset is not None:
         dataset = settings.dataset.model_copy(update={"split": files})
-        folder = publish_dataset(storage, split, dataset)
-        shards = find_shards(split, folder.url, "parquet")
+        folder = publish_dataset(storage, key, dataset)
+        shards = find_shards(key, folder.url, "parquet")
         return [Part(f"{files}/{shard.name}", {_WHOLE: shard}, FORMATS["parquet"]) for shard in shards]
     if isinstance(files, dict):
-        return _side_by_side(split, files)
+        return _side_by_side(key, files)
     asked = settings.format
     # What is asked for may have any name; SQuAD's and CSV's kinds are told apart below.
     known: ShardFormat | None = "csv" if asked == "tsv" else "json_lines" if asked == "squad" else asked
-    shards = [
-        shard for url in ([files] if isinstance(files, str) else files) for shard in find_shards(split, url, known)
-    ]
+    shards = [shard for url in ([files] if isinstance(files, str) else files) for shard in find_shards(key, url, known)]
     return [Part("", {_WHOLE: shard}, _format(shard.url, settings, answers)) for shard in shards]
 
 
-def _side_by_side(split: str, files: Mapping[str, str | list[str]]) -> list[Part]:
+def _side_by_side(key: str, files: Mapping[str, str | list[str]]) -> list[Part]:
     found = {
         column: [
-            shard for url in ([urls] if isinstance(urls, str) else urls) for shard in find_shards(split, url, "text")
+            shard for url in ([urls] if isinstance(urls, str) else urls) for shard in find_shards(key, url, "text")
         ]
         for column, urls in files.items()
     }
     if len({len(shards) for shards in found.values()}) > 1:
         counts = ", ".join(f"{column} {len(shards)}" for column, shards in found.items())
-        raise CorpusError(f"{split}: files of text side by side are not equally many ({counts}): give one beside each")
+        raise CorpusError(f"{key}: files of text side by side are not equally many ({counts}): give one beside each")
     return [Part("", dict(zip(found, shards, strict=True)), None) for shards in zip(*found.values(), strict=True)]
 
 
