@@ -129,6 +129,8 @@ def _train(config: FinetuneConfig, inputs: Inputs, attempt: Attempt, options: Ru
         "model_sha256": sha256,
         "num_steps": outcome["num_steps"],
         "train_loss": outcome["train_loss"],
+        "num_parameters": outcome["num_parameters"],
+        "num_trained_parameters": outcome["num_trained_parameters"],
         "base_weights": outcome["base_weights"],
         **manifest.about["metrics"],
     }

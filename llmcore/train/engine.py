@@ -160,6 +160,11 @@ class Engine:
         return self.sizes.num_parameters
 
     @property
+    def num_trained_parameters(self) -> int:
+        """Those of them that have a gradient."""
+        return self.sizes.num_trained
+
+    @property
     def model(self) -> nn.Module:
         """The model itself."""
         return self._deepspeed.module.model  # type: ignore[no-any-return]

@@ -14,6 +14,7 @@ from llmcore.config.finetune import FinetuneSettings
 from llmcore.errors import CorpusError
 from llmcore.evaluation.metrics import METRICS
 from llmcore.models.initialize import Home
+from llmcore.models.methods import apply_method
 from llmcore.tasks import build_task
 from llmcore.tasks.base import NO_TARGET, Example, Task, TaskBatch
 from llmcore.tasks.evaluation_set import EvaluationSet
@@ -55,9 +56,11 @@ class Finetuning:
         return sorted(self._examples("validation"), key=lambda example: len(example.tokens))
 
     def build_model(self, home: Home | None) -> nn.Module:
-        """The base model under a new head."""
-        random_weights = self.config.weights == "random"
-        return self.task.build_model(self.tokenizer, seed=self.settings.seed, random_weights=random_weights, home=home)
+        """The base model under a new head, of which what the method trains has gradients."""
+        random_weights, seed = self.config.weights == "random", self.settings.seed
+        model = self.task.build_model(self.tokenizer, seed=seed, random_weights=random_weights, home=home)
+        apply_method(model, self.config.method, seed=seed, home=home)
+        return model
 
     def step_batches(self, first_step: int) -> Iterator[Sequence[TaskBatch]]:
         """This rank's micro batches of each step: rows by the run's order, each step's share split evenly."""
@@ -111,6 +114,7 @@ class Finetuning:
             "data": {"name": self._data.name, "hash": self._data.hash},
             "base_sha256": self._base_sha256,
             "weights": self.config.weights,
+            "method": self.config.method.model_dump(mode="json"),
             "step": progress.step,
             "metrics": metrics,
         }
