@@ -10,21 +10,21 @@ from jobs.runtime.start import find_or_do
 from llmcore.config.finetune import FinetuneConfig
 from llmcore.config.labelled import LabelledDataSettings, told_data
 from llmcore.config.task import TaskSettings
-from llmcore.errors import CorpusError
+from llmcore.errors import ConfigError, CorpusError
 from llmcore.records import Attempt, begin_attempt, finished_result
 from llmcore.storage import Folder, read_manifest
-from llmcore.tasks.columns import KINDS
+from llmcore.tasks import task_class
 from llmcore.tasks.evaluation_set import EvaluationSet
 from llmcore.tasks.labelled import LabelledData, looked_at
 from llmcore.tasks.references import find_base, find_labelled_data
 from llmcore.train.kept import complete_names, publish_model
 from llmcore.train.place import Place
 
-__all__ = ["Inputs", "check_fits_cluster", "find_inputs", "finetune", "parents_of", "plan"]
+__all__ = ["Inputs", "check_fits_cluster", "check_method", "find_inputs", "finetune", "parents_of", "plan"]
 __all__ += ["plan_of_data", "run", "worker_spec"]
 
 KIND = "finetune"
-STEP_VERSION = 2
+STEP_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def find_inputs(storage: Folder, base: str, data: str | LabelledDataSettings, ta
     Raises `CorpusError` for what is not there, or not as it must be.
     """
     model, manifest = find_base(storage, base)
-    inputs = Inputs(model, manifest.sha256, find_labelled_data(storage, data, KINDS[task.kind]))
+    inputs = Inputs(model, manifest.sha256, find_labelled_data(storage, data, task_class(task.kind).set_kind))
     if missing := sorted({"train", "validation"} - set(inputs.data.splits)):
         raise CorpusError(f"data={told_data(data)} has no {' and no '.join(missing)} split: give one, or carve it")
     return inputs
@@ -80,7 +80,7 @@ def plan(config: FinetuneConfig) -> list[str]:
 
 def plan_of_data(data: str | LabelledDataSettings, task: TaskSettings) -> list[str]:
     """What `--dry-run` says of labelled data from files. Raises `CorpusError`, `ConfigError` for what is wrong."""
-    return [] if isinstance(data, str) else looked_at(data, KINDS[task.kind])
+    return [] if isinstance(data, str) else looked_at(data, task_class(task.kind).set_kind)
 
 
 def finished(config: FinetuneConfig, storage: Folder) -> dict[str, Any] | None:
@@ -93,10 +93,19 @@ def finished(config: FinetuneConfig, storage: Folder) -> dict[str, Any] | None:
 def check_fits_cluster(config: FinetuneConfig) -> None:
     """What can be known before a worker starts. Raises `ConfigError`."""
     from cluster.resources import check_fits
-    from jobs.runtime.training import check_training, worker_need
+    from jobs.runtime.training import check_training, gpus_per_worker, worker_need
 
     check_training(config.train, config.workers)
+    if config.method.name == "qlora" and gpus_per_worker(config.workers) == 0:
+        raise ConfigError("method.name=qlora needs GPUs, and the workers have none: use name=lora")
     check_fits([worker_need(config.name, config.workers)])
+
+
+def check_method(config: FinetuneConfig, inputs: Inputs) -> None:
+    """Raises `ConfigError` where the base model has not what the method names."""
+    from llmcore.models import methods
+
+    methods.check_method(config.method, inputs.base)
 
 
 def worker_spec(config: FinetuneConfig, inputs: Inputs, place: Place, options: RunOptions) -> dict[str, Any]:
@@ -122,6 +131,7 @@ def finetune(config: FinetuneConfig, storage: Folder, options: RunOptions) -> di
         return result
     inputs = find_inputs(storage, config.base, config.data, config.task)
     check_fits_cluster(config)
+    check_method(config, inputs)
     attempt = begin_attempt(
         storage,
         config,
@@ -160,6 +170,8 @@ def _train(config: FinetuneConfig, inputs: Inputs, attempt: Attempt, options: Ru
         "model_sha256": sha256,
         "num_steps": outcome["num_steps"],
         "train_loss": outcome["train_loss"],
+        "num_parameters": outcome["num_parameters"],
+        "num_trained_parameters": outcome["num_trained_parameters"],
         "base_weights": outcome["base_weights"],
         **manifest.about["metrics"],
     }

@@ -7,6 +7,7 @@ from pydantic import model_validator
 from llmcore.config.base import Section, free, identity
 from llmcore.config.common import JobSettings, WorkerSettings
 from llmcore.config.labelled import DataReference
+from llmcore.config.method import MethodSettings
 from llmcore.config.task import TaskSettings
 from llmcore.config.train import TrainSettings, check_shares
 
@@ -20,12 +21,28 @@ class FinetuneSettings(Section):
     weights: Literal["pretrained", "random"] = identity(
         "pretrained", description="Start from the base model's weights, or from its architecture alone."
     )
+    method: MethodSettings = identity(MethodSettings, description="How much of the model trains.")
     train: TrainSettings = identity(description="The optimization.")
     workers: WorkerSettings = free(WorkerSettings, description="The Ray Train workers.")
 
     @model_validator(mode="after")
     def _each_worker_has_a_row(self) -> "FinetuneSettings":
         check_shares(self.train, self.workers)
+        return self
+
+    @model_validator(mode="after")
+    def _the_optimizer_suits_the_method(self) -> "FinetuneSettings":
+        name = self.method.name
+        if self.train.optimizer.kind == "muon" and name != "full":
+            raise ValueError(
+                f"train.optimizer.kind=muon is for the hidden matrices, and method.name={name} trains none of them: "
+                "use adamw"
+            )
+        if name == "qlora" and self.train.zero_stage == 3:
+            raise ValueError(
+                "method.name=qlora with train.zero_stage=3: matrices of 4 bits are whole on each GPU; use "
+                "zero_stage=2, or name=lora, whose base is shared out"
+            )
         return self
 
 

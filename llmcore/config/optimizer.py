@@ -22,6 +22,13 @@ class OptimizerSettings(Section):
         description="Learning rate of a head that stands on a pre-trained model, as a multiple of the others'. What a "
         "language model says of a text's last token differs little from text to text: at 1 a new head learns slowly.",
     )
+    layer_learning_rate_decay: float = identity(
+        1.0,
+        gt=0,
+        le=1,
+        description="Learning rate of each layer as a multiple of that of the layer behind it: the last one's is this "
+        "share of the head's, the embeddings' is the smallest. 1: all learn alike.",
+    )
     betas: tuple[float, float] = identity((0.9, 0.95), description="AdamW's two decay rates.")
     epsilon: float = identity(1e-8, gt=0, description="AdamW's epsilon.")
     weight_decay: float = identity(0.1, ge=0, description="Decoupled weight decay of matrices; vectors have none.")

@@ -112,6 +112,11 @@ class TrainSettings(Section):
             )
         if self.optimizer.kind == "muon" and self.zero_stage == 0:
             raise ValueError("optimizer.kind=muon is DeepSpeed's, which shards it: use zero_stage=1, 2 or 3")
+        if self.optimizer.kind == "muon" and self.optimizer.layer_learning_rate_decay != 1.0:
+            raise ValueError(
+                f"optimizer.layer_learning_rate_decay={self.optimizer.layer_learning_rate_decay} is for adamw; Muon's "
+                "matrices have one learning rate"
+            )
         if self.optimizer.kind == "muon" and self.offload.optimizer != "none":
             raise ValueError(
                 f"optimizer.kind=muon with offload.optimizer={self.offload.optimizer}: checkpoints do not know where "

@@ -33,6 +33,7 @@ class ModelSizes:
             four where a matrix is used twice (tied embeddings), whose gradients are kept apart until they are summed.
         largest_vector: Of the largest parameter with one dimension, but not over 100,000.
         vectors: Of all parameters that are not larger than that: at ZeRO-3 each rank keeps them whole.
+        num_trained: Of the parameters, those that have a gradient.
     """
 
     num_parameters: int
@@ -40,6 +41,7 @@ class ModelSizes:
     largest_in_backward: int
     largest_vector: int
     vectors: int
+    num_trained: int
 
 
 @dataclass(frozen=True)

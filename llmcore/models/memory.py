@@ -28,4 +28,5 @@ def model_sizes(model: nn.Module) -> ModelSizes:
         largest_in_backward=max(sum(sizes[key] * (2 if names[key] == 1 else 4) for key in layer) for layer in layers),
         largest_vector=largest_vector,
         vectors=sum(size for size in sizes.values() if size <= largest_vector),
+        num_trained=sum(sizes[id(parameter)] for parameter in model.parameters() if parameter.requires_grad),
     )

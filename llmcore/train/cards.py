@@ -58,23 +58,32 @@ def pretraining_card(
 
 
 def compute_section(
-    *, num_parameters: int, flops: float, world_size: int, device: str, precision: str, zero_stage: int
+    *,
+    num_parameters: int,
+    num_trained: int,
+    flops: float,
+    world_size: int,
+    device: str,
+    precision: str,
+    zero_stage: int,
 ) -> str:
     """What training took until then: the end of a card.
 
     Args:
         num_parameters: of the model.
+        num_trained: of them; the others are frozen.
         flops: that the model's tokens need, forward and backward, recomputation left out.
         world_size: devices of the newest start.
         device: name of one.
         precision: in which the model computes.
         zero_stage: of DeepSpeed.
     """
+    frozen = "" if num_trained == num_parameters else f", {num_trained:,} ({num_trained / num_parameters:.2%}) of them"
     return f"""
 ## Compute
 
-{num_parameters:,} parameters, trained with {flops:.2e} floating-point operations (what the model needs; recomputation
-is not counted), at last on {world_size} × {device} in {precision}, DeepSpeed ZeRO-{zero_stage}.
+{num_parameters:,} parameters{frozen}, trained with {flops:.2e} floating-point operations (what the model needs;
+recomputation is not counted), at last on {world_size} × {device} in {precision}, DeepSpeed ZeRO-{zero_stage}.
 """
 
 

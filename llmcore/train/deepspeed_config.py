@@ -87,7 +87,7 @@ def _clipping(settings: TrainSettings) -> float:
 
 def _zero(settings: TrainSettings, sizes: ModelSizes, world_size: int, on_gpu: bool) -> dict[str, Any]:
     # Buffers of the default size, half a billion elements, are allocated whatever the model has. They must be even.
-    bucket = min(_LARGEST_BUCKET, sizes.num_parameters + sizes.num_parameters % 2)
+    bucket = min(_LARGEST_BUCKET, sizes.num_trained + sizes.num_trained % 2)
     zero: dict[str, Any] = {"stage": settings.zero_stage, "reduce_bucket_size": bucket}
     if settings.zero_stage == 3:
         zero |= gathering(sizes, buckets_for(sizes))

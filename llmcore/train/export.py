@@ -1,16 +1,28 @@
 """Hugging Face folders of a model being trained."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, distributed
 
 from llmcore.errors import CheckpointError
+from llmcore.models.adapters import PlainWeight, adapter_weights, plain_weights
+from llmcore.models.quantized import dequantized
 from llmcore.storage import Folder, publish
 from llmcore.train.engine import Engine
 from llmcore.train.kept import MODEL
-from llmcore.train.model_folder import SHARD_BYTES, shard_layouts, write_architecture, write_weights
+from llmcore.train.model_folder import (
+    SHARD_BYTES,
+    adapter_layout,
+    shard_layouts,
+    weight_specs,
+    write_adapter,
+    write_architecture,
+    write_weights,
+)
 from llmcore.train.snapshot import kept_buffers
 from llmcore.train.tensor_files import Layout, TensorSpec
 
@@ -30,11 +42,15 @@ def export_model(
 ) -> None:
     """Publishes the model as `config.json`, safetensors, the tokenizer's files and a model card. A collective.
 
-    What plain transformers loads from it computes what the engine's model does. Of a sharded model one parameter is
-    whole at a time, and goes to the storage at once. Raises CheckpointError, on every rank.
+    What plain transformers loads from it computes what the engine's model does: adapters are merged, and stand beside
+    it by themselves, for peft, in `adapter/`. Of a sharded model one weight is whole at a time, with its adapter, and
+    goes to the storage at once. Raises CheckpointError, on every rank.
     """
-    layouts = shard_layouts(_specs(engine), shard_bytes)
-    weights = _whole_tensors(engine, layouts)
+    plain, stored = plain_weights(engine.model), adapter_weights(engine.model)
+    layouts = shard_layouts(weight_specs(engine.model, plain) | _buffer_specs(engine), shard_bytes)
+    beside = adapter_layout(weight_specs(engine.model, stored))
+    # One for both: on rank 0 the last weight is whole until the next is asked for, and both may have it.
+    tensors = _whole_tensors(engine, plain | stored, layouts | beside)
     told: list[str | None] = [None]
     if distributed.get_rank() == 0:
         try:
@@ -42,33 +58,34 @@ def export_model(
                 with publication.staging() as staged:
                     write_architecture(engine.model, tokenizer, staged)
                 publication.write_bytes(CARD, card.encode())
-                for entry in write_weights(folder, layouts, weights):
+                for entry in chain(
+                    write_weights(folder, layouts, tensors), write_adapter(folder, engine.model, beside, tensors)
+                ):
                     publication.add(entry)
         except Exception as error:
             told = [f"export {folder.url} is not written: {error}"]
-    for _ in weights:  # the other ranks' part; and rank 0's, where it could not write
+    for _ in tensors:  # the other ranks' part; and rank 0's, where it could not write
         pass
     distributed.broadcast_object_list(told)
     if told[0] is not None:
         raise CheckpointError(told[0])
 
 
-def _specs(engine: Engine) -> dict[str, TensorSpec]:
-    """What is in the files: each parameter once, by its first name, and the buffers that are state."""
-    parameters = {
-        name: TensorSpec(parameter.dtype, tuple(getattr(parameter, "ds_shape", parameter.shape)))
-        for name, parameter in engine.model.named_parameters()
-    }
-    return parameters | {name: TensorSpec.of(buffer) for name, buffer in kept_buffers(engine).items()}
+def _buffer_specs(engine: Engine) -> dict[str, TensorSpec]:
+    """Of the buffers that are state."""
+    return {name: TensorSpec.of(buffer) for name, buffer in kept_buffers(engine).items()}
 
 
-def _whole_tensors(engine: Engine, layouts: Mapping[str, Layout]) -> Iterator[Tensor]:
-    """The model's tensors on the CPU, in the layouts' order; each is good until the next is asked for. A collective."""
+def _whole_tensors(
+    engine: Engine, weights: Mapping[str, PlainWeight], layouts: Mapping[str, Layout]
+) -> Iterator[Tensor]:
+    """Weights and buffers on the CPU, in the layouts' order; each is good until the next is asked for. A collective."""
     parameters, buffers = dict(engine.model.named_parameters()), kept_buffers(engine)
     engine.let_go()
     for name in (name for layout in layouts.values() for name in layout.specs):
         if name in buffers:
             yield buffers[name].detach().cpu().contiguous()
-        else:
-            with engine.whole(parameters[name]) as tensor:
-                yield tensor.detach().cpu().contiguous()
+            continue
+        with ExitStack() as stack:
+            whole = [stack.enter_context(engine.whole(parameters[part])) for part in weights[name].parts]
+            yield weights[name].merged(*(dequantized(tensor).detach() for tensor in whole)).cpu().contiguous()

@@ -13,6 +13,7 @@ from llmcore.errors import CorpusError
 from llmcore.evaluation.kinds import Subject
 from llmcore.evaluation.metrics import Additive, make_metric
 from llmcore.models.initialize import Home
+from llmcore.models.methods import apply_method
 from llmcore.tasks import build_task
 from llmcore.tasks.base import Reader, SetFacts
 from llmcore.tasks.evaluation_set import EvaluationSet, Split
@@ -64,9 +65,11 @@ class Finetuning:
         return [metric for metric in made if isinstance(metric, Additive)]
 
     def build_model(self, home: Home | None) -> nn.Module:
-        """The base model under a new head."""
-        random_weights = self.config.weights == "random"
-        return self.task.build_model(self.tokenizer, seed=self.settings.seed, random_weights=random_weights, home=home)
+        """The base model under a new head, of which what the method trains has gradients."""
+        random_weights, seed = self.config.weights == "random", self.settings.seed
+        model = self.task.build_model(self.tokenizer, seed=seed, random_weights=random_weights, home=home)
+        apply_method(model, self.config.method, seed=seed, home=home)
+        return model
 
     def step_batches(self, first_step: int) -> Iterator[Sequence[Any]]:
         """This rank's micro batches of each step: rows by the run's order, each step's share split evenly."""
@@ -124,6 +127,7 @@ class Finetuning:
             "data": {"name": self._data.name, "hash": self._data.hash},
             "base_sha256": self._base_sha256,
             "weights": self.config.weights,
+            "method": self.config.method.model_dump(mode="json"),
             "step": progress.step,
             "metrics": metrics,
         }

@@ -110,6 +110,7 @@ def _fit(
         "rows_consumed": progress.step * settings.global_batch_size,
         "tokens_seen": progress.tokens_seen,
         "num_parameters": engine.num_parameters,
+        "num_trained_parameters": engine.num_trained_parameters,
         "data_wait_fraction": seconds["data_wait"] / trained_s if trained_s else 0.0,
         "tokens_per_s": num_tokens / trained_s if trained_s else 0.0,
         "precision": precision,

@@ -121,6 +121,7 @@ class RunHooks:
         engine = self._engine
         return about, card + compute_section(
             num_parameters=engine.num_parameters,
+            num_trained=engine.num_trained_parameters,
             flops=progress.tokens_seen * self._meter.flops_per_token,
             world_size=engine.world_size,
             device=self._ledger.device,

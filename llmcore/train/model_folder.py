@@ -6,13 +6,27 @@ from typing import Any
 
 from torch import Tensor
 
+from llmcore.models.adapters import PlainWeight, adapter_config
+from llmcore.models.initialize import whole_shape
+from llmcore.models.quantized import computed_dtype
 from llmcore.storage import FileEntry, Folder, readable_json, write_file
 from llmcore.train.tensor_files import Layout, TensorSpec, write_tensors
 
-__all__ = ["CONFIG", "SHARD_BYTES", "shard_layouts", "write_architecture", "write_weights"]
+__all__ = [
+    "CONFIG",
+    "SHARD_BYTES",
+    "adapter_layout",
+    "shard_layouts",
+    "weight_specs",
+    "write_adapter",
+    "write_architecture",
+    "write_weights",
+]
 
 CONFIG = "config.json"
 SHARD_BYTES = 2 << 30
+_ADAPTER = "adapter/adapter_model.safetensors"
+_ADAPTER_CONFIG = "adapter/adapter_config.json"
 _INDEX = "model.safetensors.index.json"
 
 
@@ -26,6 +40,18 @@ def write_architecture(model: Any, tokenizer: Path, folder: Path) -> None:
     if model.can_generate():
         model.generation_config.save_pretrained(folder)
     AutoTokenizer.from_pretrained(tokenizer).save_pretrained(folder)
+
+
+def weight_specs(model: Any, weights: Mapping[str, PlainWeight]) -> dict[str, TensorSpec]:
+    """What files say of weights that are made of a model's parameters, whole or in shares."""
+    parameters = dict(model.named_parameters())
+    bases = {name: parameters[weight.base] for name, weight in weights.items()}
+    return {name: TensorSpec(computed_dtype(base), tuple(whole_shape(base))) for name, base in bases.items()}
+
+
+def adapter_layout(specs: Mapping[str, TensorSpec]) -> dict[str, Layout]:
+    """The file of an adapter of these tensors; none where there are none."""
+    return {_ADAPTER: Layout.of(specs, {"format": "pt"})} if specs else {}
 
 
 def shard_layouts(specs: Mapping[str, TensorSpec], shard_bytes: int = SHARD_BYTES) -> dict[str, Layout]:
@@ -44,6 +70,15 @@ def shard_layouts(specs: Mapping[str, TensorSpec], shard_bytes: int = SHARD_BYTE
         )
         for number, shard in enumerate(shards, start=1)
     }
+
+
+def write_adapter(
+    folder: Folder, model: Any, layouts: Mapping[str, Layout], data: Iterable[Tensor]
+) -> Iterator[FileEntry]:
+    """Writes the folder of a model's adapter as peft has it, where there is one. Raises StorageError."""
+    for name, layout in layouts.items():
+        yield write_tensors(folder, name, layout, data)
+        yield write_file(folder, _ADAPTER_CONFIG, adapter_config(model))
 
 
 def write_weights(folder: Folder, layouts: Mapping[str, Layout], data: Iterable[Tensor]) -> Iterator[FileEntry]:

@@ -7,6 +7,7 @@ from torch import nn
 
 from llmcore.config.optimizer import OptimizerSettings
 from llmcore.models.initialize import whole_shape
+from llmcore.models.layers import standings
 from llmcore.models.packed import backbone
 
 __all__ = ["build_optimizer"]
@@ -30,12 +31,18 @@ def _adam(settings: OptimizerSettings) -> dict[str, Any]:
 def _decay_groups(
     parameters: list[nn.Parameter], model: nn.Module, settings: OptimizerSettings
 ) -> list[dict[str, Any]]:
-    """Matrices decay, vectors (biases, norms) do not; a head has its own learning rate; no group is empty."""
+    """Matrices decay, vectors (biases, norms) do not; heads and layers have rates of their own; no group is empty.
+
+    A layer learns more slowly than the one behind it, as in ELECTRA (Clark et al. 2020, arXiv 2003.10555, A.2) and for
+    BERT (Sun et al. 2019, arXiv 1905.05583, 5.3.4): what the first ones know is the same in most tasks.
+    """
     body = {id(parameter) for parameter in backbone(model).parameters()}
+    places = standings(model)
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for parameter in parameters:
         if parameter.requires_grad:
             factor = 1.0 if id(parameter) in body else settings.head_learning_rate_factor
+            factor *= settings.layer_learning_rate_decay ** places[id(parameter)].depth
             decay = settings.weight_decay if len(whole_shape(parameter)) >= 2 else 0.0
             groups.setdefault((factor, decay), []).append(parameter)
     return [
@@ -70,7 +77,9 @@ def _muon(model: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimize
     }
     adam = [{**group, **_adam(settings), "use_muon": False} for group in _decay_groups(rest, model, settings)]
     optimizer: torch.optim.Optimizer = MuonWithAuxAdam(
-        [muon, *adam], adam_optimizer=torch.optim.AdamW, adam_optimizer_kwargs={"fused": True}
+        [group for group in [muon, *adam] if group["params"]],
+        adam_optimizer=torch.optim.AdamW,
+        adam_optimizer_kwargs={"fused": True},
     )
     return optimizer
 

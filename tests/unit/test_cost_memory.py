@@ -11,7 +11,7 @@ from llmcore.cost.memory import Buckets, ModelSizes, buckets_for, peak_bytes, st
 
 _PRECISIONS = st.sampled_from(["fp32", "bf16", "fp16"])
 _SIZES = st.builds(
-    lambda layer, others, vectors: ModelSizes(layer + others, layer, 2 * layer, vectors, vectors),
+    lambda layer, others, vectors: ModelSizes(layer + others, layer, 2 * layer, vectors, vectors, layer + others),
     st.integers(1, 10**9),
     st.integers(0, 10**11),
     st.integers(0, 10**5),
@@ -35,7 +35,7 @@ _SIZES = st.builds(
 def test_bytes_of_a_parameter(
     stage: int, precision: Any, moment: Any, world_size: int, bytes_a_parameter: float
 ) -> None:
-    sizes, none = ModelSizes(1000, 10, 20, 0, 0), Buckets(0, 0, 0)
+    sizes, none = ModelSizes(1000, 10, 20, 0, 0, 1000), Buckets(0, 0, 0)
     held = state_bytes(sizes, stage=stage, precision=precision, world_size=world_size, moment=moment, buckets=none)
     assert held == 1000 * bytes_a_parameter
 
@@ -44,7 +44,7 @@ def test_bytes_of_a_parameter(
 def test_more_ranks_and_later_stages_hold_no_more(sizes: ModelSizes, precision: Any, world_size: int) -> None:
     def held(stage: int, ranks: int) -> float:
         none = Buckets(0, 0, 0)
-        shared = ModelSizes(sizes.num_parameters, sizes.largest_layer, sizes.largest_in_backward, 0, 0)
+        shared = ModelSizes(sizes.num_parameters, sizes.largest_layer, sizes.largest_in_backward, 0, 0, 0)
         return state_bytes(
             shared, stage=stage, precision=precision, world_size=ranks, moment="after_backward", buckets=none
         )

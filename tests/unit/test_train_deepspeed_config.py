@@ -14,7 +14,7 @@ def derived(
     num_parameters: int = 1000, precision: Any = "fp32", on_gpu: bool = False, **settings: Any
 ) -> dict[str, Any]:
     made = TrainSettings.model_validate({"num_steps": 1} | settings)
-    sizes = ModelSizes(num_parameters, num_parameters, num_parameters, 0, 0)
+    sizes = ModelSizes(num_parameters, num_parameters, num_parameters, 0, 0, num_parameters)
     return deepspeed_config(made, precision=precision, world_size=2, sizes=sizes, on_gpu=on_gpu)
 
 
@@ -32,7 +32,7 @@ def test_at_zero_3_a_layer_or_a_few_are_whole_at_a_time_and_a_key_of_ones_own_co
     largest_layer: int, bucket: int
 ) -> None:
     """Of DeepSpeed's default sizes a model of a billion parameters would be whole, and its buffer two gigabytes."""
-    sizes = ModelSizes(10**9, largest_layer, 2 * largest_layer, largest_vector=4096, vectors=10**5)
+    sizes = ModelSizes(10**9, largest_layer, 2 * largest_layer, largest_vector=4096, vectors=10**5, num_trained=10**9)
     own = {"zero_optimization": {"stage3_prefetch_bucket_size": 7}}
     settings = TrainSettings(num_steps=1, zero_stage=3, deepspeed=own)
     zero = deepspeed_config(settings, precision="bf16", world_size=8, sizes=sizes, on_gpu=True)["zero_optimization"]
@@ -82,7 +82,7 @@ def test_on_nvme_what_is_in_memory_at_once_is_bounded() -> None:
     }
     assert zero["sub_group_size"] == 50_000_000
     assert zero["stage3_prefetch_bucket_size"] == zero["stage3_max_reuse_distance"] == 0
-    sizes = ModelSizes(1001, 1001, 1001, 0, 0)
+    sizes = ModelSizes(1001, 1001, 1001, 0, 0, 1001)
     assert swap_buffer_bytes({"zero_optimization": zero}, sizes, 2, "bf16") == 501 * (4 * 4 + 2 * (8 + 1))
     in_memory = derived(zero_stage=3, offload={"optimizer": "cpu", "parameters": "cpu"})["zero_optimization"]
     assert in_memory["sub_group_size"] > zero["sub_group_size"]
