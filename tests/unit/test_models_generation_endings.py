@@ -13,21 +13,8 @@ from llmcore.config.generation import GenerationSettings
 from llmcore.models.generation import Generator
 from llmcore.models.generation.endings import Endings
 from llmcore.tokens.tokenizer import hugging_face_files, train_tokenizer
+from tests.pieces import Pieces, endings
 from tests.writers import prompts, write_writer
-
-
-class Pieces:
-    """A tokenizer whose entries may be anything; 0 ends a text, and 9 is another special token."""
-
-    all_special_tokens = ("<end>", "<turn>")
-    entries = ("<end>", "a", "b", "ab", "ba", "aba", " ", "b a", "é", "<turn>")
-
-    def decode(self, tokens: list[int], *, skip_special_tokens: bool, **_: Any) -> str:
-        return "".join(self.entries[token] for token in tokens if not (skip_special_tokens and token in (0, 9)))
-
-
-def endings(*stops: str) -> Endings:
-    return Endings(Pieces(), frozenset({0}), stops)
 
 
 @given(st.lists(st.integers(0, 9), max_size=12), st.lists(st.text("ab ", min_size=1, max_size=4), max_size=3))

@@ -16,7 +16,7 @@ from llmcore.models.generation.beams import BeamWatch
 from llmcore.models.generation.choice import RepetitionPenalty, TokenChoice
 from llmcore.models.generation.endings import Ended, Endings, Reason
 from llmcore.models.generation.loading import load_writer
-from llmcore.models.generation.positions import fit_prompts, num_positions
+from llmcore.models.generation.prompts import encode_prompts, end_ids, fit_prompts, num_positions
 from llmcore.models.generation.scoring import loss_sums
 
 __all__ = ["Answer", "Generated", "Generator"]
@@ -70,11 +70,9 @@ class Generator:
     def __init__(self, model: Any, tokenizer: Any) -> None:
         """`model` has transformers' own attention, and is this object's alone: what it says of generation changes."""
         said = model.generation_config
+        self._end_ids = end_ids(said, tokenizer)
         own: dict[str, Any] = {name: getattr(said, name, None) for name in _OWN_IDS}
-        if own["eos_token_id"] is None:
-            own["eos_token_id"] = tokenizer.eos_token_id
-        ends = own["eos_token_id"]
-        self._end_ids = frozenset([ends] if isinstance(ends, int) else ends or [])
+        own["eos_token_id"] = sorted(self._end_ids) or None
         if own["pad_token_id"] is None:  # It is masked, so any will do.
             own["pad_token_id"] = min(self._end_ids, default=0)
         self._pad_id: int = own["pad_token_id"]
@@ -87,6 +85,10 @@ class Generator:
     ) -> "Generator":
         """That of a local Hugging Face folder. Raises ConfigError where it is none that writes."""
         return cls(*load_writer(folder, device=device or torch.device("cpu"), dtype=dtype))
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of texts as the tokenizer frames them, for a decoder to go on from, or an encoder to read."""
+        return encode_prompts(self.model.config, self.tokenizer, texts)
 
     def generate(
         self,

@@ -1,4 +1,4 @@
-"""Prompts that fit into a model's positions."""
+"""From texts to prompts that fit into a model, and what a folder says ends an answer."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -7,7 +7,7 @@ from llmcore.config.generation import GenerationSettings
 from llmcore.errors import ConfigError
 from llmcore.models.foundation import POSITIONS
 
-__all__ = ["Fitted", "fit_prompts", "num_positions"]
+__all__ = ["Fitted", "encode_prompts", "end_ids", "fit_prompts", "num_positions"]
 
 
 class Fitted(NamedTuple):
@@ -15,6 +15,23 @@ class Fitted(NamedTuple):
 
     prompts: list[list[int]]
     num_cut: int
+
+
+def encode_prompts(config: Any, tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """Ids of texts as the tokenizer frames them: an encoder is told where a text ends, a decoder is to go on."""
+    end = tokenizer.eos_token_id
+    framed: list[list[int]] = tokenizer(list(texts))["input_ids"]
+    if config.is_encoder_decoder:
+        return [ids if end is None or ids[-1:] == [end] else [*ids, end] for ids in framed]
+    bare = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+    return [ids[:-1] if len(ids) > len(own) and ids[-1] == end else ids for ids, own in zip(framed, bare, strict=True)]
+
+
+def end_ids(generation_config: Any, tokenizer: Any) -> frozenset[int]:
+    """Tokens that end an answer: those of the folder's generation config, else the tokenizer's end of text."""
+    ends = generation_config.eos_token_id
+    ends = tokenizer.eos_token_id if ends is None else ends
+    return frozenset([ends] if isinstance(ends, int) else ends or [])
 
 
 def num_positions(config: Any) -> int | None:
