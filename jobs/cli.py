@@ -12,6 +12,7 @@ import click
 from cluster.connect import inside_ray_job
 from jobs.runtime.console import quiet, say
 from jobs.runtime.options import RunOptions
+from llmcore.errors import InterruptedRunError
 
 __all__ = ["JOBS", "Job", "commands"]
 
@@ -122,6 +123,54 @@ def _export(run: str, storage: str, step: int | None, to: str | None, verbose: b
     _named("jobs.export:export")(run, storage, step=step, to=to)
 
 
+@click.command("generate")
+@click.argument("model")
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@_STORAGE
+@click.option("--prompt", help="Text to go on from; without it, and without a file, that of standard input.")
+@click.option("--file", help="JSON Lines to answer, each with a `prompt` or `messages`: a path or URL.")
+@click.option("--output", help="JSON Lines to write the answers of --file to: a path or URL.")
+@click.option("--chat", is_flag=True, help="A conversation, line by line.")
+@click.option(
+    "--engine",
+    type=click.Choice(["auto", "transformers", "vllm"]),
+    default="auto",
+    show_default=True,
+    help="What answers a file; auto is vLLM where its extra is installed and there is a GPU.",
+)
+@click.option("--verbose", is_flag=True, help="Show what transformers says, and tracebacks.")
+def _generate(
+    model: str,
+    overrides: Sequence[str],
+    storage: str,
+    prompt: str | None,
+    file: str | None,
+    output: str | None,
+    chat: bool,
+    engine: str,
+    verbose: bool,
+) -> None:
+    """Try a MODEL: the name of a run, a URL, or a Hugging Face folder. KEY=VALUE sets how: method=sample top_p=0.9."""
+    from llmcore.config.generation import GenerationSettings
+    from llmcore.config.loading import load_settings
+
+    if sum([prompt is not None, file is not None, chat]) > 1:
+        raise click.UsageError("got several of --prompt, --file and --chat; expected one, or none for standard input")
+    if (file is None) != (output is None):
+        raise click.UsageError("--file says what to answer and --output where to: expected both, or none")
+    settings = load_settings(GenerationSettings, overrides)
+    quiet(verbose)
+    try:
+        if chat:
+            _named("jobs.generate:converse")(model, storage, settings)
+        elif file is not None:
+            _named("jobs.generate:answer_file")(model, storage, settings, file, output, engine)
+        else:
+            _named("jobs.generate:answer_prompt")(model, storage, settings, prompt)
+    except KeyboardInterrupt:
+        raise InterruptedRunError("interrupted; answers to a file are written when all are there") from None
+
+
 @click.command("benchmark")
 @click.argument("name")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Also write the figures to this file.")
@@ -143,4 +192,5 @@ for _name, _job in JOBS.items():
 commands.add_command(_runs)
 commands.add_command(_checkpoints)
 commands.add_command(_export)
+commands.add_command(_generate)
 commands.add_command(_benchmark)

@@ -80,7 +80,7 @@ def _train(spec: dict[str, Any], pulse: "Pulse") -> dict[str, Any]:
         return {"diverged": str(error)}
     prompts = spec["config"].get("sample_prompts")
     if prompts and not outcome["stopped"] and context.get_world_rank() == 0:
-        from llmcore.models.generate import continue_prompts
+        from llmcore.models.generation.samples import continue_prompts
 
         best = place.run / "exports" / outcome["progress"]["best_export"]
         outcome["samples"] = continue_prompts(best.as_local(), prompts, seed=recipe.settings.seed)

@@ -21,7 +21,7 @@ from llmcore.config.document import Document, Path, dotted, dump_yaml, read_yaml
 from llmcore.config.mistakes import describe
 from llmcore.errors import ConfigError
 
-__all__ = ["dump_config", "load_config"]
+__all__ = ["dump_config", "load_config", "load_settings"]
 
 AnySection = TypeVar("AnySection", bound=Section)
 
@@ -32,7 +32,15 @@ def load_config(cls: type[AnySection], path: str | PathLike[str], overrides: Seq
     Raises ConfigError with a line for every mistake: `file:line: key: got VALUE; expected WHAT; did you mean KEY?`,
     or `command line: key=value: …` for what an override brought.
     """
-    source = _Source(FilePath(path), _read(FilePath(path)))
+    return _load(cls, _Source(FilePath(path), _read(FilePath(path))), overrides)
+
+
+def load_settings(cls: type[AnySection], overrides: Sequence[str]) -> AnySection:
+    """The same without a file: what is not overridden stays as it is by default. Raises ConfigError."""
+    return _load(cls, _Source(FilePath("defaults"), Document({}, {(): 1})), overrides)
+
+
+def _load(cls: type[AnySection], source: "_Source", overrides: Sequence[str]) -> AnySection:
     for number, override in enumerate(overrides):
         source.apply(number, override)
     if not source.unreadable:

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from llmcore.config.pretrain import PretrainSettings
 from llmcore.models.build import build_language_model, config_for_tokens, load_language_model
-from llmcore.models.generate import continue_together, drawn_from_nucleus
+from llmcore.models.generation.choice import TokenChoice
+from llmcore.models.generation.samples import continue_together, sampling
 from llmcore.models.initialize import Home
 from llmcore.models.packed import PackedBatch, hidden_states
 from llmcore.objectives import objective_of
@@ -117,11 +118,12 @@ class Pretraining:
         if not prompts:
             return []
         tokenizer = load_tokenizer(self.shards.tokenizer_folder())
-        generator = torch.Generator().manual_seed(self.settings.seed)
+        keys = [(row, 0) for row in range(len(prompts))]
+        choice = TokenChoice(sampling(_SAMPLE_TOKENS, self.settings.seed), keys, watch=False)
 
         def next_tokens(model: Any, batch: PackedBatch) -> Tensor:
             last = hidden_states(model, batch).flatten(0, 1)[batch.last_tokens()]
-            return drawn_from_nucleus(model.get_output_embeddings()(last), generator)
+            return choice(batch.tokens, model.get_output_embeddings()(last).float()).argmax(-1)
 
         ids = [tokenizer(prompt, add_special_tokens=False)["input_ids"] for prompt in prompts]
         with engine.evaluating():

@@ -1,12 +1,15 @@
-"""Texts that are continued together, and what they are drawn from."""
+"""Texts that are continued together while a model trains, and by its export."""
+
+from pathlib import Path
 
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmcore.models.generate import continue_together, drawn_from_nucleus
+from llmcore.models.generation.samples import continue_prompts, continue_together
 from llmcore.models.packed import PackedBatch, hidden_states
 from tests.engines import tiny_model
+from tests.writers import write_writer
 
 
 @given(st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=8), min_size=1, max_size=4), st.integers(0, 12))
@@ -14,15 +17,6 @@ def test_each_text_goes_on_from_its_own_end_and_none_outgrows_the_model(prompts:
     texts = continue_together(lambda texts: [text[-1] + 1 for text in texts], prompts, num, longest=10)
     steps = min(num, 10 - max(map(len, prompts)))
     assert texts == [prompt + [prompt[-1] + 1 + step for step in range(steps)] for prompt in prompts]
-
-
-def test_a_token_outside_of_the_nucleus_is_never_drawn() -> None:
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.tensor([[0.5, 0.3, 0.15, 0.05], [0.02, 0.96, 0.01, 0.01]]).log()
-    drawn = torch.stack([drawn_from_nucleus(logits, generator) for _ in range(400)])
-    assert set(drawn[:, 0].tolist()) == {0, 1, 2}
-    assert set(drawn[:, 1].tolist()) == {1}
-    assert 150 < int((drawn[:, 0] == 0).sum()) < 260  # 0.5 of 0.95
 
 
 def test_greedy_continuations_together_are_those_of_transformers_one_by_one() -> None:
@@ -42,3 +36,11 @@ def test_greedy_continuations_together_are_those_of_transformers_one_by_one() ->
             for _ in range(6):
                 alone.append(int(model(input_ids=torch.tensor([alone]), use_cache=False).logits[0, -1].argmax()))
             assert text == alone
+
+
+def test_an_export_goes_on_from_each_prompt_the_same_for_a_seed(tmp_path: Path) -> None:
+    folder = write_writer(tmp_path, "gpt2")
+    first, second, other = (continue_prompts(folder, ["open the path", "close"], seed=seed) for seed in (1, 1, 2))
+    assert [sample["prompt"] for sample in first] == ["open the path", "close"]
+    assert all(sample["text"] for sample in first)
+    assert first == second != other
