@@ -32,9 +32,6 @@ class TaskSettings(Section):
     validation_metric: str | None = identity(
         None, description="Metric by which trials are compared and the best export is chosen. Null: the task's own."
     )
-    answer: Literal["head", "text"] = identity(
-        "head", description="Classification: by a new head, or by writing the label's name (decoders, T5)."
-    )
     class_weights: Literal["balanced"] | dict[str, float] | None = identity(
         None,
         description="Classification: what a row of each label weighs in the loss, by name; `balanced`: as the label "

@@ -79,7 +79,7 @@ class TextClassification(Task[ClassExample, ClassBatch]):
     set_kind: ClassVar[SetKind] = KINDS[kind]
     metrics: ClassVar[tuple[str, ...]] = ("accuracy", "macro_f1")
     validation_metrics: ClassVar[tuple[str, ...]] = ("macro_f1", "micro_f1", "accuracy")
-    settings: ClassVar[tuple[str, ...]] = ("answer", "class_weights")
+    settings: ClassVar[tuple[str, ...]] = ("class_weights",)
 
     def __post_init__(self) -> None:
         super().__post_init__()

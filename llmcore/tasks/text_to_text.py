@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+from llmcore.config.generation import GenerationSettings
 from llmcore.config.template import check_template, parts_of
 from llmcore.errors import ConfigError
 from llmcore.tasks.base import Features, Judged, Reader, Task
+from llmcore.tasks.writing import WritingPredictor
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from llmcore.models.encoder_decoder import PackedPair
     from llmcore.models.initialize import Home
     from llmcore.models.packed import PackedBatch
-    from llmcore.tasks.base import Predictor, SetFacts
+    from llmcore.tasks.base import SetFacts
 
 __all__ = ["TextToText", "WrittenBatch", "WrittenExample", "rendered_prompts"]
 
@@ -216,9 +218,12 @@ class TextToText(Task[WrittenExample, WrittenBatch]):
         }
         return Judged(float(losses.sum()), int(ends[-1]), pa.table(columns))
 
-    def predictor(self, folder: Path) -> "Predictor":
-        """A trained model from its exported folder."""
-        raise NotImplementedError
+    def predictor(self, folder: Path) -> WritingPredictor:
+        """A trained model from its exported folder, which writes the likeliest tokens, as many as were learnt."""
+        from llmcore.models.generation import Generator
+
+        generation = GenerationSettings(max_new_tokens=self.max_answer_tokens)
+        return WritingPredictor(self, Generator.load(folder), generation)
 
 
 def rendered_prompts(template: str, rows: "pa.Table") -> tuple[list[str], str]:
