@@ -25,8 +25,7 @@ from llmcore.models.initialize import Home
 from llmcore.models.methods import apply_method
 from llmcore.models.packed import PackedBatch
 from llmcore.objectives.causal_lm import CausalLM
-from llmcore.tasks.base import Example
-from llmcore.tasks.text_classification import TextClassification
+from llmcore.tasks.text_classification import ClassExample, TextClassification
 from llmcore.tokens.order import share
 from llmcore.train.deepspeed_config import num_micro_batches
 from llmcore.train.rows import split_evenly
@@ -71,7 +70,7 @@ _PLAIN: dict[str, Any] = {
     "bert": AutoModelForSequenceClassification,
     "t5": AutoModelForSeq2SeqLM,
 }
-_TASK = TextClassification(_CLASSES, max_tokens=16)
+_TASK = TextClassification(16, "macro_f1", _CLASSES)
 
 
 def _texts() -> list[list[int]]:
@@ -115,7 +114,9 @@ def objective(family: str) -> Any:
 def batch_of(family: str, rows: Sequence[int]) -> Any:
     texts = [TEXTS[row] for row in rows]
     if family in CLASSIFIERS:
-        return _TASK.collate([Example(text, row % len(_CLASSES)) for text, row in zip(texts, rows, strict=True)])
+        return _TASK.collate(
+            [ClassExample(text, 0, (row % len(_CLASSES),)) for text, row in zip(texts, rows, strict=True)]
+        )
     packed = PackedBatch.of_documents(texts)
     return packed if family == "gpt2" else PackedPair(packed, PackedBatch.of_documents([text[::-1] for text in texts]))
 

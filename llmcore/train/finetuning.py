@@ -147,7 +147,7 @@ class Finetuning:
 
 def _facts(data: EvaluationSet, subject: Subject) -> SetFacts:
     """What a task is told of the set."""
-    labels = data.report()["train"].get("labels", {})
+    labels = data.report["train"].get("labels", {})
     return SetFacts(
         subject.label_names, tuple(labels.get(name, 0) for name in subject.label_names), subject.multi_label
     )

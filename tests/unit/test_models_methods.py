@@ -16,8 +16,7 @@ from llmcore.models import adapters
 from llmcore.models.adapters import targets_of
 from llmcore.models.methods import apply_method, check_method
 from llmcore.storage import Folder
-from llmcore.tasks.base import Example
-from llmcore.tasks.text_classification import TextClassification
+from llmcore.tasks.text_classification import ClassExample, TextClassification
 from llmcore.train.optimizers import build_optimizer
 from tests.fine_tuned import FAMILIES, LORA, TEXTS, build, write_base
 
@@ -148,10 +147,10 @@ def _factors(model: Any, settings: OptimizerSettings) -> Callable[[str], float]:
 
 
 def test_of_random_weights_the_same_head_trains(root: Path) -> None:
-    task = TextClassification(("a", "b"), max_tokens=8)
+    task = TextClassification(8, "macro_f1", ("a", "b"))
     model: Any = task.build_model(root / "llama", seed=1, random_weights=True)
     apply_method(model, LORA, seed=1)
     whole = {name for name, one in model.named_parameters() if one.requires_grad and ".lora_" not in name}
     assert whole == {"score.weight"}
-    batch = task.collate([Example(TEXTS[0], 0)])
+    batch = task.collate([ClassExample(TEXTS[0], 0, (0,))])
     assert task.loss_sums(model, batch).requires_grad
