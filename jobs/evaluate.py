@@ -32,7 +32,7 @@ from llmcore.tasks.references import find_base
 __all__ = ["Finetune", "evaluate", "plan", "result_line", "run"]
 
 KIND = "evaluate"
-STEP_VERSION = 1
+STEP_VERSION = 2
 
 
 class Finetune(Protocol):

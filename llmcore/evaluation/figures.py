@@ -1,4 +1,4 @@
-"""What a report can draw of a classifier's predictions: which classes it takes for which, and how sure it is."""
+"""What a report can draw of predictions: which classes are taken for which, and how sure the model is."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -7,6 +7,8 @@ import numpy as np
 from llmcore.evaluation.kinds import Subject
 from llmcore.evaluation.metrics.classes import Classes
 from llmcore.evaluation.metrics.probabilities import NUM_BINS, calibration_statistics
+from llmcore.evaluation.metrics.squad import best_threshold
+from llmcore.evaluation.metrics.squad_rules import AnswerScore
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -15,12 +17,15 @@ __all__ = ["figures_json"]
 
 
 def figures_json(subject: Subject, predictions: "pa.Table") -> dict[str, Any]:
-    """Plain JSON of what there is to draw; empty of what is no classification.
+    """Plain JSON of what there is to draw: of classification, and of answers that may be none.
 
     `confusion` (of one label a row): triples of the true class, the predicted one (-1: none) and the number of rows,
     where there are any. `calibration`: of each bin of `metrics.probabilities.calibration_error` that has rows, how
-    many, their mean confidence, and the share that is right.
+    many, their mean confidence, and the share that is right. `no_answer_threshold`: the `no_answer_score` above which
+    an empty answer scores best, by exact match and by F1; null where it is best for all rows.
     """
+    if "no_answer_score" in predictions.column_names:
+        return {"no_answer_threshold": {part: best_threshold(predictions, part) for part in AnswerScore._fields}}
     if not subject.label_names:
         return {}
     figures: dict[str, Any] = {} if subject.multi_label else {"confusion": _confusion(predictions)}

@@ -24,7 +24,7 @@ _KINDS = {
     "summarization": _Columns(("document",), ("summary",)),
     "text_generation": _Columns(("prompt",), ("completion",)),
     "chat": _Columns(("messages",), ("messages",)),
-    "code_generation": _Columns(("prompt", "setup"), ("solution", "tests")),
+    "code_generation": _Columns(("prompt",), ("solution", "tests", "setup")),
 }
 
 

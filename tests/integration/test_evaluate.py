@@ -234,12 +234,45 @@ def test_all_trials_are_judged_and_the_test_split_is_opened_for_few(world: World
     assert (result["num_trials"], result["num_failed_trials"]) == (4, 1)
     assert f"trial {chosen} has test macro_f1" in result_line(result)
 
+    details = content["details"]
+    assert set(details) == {chosen, "majority", "random_weights"}
+    by_label = details[chosen]["slices"]["label"]
+    assert {name: part["num_rows"] for name, part in by_label.items()} == {"files": 8, "text": 8, "time": 8}
+    accuracy = [part["metrics"]["accuracy"]["value"] for part in by_label.values()]
+    test = next(model["test"] for model in content["models"] if model["id"] == chosen)
+    assert sum(accuracy) / 3 == pytest.approx(test["accuracy"]["value"])
+    assert sum(count for *_, count in details[chosen]["figures"]["confusion"]) == 24
+
     folder = Path(world.storage.url) / "judged" / "evaluation"
     predictions = pq.read_table(folder / "predictions.parquet")
     counts = Counter(zip(predictions["model"].to_pylist(), predictions["split"].to_pylist(), strict=True))
     on_test = {(name, "test"): 24 for name in (chosen, "majority", "random_weights")}
     assert counts == {(f"t{number}", "validation"): 18 for number in (1, 2, 3)} | on_test
     assert len((folder / "leaderboard.csv").read_text().splitlines()) == 5
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            {"metrics": ["bleu"]},
+            "evaluation set 'areas': 'bleu' is no metric of text_classification: there are accuracy",
+        ),
+        ({"choose_by": "f1_by_class"}, "f1_by_class is one number a class"),
+        ({"metrics": ["example_roc_auc"]}, "example_roc_auc is defined for several labels a row"),
+        (
+            {"baselines": ["lead_3"]},
+            "'lead_3' is no baseline of text_classification: there is majority, random_weights",
+        ),
+    ],
+)
+def test_what_is_not_of_the_task_is_refused_before_a_model_is_judged(
+    world: World, judge: type[InProcess], given: dict[str, Any], said: str
+) -> None:
+    four_trials(world)
+    with pytest.raises(ConfigError, match=said):
+        world.evaluate(**given)
+    assert not judge.scored and world.looks() == 0
 
 
 def test_the_twin_has_the_chosen_trials_settings_seed_and_step(world: World, judge: type[InProcess]) -> None:

@@ -199,3 +199,11 @@ def test_stages_of_a_pipeline_are_found_by_their_nearest_section(tmp_path: Path)
         load_config(PipelineConfig, write(tmp_path, text))
     assert "did you mean pretrain.train.optimizer.learning_rate?" in str(caught.value)
     assert "did you mean tune.finetune.train.optimizer.betas?" in str(caught.value)
+
+
+def test_a_pipelines_metrics_are_those_of_its_task() -> None:
+    smoke = Path(__file__).parents[2] / "configs" / "pipeline" / "smoke.yaml"
+    with pytest.raises(ConfigError, match="'bleu' is no metric of text_classification: there are accuracy, macro_f1"):
+        load_config(PipelineConfig, smoke, ["evaluate.metrics=[bleu]"])
+    with pytest.raises(ConfigError, match="'lead_3' is no baseline of text_classification: there is majority"):
+        load_config(PipelineConfig, smoke, ["evaluate.baselines=[lead_3]"])

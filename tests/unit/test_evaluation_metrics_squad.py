@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from llmcore.config.judging import JUDGING
 from llmcore.errors import CorpusError
+from llmcore.evaluation.figures import figures_json
 from llmcore.evaluation.kinds import Subject
 from llmcore.evaluation.metrics.squad import best_threshold
 from llmcore.evaluation.metrics.squad_rules import AnswerScore, normalize_answer, score_squad1, score_squad2
@@ -124,7 +125,9 @@ def test_the_best_threshold_is_the_best_of_all(part: str, questions: list[tuple[
 
     best = max(at(threshold) for threshold in [float("-inf"), *scores])
     assert value(SUBJECT, f"squad2_best_{part}", rows) == pytest.approx(best)
-    assert at(best_threshold(rows, part)) == pytest.approx(best)
+    threshold = best_threshold(rows, part)
+    assert at(float("-inf") if threshold is None else threshold) == pytest.approx(best)
+    assert figures_json(SUBJECT, rows)["no_answer_threshold"][part] == threshold
 
 
 @pytest.mark.parametrize("score", [score_squad1, score_squad2])

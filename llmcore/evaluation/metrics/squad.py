@@ -74,7 +74,7 @@ def _at_best_threshold(part: str) -> Callable[["pa.Table"], Callable[[Floats], F
     return of_weights
 
 
-def best_threshold(rows: "pa.Table", part: str = "f1") -> float:
+def best_threshold(rows: "pa.Table", part: str) -> float | None:
     """The `no_answer_score` above which saying that there is no answer gives the best score; ties take the lowest.
 
     Args:
@@ -82,12 +82,12 @@ def best_threshold(rows: "pa.Table", part: str = "f1") -> float:
         part: `exact_match` or `f1`.
 
     Returns:
-        The threshold; minus infinity where it is best to say so always.
+        The threshold; None where it is best to say so always.
     """
     order, gains, _ = _thresholds(rows, part)
     totals = np.cumsum(gains)
     if not len(totals) or totals.max() <= 0:
-        return float("-inf")
+        return None
     return float(rows["no_answer_score"].to_numpy()[order][int(np.argmax(totals))])
 
 
