@@ -168,6 +168,7 @@ def _generate(
         else:
             _named("jobs.generate:answer_prompt")(model, storage, settings, prompt)
     except KeyboardInterrupt:
+        click.echo(err=True)  # a terminal has shown ^C on this line
         raise InterruptedRunError("interrupted; answers to a file are written when all are there") from None
 
 

@@ -25,6 +25,8 @@ def answer_prompt(reference: str, storage_url: str, settings: GenerationSettings
     Raises ConfigError where there is no such model, or nothing to go on from.
     """
     folder = existing_model(storage_url, reference)
+    if prompt is None and sys.stdin.isatty():
+        print("type the prompt; Ctrl-D ends it", file=sys.stderr)
     text = sys.stdin.read() if prompt is None else prompt
     if not text:
         raise ConfigError("the prompt is empty: give --prompt TEXT, or text on standard input")

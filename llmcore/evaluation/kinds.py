@@ -3,29 +3,13 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from llmcore.tasks.columns import KINDS, Column
 from llmcore.tasks.evaluation_set import EvaluationSet
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = ["Subject"]
-
-
-@dataclass(frozen=True)
-class _Columns:
-    inputs: tuple[str, ...]
-    references: tuple[str, ...]
-
-
-_KINDS = {
-    "text_classification": _Columns(("text", "text_pair"), ("label", "labels")),
-    "question_answering": _Columns(("question", "context"), ("answers",)),
-    "translation": _Columns(("source",), ("target",)),
-    "summarization": _Columns(("document",), ("summary",)),
-    "text_generation": _Columns(("prompt",), ("completion",)),
-    "chat": _Columns(("messages",), ("messages",)),
-    "code_generation": _Columns(("prompt",), ("solution", "tests", "setup")),
-}
 
 
 @dataclass(frozen=True)
@@ -51,7 +35,7 @@ class Subject:
     @property
     def references(self) -> tuple[str, ...]:
         """Columns that predictions are judged against; empty of a kind that the package does not have."""
-        return _KINDS[self.kind].references if self.kind in _KINDS else ()
+        return tuple(column.name for column in self._columns if not column.is_input or column.shape == "messages")
 
     def reference_texts(self, rows: "pa.Table") -> list[str]:
         """The text that was to be written: the first of the references, or the last message of a conversation."""
@@ -79,5 +63,9 @@ class Subject:
         ]
 
     def _inputs(self, rows: "pa.Table") -> list[str]:
-        inputs = _KINDS[self.kind].inputs if self.kind in _KINDS else ()
+        inputs = [column.name for column in self._columns if column.is_input or column.name == "setup"]
         return [name for name in inputs if name in rows.column_names]
+
+    @property
+    def _columns(self) -> tuple[Column, ...]:
+        return KINDS[self.kind].columns if self.kind in KINDS else ()

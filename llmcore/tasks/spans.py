@@ -47,8 +47,8 @@ def best_span(
             for stop in stops:
                 score = float(of_window[window.first + start, 0] + of_window[window.first + stop, 1])
                 if 0 <= stop - start < max_tokens and score > best:
-                    best = score
-                    text = example.context[window.offsets[start][0] : window.offsets[stop][1]].strip()
+                    told = example.context[window.offsets[start][0] : window.offsets[stop][1]].strip()
+                    best, text = (score, told) if told else (best, text)
     apart = null - best
     return Span("" if apart > null_threshold else text, best, apart)
 

@@ -1,5 +1,6 @@
 """Answers do not depend on the batch, and are those of plain transformers."""
 
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,17 @@ def test_near_ties_are_settled_alone(method: str, tmp_path: Path, monkeypatch: p
 def test_other_models_have_few_near_ties(generator: Generator) -> None:
     generated = generator.generate(prompts(32), settings(max_new_tokens=20))
     assert generated.num_again <= 2
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_tokens_that_a_folder_forces_come_and_are_no_near_tie(method: str, tmp_path: Path) -> None:
+    said = write_writer(tmp_path, "bart") / "generation_config.json"
+    said.write_text(json.dumps(json.loads(said.read_text()) | {"forced_bos_token_id": 5, "forced_eos_token_id": 0}))
+    generator = Generator.load(tmp_path)
+    together = generator.generate(prompts(12), settings(**METHODS[method]))
+    assert tokens_of(together) == tokens_of(generator.generate(prompts(12), settings(1, **METHODS[method])))
+    assert all(tokens[0] == 5 and tokens[-1] == 0 for answers in tokens_of(together) for tokens in answers)
+    assert together.num_again <= 2
 
 
 def test_a_draw_depends_on_seed_and_row_alone(generator: Generator) -> None:

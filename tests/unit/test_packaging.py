@@ -31,8 +31,8 @@ def test_everything_that_the_project_asks_for_is_pinned() -> None:
     assert len(pinned) == sum(not line.startswith("#") for line in lines), (
         "a line is not NAME==VERSION, or stands twice"
     )
-    # Trackers hold others back, and matrices of 4 bits are for GPUs: resolved apart, beside what is pinned here.
-    apart = ("mlflow", "qlora", "wandb")
+    # Trackers hold others back, matrices of 4 bits are for GPUs, and vLLM brings a torch of its own: resolved apart.
+    apart = ("mlflow", "qlora", "vllm", "wandb")
     extras = [extra for name, extra in PROJECT["optional-dependencies"].items() if name not in apart]
     asked = {_name(one) for one in [*PROJECT["dependencies"], *(one for extra in extras for one in extra)]}
     assert (asked | {"setuptools", "wheel"}) - {PROJECT["name"]} <= pinned, "an extra may name another one"
