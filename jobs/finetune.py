@@ -65,7 +65,7 @@ def parents_of(base: str, data: str | LabelledDataSettings) -> list[str]:
 def run(config: FinetuneConfig, options: RunOptions) -> None:
     """`python -m jobs finetune`."""
     result, storage = find_or_do(config, options, finished, lambda storage, _: finetune(config, storage, options))
-    metric = f"validation_{config.task.validation_metric}"
+    metric = f"validation_{task_class(config.task.kind).metric_of(config.task)}"
     say(f"finetune: {metric.replace('_', ' ')} {result[metric]:.3f} in {storage.url}/{result['model']}")
 
 

@@ -159,7 +159,7 @@ def tune(config: TuneConfig, storage: Folder, options: RunOptions) -> dict[str, 
         say(line)
     with attempt:
         attempt.result["data"] = inputs.labelled.report()
-        records = TrialRecords(attempt, samples, configs, inputs.data.num_rows("train"))
+        records = TrialRecords(attempt, samples, configs, inputs.data)
         _search(config, configs, inputs, records, attempt, options)
         attempt.result.update(records.close())
     return attempt.result
@@ -181,7 +181,7 @@ def _search(
     open_trials = records.open_trials()
     if not open_trials:
         return
-    metric = f"validation_{config.finetune.task.validation_metric}"
+    compared = records.compared
     scheduler: TrialScheduler = FIFOScheduler()
     if config.scheduler == "asha":
         scheduler = ASHAScheduler(
@@ -190,7 +190,7 @@ def _search(
             grace_period=config.asha.grace_reports,
             reduction_factor=config.asha.reduction_factor,
         )
-        scheduler.set_search_properties(metric, "max")
+        scheduler.set_search_properties(compared.key, "max" if compared.higher_is_better else "min")
         records.tell_again(scheduler)
     specs = {trial: worker_spec(configs[trial], inputs, records.place(trial), options) for trial in open_trials}
     workers = config.finetune.workers.model_dump(mode="json")

@@ -7,8 +7,11 @@ from typing import Any
 
 from llmcore.config.finetune import FinetuneConfig
 from llmcore.errors import TrialError
+from llmcore.evaluation.compared import Compared
+from llmcore.evaluation.kinds import Subject
 from llmcore.records import Attempt, read_metrics
 from llmcore.storage import Folder, read_manifest
+from llmcore.tasks.evaluation_set import EvaluationSet
 from llmcore.train.kept import complete_names
 from llmcore.train.lengths import last_step
 from llmcore.train.place import Place
@@ -31,13 +34,13 @@ class TrialRecords:
         attempt: Attempt,
         samples: dict[str, dict[str, Any]],
         configs: dict[str, FinetuneConfig],
-        num_examples: int,
+        data: EvaluationSet,
     ) -> None:
         self._attempt = attempt
         self._samples = samples
         self._configs = configs
-        self._num_examples = num_examples
-        self._metric = next(iter(configs.values())).task.validation_metric
+        self._num_examples = data.num_rows("train")
+        self.compared = Compared.of(next(iter(configs.values())).task, Subject.of(data))
         self._reports: dict[str, list[dict[str, Any]]] = {trial: [] for trial in samples}
         self._ledgers: dict[str, dict[str, Any]] = {}
         self._start_times: dict[str, float] = {}
@@ -120,9 +123,10 @@ class TrialRecords:
             self._attempt.ledger.num_devices, self._attempt.ledger.device = ledger["devices"], ledger["device"]
             self._attempt.ledger.merge(ledger)
         folder.write_json("trial.json", record)
-        best = max((report[f"validation_{self._metric}"] for report in reports), default=float("nan"))
+        best_of = max if self.compared.higher_is_better else min
+        best = best_of((report[self.compared.key] for report in reports), default=float("nan"))
         values = ", ".join(f"{key.rpartition('.')[2]}={_short(value)}" for key, value in self._samples[trial].items())
-        outcome = error or f"validation {self._metric} {best:.3f} after {steps} steps"
+        outcome = error or f"{self.compared.key.replace('_', ' ')} {best:.3f} after {steps} steps"
         return f"{trial} {status}: {values}: {outcome}"
 
     def _all_reports(self, trial: str) -> list[dict[str, Any]]:
@@ -133,7 +137,7 @@ class TrialRecords:
 
     def _older_reports(self, trial: str) -> list[dict[str, Any]]:
         rows = read_metrics(self.folder(trial))
-        return [row for row in rows if f"validation_{self._metric}" in row]
+        return [row for row in rows if self.compared.key in row]
 
     def close(self) -> dict[str, Any]:
         """Says that no trial will come any more, and returns the search's result.
@@ -146,10 +150,10 @@ class TrialRecords:
             raise TrialError(f"trials {missing} left no record: run the same command again to finish them")
         self._attempt.run.write_json(
             "search.json",
-            {"closed": True, "num_trials": len(ended), "trials": list(ended), "metric": self._metric},
+            {"closed": True, "num_trials": len(ended), "trials": list(ended), "metric": self.compared.metric},
         )
         values = {
-            trial: record["reports"][-1][f"validation_{self._metric}"]
+            trial: record["reports"][-1][self.compared.key]
             for trial, record in ended.items()
             if record["model"] and record["reports"]
         }
@@ -157,13 +161,13 @@ class TrialRecords:
             raise TrialError(
                 "no trial left a model: " + "; ".join(f"{trial}: {record['error']}" for trial, record in ended.items())
             )
-        best = max(values, key=lambda trial: values[trial])
+        best = (max if self.compared.higher_is_better else min)(values, key=lambda trial: values[trial])
         statuses = [record["status"] for record in ended.values()]
         return {
             "run": self._attempt.run.name,
             "num_trials": len(ended),
             "statuses": {status: statuses.count(status) for status in _ENDED if status in statuses},
-            "metric": self._metric,
+            "metric": self.compared.metric,
             "best_trial": best,
             "best_value": values[best],
         }

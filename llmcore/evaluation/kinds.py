@@ -63,7 +63,7 @@ class Subject:
         ]
 
     def _inputs(self, rows: "pa.Table") -> list[str]:
-        inputs = [column.name for column in self._columns if column.is_input or column.name == "setup"]
+        inputs = [column.name for column in self._columns if column.is_input]
         return [name for name in inputs if name in rows.column_names]
 
     @property

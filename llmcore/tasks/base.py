@@ -173,8 +173,13 @@ class Task(ABC, Generic[ExampleT, BatchT]):
         given = {
             name: value for name in cls.settings if name in made and (value := getattr(settings, name)) is not None
         }
-        metric = settings.validation_metric or next(iter(cls.validation_metrics), "loss")
+        metric = cls.metric_of(settings)
         return cls(max_tokens=settings.max_tokens, validation_metric=metric, **given | cls.from_data(settings, data))
+
+    @classmethod
+    def metric_of(cls, settings: "TaskSettings") -> str:
+        """What a configuration validates by: what it names, or the task's own."""
+        return settings.validation_metric or next(iter(cls.validation_metrics), "loss")
 
     @classmethod
     def from_data(cls, settings: "TaskSettings", data: SetFacts) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from torch import distributed, nn
 
 from llmcore.config.finetune import FinetuneSettings
 from llmcore.errors import CorpusError
+from llmcore.evaluation.compared import Compared
 from llmcore.evaluation.kinds import Subject
 from llmcore.evaluation.metrics import Additive, make_metric
 from llmcore.models.initialize import Home
@@ -44,6 +45,7 @@ class Finetuning:
         self._data = data
         self._subject = Subject.of(data)
         self.task = build_task(config.task, _facts(data, self._subject))
+        self._compared = Compared.of(config.task, self._subject)
         self.objective = self.task
         self._train = self.task.features(Reader.of(base), self._rows("train")).examples
         self.num_steps = num_steps(config.train, len(self._train))
@@ -110,10 +112,8 @@ class Finetuning:
 
     def better(self, metrics: dict[str, float], best: float | None) -> float | None:
         """The task's validation metric, where it is better."""
-        name = self.task.validation_metric
-        value = metrics[f"validation_{name}"]
-        higher = name != "loss" and make_metric(self._subject, name).higher_is_better
-        return value if best is None or (value > best if higher else value < best) else None
+        value = metrics[self._compared.key]
+        return value if self._compared.is_better(value, best) else None
 
     def attended_tokens(self) -> float:
         """Over the train examples."""

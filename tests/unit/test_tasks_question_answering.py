@@ -129,7 +129,7 @@ def test_a_question_too_long_is_cut_and_counted(folders: dict[str, Path]) -> Non
 def test_the_best_span_is_the_best_of_all(
     folders: dict[str, Path], seed: int, max_tokens: int, threshold: float
 ) -> None:
-    example = task(max_tokens=48).judged(Reader.of(folders["bert"]), ASKED).examples[0]
+    example = task(max_tokens=32).judged(Reader.of(folders["bert"]), ASKED).examples[0]
     assert len(example.windows) > 1
     rng = np.random.default_rng(seed)
     scores = [rng.normal(size=(len(window.tokens), 2)).astype(np.float32) for window in example.windows]
@@ -144,10 +144,8 @@ def test_the_best_span_is_the_best_of_all(
     span = best_span(example, scores, max_tokens=max_tokens, null_threshold=threshold)
     assert span.no_answer_score == null - span.score
     assert (span.text == "") == (span.no_answer_score > threshold)
-    assert max(len(window.offsets) for window in example.windows) <= 24
-    assert span.score <= max(everything), "the 20 best first and last tokens of a window are looked at"
-    if max(len(window.offsets) for window in example.windows) <= 20:
-        assert span.score == max(everything)
+    assert max(len(window.offsets) for window in example.windows) <= 20, "all of its tokens are looked at"
+    assert span.score == max(everything)
 
 
 def test_a_trained_model_is_read_again_and_judges_in_whichever_batches(
