@@ -1,9 +1,16 @@
 """`python -m jobs export RUN`: the Hugging Face folder of a run's checkpoint. Needs no cluster."""
 
+from pathlib import Path
+
+import yaml
+
 from jobs.runtime.console import say
 from jobs.runtime.references import existing_run
-from llmcore.errors import ConfigError
-from llmcore.storage import Folder, check_writable, read_manifest, resolve_storage
+from llmcore.config.method import MethodSettings
+from llmcore.errors import CheckpointError, ConfigError
+from llmcore.records import CONFIG
+from llmcore.storage import Folder, Manifest, check_writable, read_manifest, resolve_storage
+from llmcore.tasks.references import find_base
 from llmcore.train.exported import export_checkpoint
 from llmcore.train.inspection import choose_checkpoint
 
@@ -19,8 +26,30 @@ def export(reference: str, storage_url: str, *, step: int | None, to: str | None
     checkpoint, manifest = choose_checkpoint(run, step)
     target = run / "exported" / checkpoint.name if to is None else resolve_storage(to, inside_ray_job=False)
     _check_free(target)
-    export_checkpoint(run, checkpoint, manifest, target)
+    export_checkpoint(run, checkpoint, manifest, target, base=_base(run, manifest))
     say(f"export: {checkpoint.name} of {run.url} is a model folder at {target.url}")
+
+
+def _base(run: Folder, manifest: Manifest) -> Path | None:
+    """The model that the run began with, where the checkpoint has a part of the weights alone.
+
+    Raises CheckpointError where it cannot be had any more.
+    """
+    about = manifest.about["model"]["about"]
+    method = MethodSettings.model_validate(about.get("method", {}))
+    if method.trains_all:
+        return None
+    if about["weights"] == "random" or method.name == "qlora":
+        raise CheckpointError(
+            f"{run.url}: what its method ({method.name}) froze is in no folder (random weights, or 4 bits): start the "
+            "run's command once more, which exports what it has"
+        )
+    search = Folder(run.url.rpartition("/trials/")[0] or run.url)
+    config = yaml.safe_load(search.read_bytes(CONFIG))
+    base, there = find_base(Folder(config["storage"]), config["base"])
+    if there.sha256 != about["base_sha256"]:
+        raise CheckpointError(f"{base.url} is another model than the one that {run.url} began with")
+    return base.as_local()
 
 
 def _check_free(target: Folder) -> None:

@@ -8,6 +8,7 @@ from jobs.runtime.console import say
 from jobs.runtime.options import RunOptions
 from jobs.runtime.start import find_or_do
 from llmcore.config.finetune import FinetuneConfig
+from llmcore.errors import ConfigError
 from llmcore.records import Attempt, begin_attempt, finished_result
 from llmcore.storage import Folder, read_manifest
 from llmcore.tasks.evaluation_set import EvaluationSet
@@ -15,7 +16,7 @@ from llmcore.tasks.references import find_base, find_evaluation_set
 from llmcore.train.kept import complete_names, publish_model
 from llmcore.train.place import Place
 
-__all__ = ["Inputs", "check_fits_cluster", "find_inputs", "finetune", "plan", "run", "worker_spec"]
+__all__ = ["Inputs", "check_fits_cluster", "check_method", "find_inputs", "finetune", "plan", "run", "worker_spec"]
 
 KIND = "finetune"
 STEP_VERSION = 2
@@ -65,10 +66,19 @@ def finished(config: FinetuneConfig, storage: Folder) -> dict[str, Any] | None:
 def check_fits_cluster(config: FinetuneConfig) -> None:
     """What can be known before a worker starts. Raises `ConfigError`."""
     from cluster.resources import check_fits
-    from jobs.runtime.training import check_training, worker_need
+    from jobs.runtime.training import check_training, gpus_per_worker, worker_need
 
     check_training(config.train, config.workers)
+    if config.method.name == "qlora" and gpus_per_worker(config.workers) == 0:
+        raise ConfigError("method.name=qlora needs GPUs, and the workers have none: use name=lora")
     check_fits([worker_need(config.name, config.workers)])
+
+
+def check_method(config: FinetuneConfig, inputs: Inputs) -> None:
+    """Raises `ConfigError` where the base model has not what the method names."""
+    from llmcore.models import methods
+
+    methods.check_method(config.method, inputs.base)
 
 
 def worker_spec(config: FinetuneConfig, inputs: Inputs, place: Place, options: RunOptions) -> dict[str, Any]:
@@ -94,6 +104,7 @@ def finetune(config: FinetuneConfig, storage: Folder, options: RunOptions) -> di
         return result
     inputs = find_inputs(storage, config.base, config.data)
     check_fits_cluster(config)
+    check_method(config, inputs)
     attempt = begin_attempt(
         storage,
         config,

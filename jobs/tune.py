@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from jobs.finetune import Inputs, check_fits_cluster, find_inputs, worker_spec
+from jobs.finetune import Inputs, check_fits_cluster, check_method, find_inputs, worker_spec
 from jobs.runtime.console import say
 from jobs.runtime.options import RunOptions
 from jobs.runtime.start import find_or_do
@@ -135,6 +135,8 @@ def tune(config: TuneConfig, storage: Folder, options: RunOptions) -> dict[str, 
     samples = sampled_values(config)
     configs = {trial: _trial_config(config, trial, values) for trial, values in samples.items()}
     check_fits_cluster(next(iter(configs.values())))
+    for trial_config in configs.values():
+        check_method(trial_config, inputs)
     num_reports = _reports(config, inputs.data.num_rows("train"))
     if config.scheduler == "asha" and config.asha.grace_reports > num_reports:
         raise ConfigError(

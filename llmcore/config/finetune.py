@@ -46,8 +46,8 @@ class FinetuneSettings(Section):
             )
         if name == "qlora" and self.train.zero_stage == 3:
             raise ValueError(
-                "method.name=qlora with train.zero_stage=3: matrices of 4 bits are whole on each GPU; use zero_stage=2, "
-                "or name=lora, whose base is shared out"
+                "method.name=qlora with train.zero_stage=3: matrices of 4 bits are whole on each GPU; use "
+                "zero_stage=2, or name=lora, whose base is shared out"
             )
         return self
 

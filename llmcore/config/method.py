@@ -42,12 +42,17 @@ class MethodSettings(Section):
         """Whether thin matrices train beside frozen ones."""
         return self.name in ("lora", "qlora")
 
+    @property
+    def trains_all(self) -> bool:
+        """Whether nothing is frozen."""
+        return self.name == "full" and not self.frozen_layers
+
     @model_validator(mode="after")
     def _contradicts_nothing(self) -> "MethodSettings":
         if self.target_modules is not None and not self.has_adapters:
             raise ValueError(f"target_modules are LoRA's, and name={self.name}: leave them out, or use name=lora")
         if self.frozen_layers and self.name == "head_only":
             raise ValueError(
-                f"frozen_layers={self.frozen_layers} with name=head_only: that freezes all layers; leave one of both out"
+                f"frozen_layers={self.frozen_layers} with name=head_only: that freezes all layers; leave one out"
             )
         return self

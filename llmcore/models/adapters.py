@@ -43,7 +43,9 @@ _PEFT_ROOT = "base_model.model."
 def check_installed() -> None:
     """Raises ConfigError where peft is not there."""
     if find_spec("peft") is None:
-        raise ConfigError("method.name=lora needs peft: install the extra, `pip install 'llmcore[lora]'`, on every node")
+        raise ConfigError(
+            "method.name=lora needs peft: install the extra, `pip install 'llmcore[lora]'`, on every node"
+        )
 
 
 def targets_of(model: nn.Module, method: MethodSettings) -> list[str]:
@@ -90,7 +92,7 @@ def add_adapters(
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     config = LoraConfig(
         r=method.rank,
-        lora_alpha=method.alpha,  # type: ignore[arg-type]  # any number will do
+        lora_alpha=method.alpha,
         lora_dropout=method.dropout,
         target_modules=targets,
         fan_in_fan_out=isinstance(model.get_submodule(targets[0]), Conv1D),

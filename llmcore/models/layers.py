@@ -7,7 +7,7 @@ from torch import nn
 
 from llmcore.models.packed import backbone
 
-__all__ = ["Standing", "head_of", "layers_of", "stacks_of", "standings"]
+__all__ = ["Standing", "fed_with_gradients", "head_of", "layers_of", "stacks_of", "standings"]
 
 
 def stacks_of(model: nn.Module) -> Iterator[nn.ModuleList]:
@@ -23,6 +23,18 @@ def layers_of(model: nn.Module) -> Iterator[nn.Module]:
     """What stands in such a list."""
     for stack in stacks_of(model):
         yield from stack
+
+
+def fed_with_gradients(model: nn.Module) -> Iterator[nn.Module]:
+    """The layers whose input has a gradient: something that trains stands before them."""
+    places = standings(model)
+    embeddings_train = any(places[id(p)].level == 0 for p in model.parameters() if p.requires_grad)
+    for stack in stacks_of(model):
+        fed = embeddings_train
+        for layer in stack:
+            if fed:
+                yield layer
+            fed = fed or any(parameter.requires_grad for parameter in layer.parameters())
 
 
 class Standing(NamedTuple):

@@ -40,7 +40,7 @@ def apply_method(model: nn.Module, method: MethodSettings, *, seed: int, home: H
     and go to their home as all parameters do. Raises ConfigError where the model has not what the method names.
     """
     _check_layers(model, method.frozen_layers)
-    if method.name == "full" and not method.frozen_layers:
+    if method.trains_all:
         return
     learnt = {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
     match method.name:

@@ -1,6 +1,6 @@
 """What a run leaves behind: its identity, its attempts, its metrics."""
 
-from llmcore.records.attempt import Attempt, begin_attempt, in_line
+from llmcore.records.attempt import CONFIG, Attempt, begin_attempt, in_line
 from llmcore.records.heartbeat import TIMING, Timing
 from llmcore.records.identity import RUN, finished_result, recorded_inputs
 from llmcore.records.layout import (
@@ -20,6 +20,7 @@ from llmcore.records.results import newest_result, run_folder
 from llmcore.records.stop import StopSignal, ask_to_stop
 
 __all__ = [
+    "CONFIG",
     "RUN",
     "TIMING",
     "Attempt",

@@ -58,7 +58,14 @@ def pretraining_card(
 
 
 def compute_section(
-    *, num_parameters: int, num_trained: int, flops: float, world_size: int, device: str, precision: str, zero_stage: int
+    *,
+    num_parameters: int,
+    num_trained: int,
+    flops: float,
+    world_size: int,
+    device: str,
+    precision: str,
+    zero_stage: int,
 ) -> str:
     """What training took until then: the end of a card.
 
@@ -75,8 +82,8 @@ def compute_section(
     return f"""
 ## Compute
 
-{num_parameters:,} parameters{frozen}, trained with {flops:.2e} floating-point operations (what the model needs; recomputation
-is not counted), at last on {world_size} × {device} in {precision}, DeepSpeed ZeRO-{zero_stage}.
+{num_parameters:,} parameters{frozen}, trained with {flops:.2e} floating-point operations (what the model needs;
+recomputation is not counted), at last on {world_size} × {device} in {precision}, DeepSpeed ZeRO-{zero_stage}.
 """
 
 

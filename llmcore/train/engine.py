@@ -14,7 +14,7 @@ from torch import Tensor, distributed, nn
 from llmcore.config.train import TrainSettings
 from llmcore.errors import NonFiniteError
 from llmcore.models.initialize import Home, whole_shape
-from llmcore.models.layers import layers_of
+from llmcore.models.layers import fed_with_gradients
 from llmcore.models.memory import model_sizes
 from llmcore.objectives.base import Objective
 from llmcore.train.deepspeed_config import deepspeed_config, swap_buffer_bytes
@@ -139,9 +139,11 @@ class Engine:
         config = deepspeed_config(
             settings, precision=precision, world_size=self.world_size, sizes=self.sizes, on_gpu=device.type == "cuda"
         )
-        together = settings.offload.parameters != "nvme"  # there each matrix takes one of a few buffers
-        for layer in layers_of(model):
-            set_z3_leaf_module(layer, together and _is_small(layer, config["zero_optimization"]))
+        # From NVMe each matrix takes one of a few buffers. And DeepSpeed reduces the gradients of what is gathered
+        # together when that of its input is there (0.19.8): of the first layer over frozen ones there is none.
+        together = fed_with_gradients(model) if settings.offload.parameters != "nvme" else ()
+        for layer in together:
+            set_z3_leaf_module(layer, _is_small(layer, config["zero_optimization"]))
         self._deepspeed, *_ = deepspeed.initialize(
             model=_LossModule(model.to(device), objective),
             optimizer=build_optimizer(model, settings.optimizer),

@@ -77,7 +77,9 @@ def _muon(model: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimize
     }
     adam = [{**group, **_adam(settings), "use_muon": False} for group in _decay_groups(rest, model, settings)]
     optimizer: torch.optim.Optimizer = MuonWithAuxAdam(
-        [group for group in [muon, *adam] if group["params"]], adam_optimizer=torch.optim.AdamW, adam_optimizer_kwargs={"fused": True}
+        [group for group in [muon, *adam] if group["params"]],
+        adam_optimizer=torch.optim.AdamW,
+        adam_optimizer_kwargs={"fused": True},
     )
     return optimizer
 
