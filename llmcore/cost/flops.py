@@ -22,18 +22,26 @@ def forward_flops_per_token(
 
 
 def training_flops_per_token(
-    *, num_matmul_parameters: int, num_layers: int, hidden_size: int, attended_tokens: float
+    *,
+    num_matmul_parameters: int,
+    num_layers: int,
+    hidden_size: int,
+    attended_tokens: float,
+    num_frozen: int = 0,
 ) -> float:
     """FLOPs of one token in training: 6 N + 12 L d a, the backward pass being twice the forward pass.
 
-    Recomputed activations are not counted: this is what the model needs, so MFU, not hardware utilization.
+    The `num_frozen` of the N that do not train need 4 and not 6: nothing but their inputs has a gradient. That is an
+    upper bound where nothing before them trains, so that no gradient is needed there. Recomputed activations are not
+    counted: this is what the model needs, so MFU, not hardware utilization.
     """
-    return 3.0 * forward_flops_per_token(
+    forward = forward_flops_per_token(
         num_matmul_parameters=num_matmul_parameters,
         num_layers=num_layers,
         hidden_size=hidden_size,
         attended_tokens=attended_tokens,
     )
+    return 3.0 * forward - 2.0 * num_frozen
 
 
 # Dense (not sparse) peaks of the makers' data sheets in TFLOP/s: words of the device's name, bf16 in the matrix units

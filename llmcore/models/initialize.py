@@ -7,7 +7,7 @@ that no rank ever holds more than its shares and one parameter.
 
 import hashlib
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -65,8 +65,9 @@ def materialize(model: PreTrainedModel, *, seed: int, home: Home | None = None, 
 
 
 def whole_shape(parameter: nn.Parameter) -> torch.Size:
-    """The shape of a parameter, also where this rank holds a share of it."""
-    shape: torch.Size = getattr(parameter, "ds_shape", parameter.shape)
+    """The shape of a parameter, also where this rank holds a share of it, or its elements are packed."""
+    packed: Any = getattr(parameter, "quant_state", None)
+    shape: torch.Size = packed.shape if packed is not None else getattr(parameter, "ds_shape", parameter.shape)
     return shape
 
 

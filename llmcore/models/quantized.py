@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from llmcore.errors import ConfigError
 
-__all__ = ["check_quantizable", "dequantized", "quantize", "whole_spec"]
+__all__ = ["check_quantizable", "computed_dtype", "dequantized", "quantize"]
 
 
 def check_quantizable() -> None:
@@ -50,9 +50,7 @@ def dequantized(weight: Tensor) -> Tensor:
     return dequantize_4bit(weight, state)  # type: ignore[no-any-return]
 
 
-def whole_spec(weight: Any) -> tuple[torch.dtype, tuple[int, ...]]:
-    """Number format and shape of a weight, `dequantized` and not in shares."""
+def computed_dtype(weight: Tensor) -> torch.dtype:
+    """The number format that a weight is `dequantized` to."""
     state: Any = getattr(weight, "quant_state", None)
-    if state is not None:
-        return state.dtype, tuple(state.shape)
-    return weight.dtype, tuple(getattr(weight, "ds_shape", weight.shape))
+    return state.dtype if state is not None else weight.dtype  # type: ignore[no-any-return]

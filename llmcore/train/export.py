@@ -49,7 +49,8 @@ def export_model(
     plain, stored = plain_weights(engine.model), adapter_weights(engine.model)
     layouts = shard_layouts(weight_specs(engine.model, plain) | _buffer_specs(engine), shard_bytes)
     beside = adapter_layout(weight_specs(engine.model, stored))
-    weights, adapter = _whole_tensors(engine, plain, layouts), _whole_tensors(engine, stored, beside)
+    # One for both: on rank 0 the last weight is whole until the next is asked for, and both may have it.
+    tensors = _whole_tensors(engine, plain | stored, layouts | beside)
     told: list[str | None] = [None]
     if distributed.get_rank() == 0:
         try:
@@ -58,12 +59,12 @@ def export_model(
                     write_architecture(engine.model, tokenizer, staged)
                 publication.write_bytes(CARD, card.encode())
                 for entry in chain(
-                    write_weights(folder, layouts, weights), write_adapter(folder, engine.model, beside, adapter)
+                    write_weights(folder, layouts, tensors), write_adapter(folder, engine.model, beside, tensors)
                 ):
                     publication.add(entry)
         except Exception as error:
             told = [f"export {folder.url} is not written: {error}"]
-    for _ in chain(weights, adapter):  # the other ranks' part; and rank 0's, where it could not write
+    for _ in tensors:  # the other ranks' part; and rank 0's, where it could not write
         pass
     distributed.broadcast_object_list(told)
     if told[0] is not None:

@@ -56,12 +56,9 @@ def export_checkpoint(
         specs = parts.specs(parts.plain, dtype) | {name: TensorSpec.of(buffer) for name, buffer in buffers.items()}
         layouts = shard_layouts(dict(sorted(specs.items())), shard_bytes)
         beside = adapter_layout(parts.specs(parts.adapter, dtype))
-        weights, adapter = (
-            parts.tensors(parts.plain, layouts, buffers, dtype),
-            parts.tensors(parts.adapter, beside, {}, dtype),
-        )
+        tensors = parts.tensors(layouts | beside, buffers, dtype)
         for entry in chain(
-            write_weights(target, layouts, weights), write_adapter(target, parts.model, beside, adapter)
+            write_weights(target, layouts, tensors), write_adapter(target, parts.model, beside, tensors)
         ):
             publication.add(entry)
 
@@ -97,15 +94,14 @@ class _Parts:
     model: Any = None
 
     def specs(self, weights: Mapping[str, PlainWeight], dtype: torch.dtype) -> dict[str, TensorSpec]:
+        """What files say of weights."""
         return {name: TensorSpec(dtype, self.shapes[weight.base]) for name, weight in weights.items()}
 
     def tensors(
-        self,
-        weights: Mapping[str, PlainWeight],
-        layouts: Mapping[str, Layout],
-        buffers: Mapping[str, Tensor],
-        dtype: torch.dtype,
+        self, layouts: Mapping[str, Layout], buffers: Mapping[str, Tensor], dtype: torch.dtype
     ) -> Iterator[Tensor]:
+        """Weights and buffers in the layouts' order."""
+        weights = {**self.plain, **self.adapter}
         for name in (name for layout in layouts.values() for name in layout.specs):
             if name in buffers:
                 yield buffers[name]
@@ -139,8 +135,9 @@ def _on_base(reader: FragmentReader, base: Path, target: Folder, about: Mapping[
     plain = plain_weights(model)
     shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
     stored_as = {weight.base: name for name, weight in plain.items()}
-    if missing := reader.shapes.keys() ^ {name for name, one in model.named_parameters() if one.requires_grad}:
-        raise CheckpointError(f"{base} is not what the run began with: {sorted(missing)[:5]} are on one side only")
+    trained = {name: shapes[name] for name, parameter in model.named_parameters() if parameter.requires_grad}
+    if differing := sorted(trained.items() ^ reader.shapes.items()):
+        raise CheckpointError(f"{base} is not what the run began with: {differing[:4]} are on one side only")
 
     def read(name: str) -> Tensor:
         if name in reader.shapes:

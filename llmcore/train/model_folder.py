@@ -7,7 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from llmcore.models.adapters import PlainWeight, adapter_config
-from llmcore.models.quantized import whole_spec
+from llmcore.models.initialize import whole_shape
+from llmcore.models.quantized import computed_dtype
 from llmcore.storage import FileEntry, Folder, readable_json, write_file
 from llmcore.train.tensor_files import Layout, TensorSpec, write_tensors
 
@@ -44,7 +45,8 @@ def write_architecture(model: Any, tokenizer: Path, folder: Path) -> None:
 def weight_specs(model: Any, weights: Mapping[str, PlainWeight]) -> dict[str, TensorSpec]:
     """What files say of weights that are made of a model's parameters, whole or in shares."""
     parameters = dict(model.named_parameters())
-    return {name: TensorSpec(*whole_spec(parameters[weight.base])) for name, weight in weights.items()}
+    bases = {name: parameters[weight.base] for name, weight in weights.items()}
+    return {name: TensorSpec(computed_dtype(base), tuple(whole_shape(base))) for name, base in bases.items()}
 
 
 def adapter_layout(specs: Mapping[str, TensorSpec]) -> dict[str, Layout]:

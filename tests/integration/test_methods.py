@@ -265,5 +265,5 @@ def test_a_checkpoint_and_the_base_make_the_same_export_without_an_engine(
         root / f"{family}-lora-{stage}/model/adapter/adapter_config.json"
     ).read_bytes()
     about["method"]["rank"] = 5
-    with pytest.raises(CheckpointError, match="is \\[4, 32\\] there and \\[5, 32\\] here|on one side only"):
+    with pytest.raises(CheckpointError, match="are on one side only"):
         export_checkpoint(run, checkpoint, manifest, Folder(str(tmp_path / "other")), base=root / family)

@@ -35,6 +35,14 @@ def test_the_formula_counts_what_pytorch_counts(
     total = forward.get_total_flops() + backward.get_total_flops()
     assert total == tokens.numel() * training_flops_per_token(**sizes)
 
+    frozen = [layer.mlp.c_fc.weight.requires_grad_(False) for layer in model.transformer.h]
+    logits = model(tokens).logits
+    with FlopCounterMode(display=False) as backward:
+        logits.sum().backward()
+    total = forward.get_total_flops() + backward.get_total_flops()
+    num_frozen = sum(weight.numel() for weight in frozen)
+    assert total == tokens.numel() * training_flops_per_token(**sizes, num_frozen=num_frozen)
+
 
 def test_palm_s_own_figures() -> None:
     """540 B parameters, 118 layers, 48 heads of 256, context 2,048: 6 N + 12 L H Q T."""
