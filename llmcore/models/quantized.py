@@ -24,12 +24,16 @@ def check_quantizable() -> None:
 def quantize(model: nn.Module, targets: list[str]) -> None:
     """Exchanges linear layers for ones whose weights are NormalFloats of 4 bits as soon as they are on a GPU.
 
-    The scales of their blocks are quantized as well. Raises ConfigError for layers of another kind, GPT-2's.
+    The scales of their blocks are quantized as well. Layers whose number format the model looks at, as T5 does at that
+    of its `wo`, stay as they are. Raises ConfigError for layers of another kind, GPT-2's.
     """
     from bitsandbytes.nn import Linear4bit, Params4bit
 
+    kept = set(getattr(model, "_keep_in_fp32_modules", None) or ())
     for name in targets:
         path, _, attribute = name.rpartition(".")
+        if attribute in kept:
+            continue
         layer = model.get_submodule(name)
         if not isinstance(layer, nn.Linear):
             raise ConfigError(f"method.name=qlora: {name} is a {type(layer).__name__}, not a Linear: use name=lora")

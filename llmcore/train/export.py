@@ -88,4 +88,4 @@ def _whole_tensors(
             continue
         with ExitStack() as stack:
             whole = [stack.enter_context(engine.whole(parameters[part])) for part in weights[name].parts]
-            yield weights[name].merged(*(dequantized(tensor.detach()) for tensor in whole)).cpu().contiguous()
+            yield weights[name].merged(*(dequantized(tensor).detach() for tensor in whole)).cpu().contiguous()
