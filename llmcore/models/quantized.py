@@ -57,4 +57,4 @@ def dequantized(weight: Tensor) -> Tensor:
 def computed_dtype(weight: Tensor) -> torch.dtype:
     """The number format that a weight is `dequantized` to."""
     state: Any = getattr(weight, "quant_state", None)
-    return state.dtype if state is not None else weight.dtype  # type: ignore[no-any-return]
+    return state.dtype if state is not None else weight.dtype

@@ -35,7 +35,10 @@ def _train(root: str, family: str) -> dict[str, Any]:
     export_model(engine, run / "model", Path(root, "tokenizer"), "# A card\n", {})
     found = {"losses": losses, "logits": logits(engine, family)}
     found["packed"] = sum(parameter.dtype == torch.uint8 for parameter in engine.model.parameters())
-    engine, checkpoint = fine_tuning(family, Path(root, family), METHOD, 2), run / "checkpoints/step-00000004-attempt-01"
+    engine, checkpoint = (
+        fine_tuning(family, Path(root, family), METHOD, 2),
+        run / "checkpoints/step-00000004-attempt-01",
+    )
     manifest = read_manifest(checkpoint)
     assert manifest is not None
     load_checkpoint(engine, checkpoint, manifest)
