@@ -86,6 +86,8 @@ def _train(root: str) -> dict[Any, dict[str, Any]]:
             export_model(engine, folder / "model", Path(root, "tokenizer"), "# A card\n", {})
             save_checkpoint(engine, folder / "checkpoints", Progress(step=NUM_STEPS), attempt=1)
             publish_architecture(engine, Path(root, "tokenizer"), folder)
+    engine = fine_tuning("bert", Path(root, "bert"), LORA, 3, activation_checkpointing=True)
+    found["bert", "lora", 3]["recomputed"] = steps(engine, "bert", 0, SAVED_AT)
     return found
 
 
@@ -166,6 +168,11 @@ def test_losses_equal_those_of_plain_transformers_and_peft(
         if case[:2] == (family, method):
             assert trained[case]["losses"] == pytest.approx(plain, abs=1e-5), case
     assert plain[-1] < plain[0], "it learns, or nothing would be compared"
+
+
+def test_activations_may_be_computed_anew_over_a_frozen_base_in_shares(trained: dict[Any, dict[str, Any]]) -> None:
+    found = trained["bert", "lora", 3]
+    assert found["recomputed"] == pytest.approx(found["losses"][:SAVED_AT], abs=1e-6)
 
 
 def test_what_is_frozen_stays_as_it_was_bit_for_bit(trained: dict[Any, dict[str, Any]]) -> None:
