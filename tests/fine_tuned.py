@@ -25,7 +25,8 @@ from llmcore.models.initialize import Home
 from llmcore.models.methods import apply_method
 from llmcore.models.packed import PackedBatch
 from llmcore.objectives.causal_lm import CausalLM
-from llmcore.tasks.text_classification import ClassExample, TextClassification
+from llmcore.tasks.text_classification import ClassExample
+from llmcore.tasks.text_classification import TextClassification
 from llmcore.tokens.order import share
 from llmcore.train.deepspeed_config import num_micro_batches
 from llmcore.train.rows import split_evenly
@@ -114,9 +115,8 @@ def objective(family: str) -> Any:
 def batch_of(family: str, rows: Sequence[int]) -> Any:
     texts = [TEXTS[row] for row in rows]
     if family in CLASSIFIERS:
-        return _TASK.collate(
-            [ClassExample(text, 0, (row % len(_CLASSES),)) for text, row in zip(texts, rows, strict=True)]
-        )
+        classes = [(row % len(_CLASSES),) for row in rows]
+        return _TASK.collate([ClassExample(text, 0, of_row) for text, of_row in zip(texts, classes, strict=True)])
     packed = PackedBatch.of_documents(texts)
     return packed if family == "gpt2" else PackedPair(packed, PackedBatch.of_documents([text[::-1] for text in texts]))
 

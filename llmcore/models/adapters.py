@@ -4,7 +4,6 @@ The model stays what it was, with peft's layers in the places of its linear ones
 heads, attention inside documents, and ZeRO-3, at which the base is in shares before there is an adapter, are as ever.
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -18,7 +17,7 @@ from transformers.pytorch_utils import Conv1D
 
 from llmcore.config.method import MethodSettings
 from llmcore.errors import ConfigError
-from llmcore.models.initialize import Home
+from llmcore.models.initialize import Home, drawing
 from llmcore.models.layers import stacks_of
 from llmcore.models.packed import backbone
 
@@ -105,9 +104,7 @@ def add_adapters(
     for name, layer in layers:
         for part in (layer.lora_A[_NAME], layer.lora_B[_NAME]):
             part.weight = nn.Parameter(torch.empty_like(part.weight, device="cpu"))
-        with torch.random.fork_rng(devices=[]):
-            digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
-            torch.default_generator.manual_seed(int.from_bytes(digest[:8], "big", signed=True))
+        with drawing(seed, name):
             layer.reset_lora_parameters(_NAME, True)
         if take_home is not None:
             take_home(layer.lora_A[_NAME].weight)

@@ -6,7 +6,8 @@ that no rank ever holds more than its shares and one parameter.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.initialization import no_tie_weights
 
-__all__ = ["Home", "Stored", "laid_out", "materialize", "whole_shape"]
+__all__ = ["Home", "Stored", "drawing", "laid_out", "materialize", "whole_shape"]
 
 Home = Callable[[nn.Module], Callable[[nn.Parameter], None]]
 """For a model that is laid out, what takes each finished parameter to where it lives. Afterwards that may hold a share
@@ -64,6 +65,16 @@ def materialize(model: PreTrainedModel, *, seed: int, home: Home | None = None, 
     model.tie_weights(recompute_mapping=False)
 
 
+@contextmanager
+def drawing(seed: int, name: str) -> Iterator[None]:
+    """The CPU's random numbers are those of a seed and a name inside; outside, they go on as if nothing had been."""
+    digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
+    with torch.random.fork_rng(devices=[]):
+        # Not `torch.manual_seed`, which would seed the GPUs as well.
+        torch.default_generator.manual_seed(int.from_bytes(digest[:8], "big", signed=True))
+        yield
+
+
 def whole_shape(parameter: nn.Parameter) -> torch.Size:
     """The shape of a parameter, also where this rank holds a share of it, or its elements are packed."""
     packed: Any = getattr(parameter, "quant_state", None)
@@ -79,11 +90,8 @@ def _draw(model: PreTrainedModel, name: str, tensor: Tensor, seed: int) -> None:
     """
     blank = model.get_parameter_or_buffer(name)
     written = tensor._version
-    digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
     _put(model, name, tensor)
-    with torch.random.fork_rng(devices=[]):
-        # Not `torch.manual_seed`, which would seed the GPUs as well.
-        torch.default_generator.manual_seed(int.from_bytes(digest[:8], "big", signed=True))
+    with drawing(seed, name):
         for rules, module in _around(model, name):
             rules._init_weights(module)
     _put(model, name, blank)
