@@ -25,8 +25,7 @@ from llmcore.models.initialize import Home
 from llmcore.models.methods import apply_method
 from llmcore.models.packed import PackedBatch
 from llmcore.objectives.causal_lm import CausalLM
-from llmcore.tasks.text_classification import ClassExample
-from llmcore.tasks.text_classification import TextClassification
+from llmcore.tasks.text_classification import ClassExample, TextClassification
 from llmcore.tokens.order import share
 from llmcore.train.deepspeed_config import num_micro_batches
 from llmcore.train.rows import split_evenly

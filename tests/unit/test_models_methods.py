@@ -16,8 +16,7 @@ from llmcore.models import adapters
 from llmcore.models.adapters import targets_of
 from llmcore.models.methods import apply_method, check_method
 from llmcore.storage import Folder
-from llmcore.tasks.text_classification import ClassExample
-from llmcore.tasks.text_classification import TextClassification
+from llmcore.tasks.text_classification import ClassExample, TextClassification
 from llmcore.train.optimizers import build_optimizer
 from tests.fine_tuned import FAMILIES, LORA, TEXTS, build, write_base
 
