@@ -13,7 +13,7 @@ from llmcore.config.task import TaskSettings
 from llmcore.errors import ConfigError, CorpusError
 from llmcore.records import Attempt, begin_attempt, finished_result
 from llmcore.storage import Folder, read_manifest
-from llmcore.tasks import task_class
+from llmcore.tasks import build_task, facts_of, task_class
 from llmcore.tasks.evaluation_set import EvaluationSet
 from llmcore.tasks.labelled import LabelledData, looked_at
 from llmcore.tasks.references import find_base, find_labelled_data
@@ -48,10 +48,11 @@ class Inputs:
 def find_inputs(storage: Folder, base: str, data: str | LabelledDataSettings, task: TaskSettings) -> Inputs:
     """The base model and the labelled set that a configuration names; a set from files is published.
 
-    Raises `CorpusError` for what is not there, or not as it must be.
+    Raises `CorpusError` for what is not there, or not as it must be; `ConfigError` for a task that does not fit it.
     """
     model, manifest = find_base(storage, base)
     inputs = Inputs(model, manifest.sha256, find_labelled_data(storage, data, task_class(task.kind).set_kind))
+    build_task(task, facts_of(inputs.data))
     if missing := sorted({"train", "validation"} - set(inputs.data.splits)):
         raise CorpusError(f"data={told_data(data)} has no {' and no '.join(missing)} split: give one, or carve it")
     return inputs

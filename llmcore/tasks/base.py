@@ -166,9 +166,14 @@ class Task(ABC, Generic[ExampleT, BatchT]):
     def of_settings(cls, settings: "TaskSettings", data: SetFacts) -> Self:
         """The task of a configuration, for a labelled set. Raises ConfigError for settings that do not fit it."""
         common = {"kind", "max_tokens", "validation_metric"}
-        for name in type(settings).model_fields:
-            if name not in common and name not in cls.settings and name in settings.model_fields_set:
-                raise ConfigError(f"task.{name} is not read by {cls.kind}: leave it out")
+        for name, field in type(settings).model_fields.items():
+            given_value = getattr(settings, name)
+            if (
+                name not in common
+                and name not in cls.settings
+                and given_value != field.get_default(call_default_factory=True)
+            ):
+                raise ConfigError(f"task.{name}={given_value!r} is not read by {cls.kind}: leave it out")
         made = {name.name for name in fields(cls)} - common
         given = {
             name: value for name in cls.settings if name in made and (value := getattr(settings, name)) is not None

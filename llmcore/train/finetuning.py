@@ -15,8 +15,8 @@ from llmcore.evaluation.kinds import Subject
 from llmcore.evaluation.metrics import Additive, make_metric
 from llmcore.models.initialize import Home
 from llmcore.models.methods import apply_method
-from llmcore.tasks import build_task
-from llmcore.tasks.base import Reader, SetFacts
+from llmcore.tasks import build_task, facts_of
+from llmcore.tasks.base import Reader
 from llmcore.tasks.evaluation_set import EvaluationSet, Split
 from llmcore.tokens.order import RowOrder
 from llmcore.train.deepspeed_config import num_micro_batches
@@ -44,7 +44,7 @@ class Finetuning:
         self._base_sha256 = base_sha256
         self._data = data
         self._subject = Subject.of(data)
-        self.task = build_task(config.task, _facts(data, self._subject))
+        self.task = build_task(config.task, facts_of(data))
         self._compared = Compared.of(config.task, self._subject)
         self.objective = self.task
         self._train = self.task.features(Reader.of(base), self._rows("train")).examples
@@ -143,14 +143,6 @@ class Finetuning:
             limits=f"{self.task.told()} Longer rows were cut to {self.task.max_tokens} tokens.",
         )
         return about, card
-
-
-def _facts(data: EvaluationSet, subject: Subject) -> SetFacts:
-    """What a task is told of the set."""
-    labels = data.report["train"].get("labels", {})
-    return SetFacts(
-        subject.label_names, tuple(labels.get(name, 0) for name in subject.label_names), subject.multi_label
-    )
 
 
 _CARD = """---

@@ -139,7 +139,7 @@ def test_a_model_that_cannot_write_is_refused(folders: dict[str, Path]) -> None:
         ({"prompt": "{target}"}, r"names \['target'\]: a translation prompt is made of \['source'\]"),
         ({"prompt": "no column"}, "names"),
         ({"prompt": "{source"}, "task.prompt"),
-        ({"stride": 3}, "task.stride is not read by translation"),
+        ({"stride": 3}, "task.stride=3 is not read by translation"),
         ({"validation_metric": "bleu"}, "give one of"),
     ],
 )
