@@ -14,9 +14,10 @@ from llmcore.errors import ConfigError, CorpusError
 from llmcore.records import Attempt, begin_attempt, finished_result
 from llmcore.storage import Folder, read_manifest
 from llmcore.tasks import build_task, facts_of, task_class
+from llmcore.tasks.bases import base_model, check_base
 from llmcore.tasks.evaluation_set import EvaluationSet
 from llmcore.tasks.labelled import LabelledData, looked_at
-from llmcore.tasks.references import find_base, find_labelled_data
+from llmcore.tasks.references import find_labelled_data
 from llmcore.train.kept import complete_names, publish_model
 from llmcore.train.place import Place
 
@@ -50,9 +51,9 @@ def find_inputs(storage: Folder, base: str, data: str | LabelledDataSettings, ta
 
     Raises `CorpusError` for what is not there, or not as it must be; `ConfigError` for a task that does not fit it.
     """
-    model, manifest = find_base(storage, base)
+    model, manifest = base_model(storage, base)
     inputs = Inputs(model, manifest.sha256, find_labelled_data(storage, data, task_class(task.kind).set_kind))
-    build_task(task, facts_of(inputs.data))
+    check_base(build_task(task, facts_of(inputs.data)), model)
     if missing := sorted({"train", "validation"} - set(inputs.data.splits)):
         raise CorpusError(f"data={told_data(data)} has no {' and no '.join(missing)} split: give one, or carve it")
     return inputs

@@ -195,6 +195,9 @@ class Task(ABC, Generic[ExampleT, BatchT]):
         """Plain JSON for the `task` key of a model's manifest; `task_from_about` makes the task again."""
         return {"kind": self.kind, **asdict(self)}
 
+    def check_family(self, family: str, *, encodes_and_decodes: bool) -> None:
+        """Raises ConfigError where models of a family cannot give such answers."""
+
     @classmethod
     def from_fields(cls, given: Mapping[Any, Any]) -> Self:
         """The task again from what `about` said of its fields. Raises TypeError for other fields."""

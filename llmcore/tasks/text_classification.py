@@ -95,6 +95,13 @@ class TextClassification(Task[ClassExample, ClassBatch]):
             "weights": _weights(settings, data),
         }
 
+    def check_family(self, family: str, *, encodes_and_decodes: bool) -> None:
+        """Raises ConfigError for an encoder-decoder, of which no head here reads."""
+        if encodes_and_decodes:
+            raise ConfigError(
+                f"base is a {family}, an encoder-decoder: task.kind={self.kind} takes an encoder or a decoder"
+            )
+
     def build_model(self, folder: Path, *, seed: int, random_weights: bool, home: "Home | None" = None) -> "nn.Module":
         """A base model's architecture, with its weights or random ones, under a new head of `seed`.
 

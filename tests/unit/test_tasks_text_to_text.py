@@ -210,5 +210,3 @@ def test_conversations_that_teach_nothing_are_refused(
 ) -> None:
     with pytest.raises(CorpusError, match=message.replace("|", r"\|")):
         chat().features(Reader.of(folders["gpt2"]), talks(messages))
-    with pytest.raises(ConfigError, match="needs a decoder"):
-        chat().features(Reader.of(folders["t5"]), talks(TALK))
