@@ -6,11 +6,12 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-__all__ = ["BASELINES", "JUDGING", "Judging", "check_baselines", "check_metrics", "is_own"]
+__all__ = ["BASELINES", "JUDGING", "Judging", "check_baselines", "check_metrics", "is_own", "samples_needed"]
 
 _OVERLAP = ("exact_match", "bleu", "chrf", "rouge1", "rouge2", "rougeL")
 _LIKELIHOOD = ("perplexity", "bits_per_byte")
 _RANDOM_WEIGHTS = "random_weights"
+_PASS_AT = "pass_at_"
 
 
 class Judging(NamedTuple):
@@ -86,7 +87,7 @@ JUDGING = {
         baselines=(_RANDOM_WEIGHTS,),
     ),
     "code_generation": Judging(
-        metrics=("pass_at_1", "pass_at_2", "pass_at_5", "pass_at_10", "pass_at_100", *_OVERLAP, *_LIKELIHOOD),
+        metrics=(*(f"{_PASS_AT}{k}" for k in (1, 2, 5, 10, 100)), *_OVERLAP, *_LIKELIHOOD),
         default=("pass_at_1",),
         choose_by="pass_at_1",
         baselines=(_RANDOM_WEIGHTS,),
@@ -100,6 +101,11 @@ BASELINES = tuple(dict.fromkeys(name for judging in JUDGING.values() for name in
 def is_own(metric: str) -> bool:
     """Whether a metric is one of the user's, `module:object`."""
     return ":" in metric
+
+
+def samples_needed(names: Sequence[str]) -> int:
+    """Answers to a row, at least, of which these metrics are defined: k of pass@k."""
+    return max((int(name.removeprefix(_PASS_AT)) for name in names if name.startswith(_PASS_AT)), default=1)
 
 
 def check_metrics(names: Sequence[str], kind: str | None = None) -> None:

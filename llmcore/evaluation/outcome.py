@@ -13,7 +13,7 @@ from llmcore.tasks.evaluation_set import EvaluationSet
 
 __all__ = ["Baseline", "Outcome"]
 
-_NOTE = "the search ran for the pre-trained model alone"
+_SEARCHED = "the search ran for the pre-trained model alone; "
 _CHECKED = {
     True: "the text of pre-training was checked for this set's held-out rows",
     False: "the text of pre-training was not checked for this set's held-out rows",
@@ -40,12 +40,13 @@ class Outcome:
     Attributes:
         evaluation_set: The labelled set.
         suite: Metrics and intervals.
-        board: All trials, ranked on validation.
+        board: All models, ranked on validation.
         chosen: The leader of the board.
         test: Its result on the test split.
         baselines: By name.
         num_looks: Looks at this test split in the register, by all runs.
         checked: Whether the text of pre-training was checked for this set's held-out rows; None where that is unknown.
+        searched: Whether trials of searches are among them.
     """
 
     evaluation_set: EvaluationSet
@@ -56,6 +57,7 @@ class Outcome:
     baselines: dict[str, Baseline]
     num_looks: int
     checked: bool | None = None
+    searched: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """The content of metrics.json."""
@@ -83,7 +85,7 @@ class Outcome:
             "details": {self.chosen.id: self.test.details}
             | {name: baseline.test.details for name, baseline in self.baselines.items()},
             "register_looks": self.num_looks,
-            "note": f"{_NOTE}; {_CHECKED[self.checked]}",
+            "note": f"{_SEARCHED if self.searched else ''}{_CHECKED[self.checked]}",
         }
 
     def write(self, folder: Folder) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import io
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmcore.errors import CorpusError
@@ -19,7 +20,7 @@ from llmcore.tasks.evaluation_set import EvaluationSet, Split
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Evaluation", "difference", "evaluate_once", "stored_evaluation"]
+__all__ = ["Evaluation", "difference", "evaluate_once", "open_split", "store_evaluation", "stored_evaluation"]
 
 _KIND = "evaluation"
 _NO_VALUE = "these rows do not define it"
@@ -100,15 +101,51 @@ def evaluate_once(
     Raises:
         CorpusError: The split has one group alone, or does not define the metric that chooses.
     """
-    if suite.set_hash != evaluation_set.hash:
-        raise ValueError(f"the suite judges set {suite.set_hash}, this is {evaluation_set.hash}")
     if stored := stored_evaluation(storage, model_sha256, suite, split):
         return stored
+    open_split(storage, evaluation_set, suite, split, model_sha256=model_sha256, who=who)
+    predictions = predict(evaluation_set.rows(split))
+    return store_evaluation(
+        storage, evaluation_set, suite, split, model_sha256=model_sha256, predictions=predictions, who=who
+    )
+
+
+def open_split(
+    storage: Folder,
+    evaluation_set: EvaluationSet,
+    suite: Suite,
+    split: Split,
+    *,
+    model_sha256: str,
+    who: Mapping[str, Any],
+) -> None:
+    """Before the rows of a split are read: a look at the test split is written into the register."""
+    if suite.set_hash != evaluation_set.hash:
+        raise ValueError(f"the suite judges set {suite.set_hash}, this is {evaluation_set.hash}")
     if split == "test":
         test_hash = evaluation_set.split_hash("test")
         record_look(storage, test_hash, model_sha256=model_sha256, suite_hash=suite.hash, who=who)
+
+
+def store_evaluation(
+    storage: Folder,
+    evaluation_set: EvaluationSet,
+    suite: Suite,
+    split: Split,
+    *,
+    model_sha256: str,
+    predictions: Predictions,
+    who: Mapping[str, Any],
+) -> Evaluation:
+    """Judge predictions for all rows of a split, each once and in their order, and store the result.
+
+    Args as those of `evaluate_once`.
+
+    Raises:
+        ValueError: The predictions are for other rows.
+        CorpusError: As `evaluate_once`.
+    """
     rows = evaluation_set.rows(split)
-    predictions = predict(rows)
     if not predictions.table["id"].equals(rows["id"]):
         raise ValueError(f"predictions for {predictions.table.num_rows} rows, not the {rows.num_rows} of {split}")
     metrics, details = _judge(suite, rows, predictions.table)
@@ -126,7 +163,8 @@ def evaluate_once(
         "details": details,
     }
     with publish(folder, _KIND, about) as publication:
-        publication.write_bytes("predictions.parquet", _parquet(predictions.table))
+        with publication.staging() as staged:
+            _write_parquet(predictions.table, staged / "predictions.parquet")
         publication.write_bytes("metrics.json", json.dumps(content, indent=2).encode())
     return Evaluation(folder, metrics, rows.num_rows, predictions.num_truncated, details)
 
@@ -161,9 +199,10 @@ def _folder(storage: Folder, model_sha256: str, suite: Suite, split: Split) -> F
     return artifact(storage, "evaluations", content_hash(_KIND, model_sha256, suite.hash, split))
 
 
-def _parquet(table: "pa.Table") -> bytes:
+def _write_parquet(table: "pa.Table", path: Path) -> None:
+    """Batch by batch: the whole of the file is not in memory beside the table."""
     import pyarrow.parquet as pq
 
-    stream = io.BytesIO()
-    pq.write_table(table, stream)
-    return stream.getvalue()
+    with pq.ParquetWriter(path, table.schema) as writer:
+        for batch in table.to_batches():
+            writer.write_batch(batch)

@@ -1,6 +1,6 @@
 """A published model's predictions for the rows of a labelled set."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -8,9 +8,12 @@ import numpy as np
 
 from llmcore.errors import CheckpointError
 from llmcore.evaluation.kinds import Subject
+from llmcore.evaluation.programs import run_written
+from llmcore.evaluation.suite import Suite
 from llmcore.storage import Folder, read_manifest, verify_files
 from llmcore.tasks import task_from_about
 from llmcore.tasks.base import Predictor, Task
+from llmcore.tasks.text_to_text import TextToText
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,17 +34,41 @@ class Predictions:
     table: "pa.Table"
     num_truncated: int
 
+    @classmethod
+    def joined(cls, parts: Sequence["Predictions"]) -> "Predictions":
+        """Those of parts of a set's rows, one behind the other; nothing is copied."""
+        import pyarrow as pa
+
+        # A part may have nothing but empty lists in a column, whose type it then does not know.
+        table = pa.concat_tables([part.table for part in parts], promote_options="permissive")
+        return cls(table, sum(part.num_truncated for part in parts))
+
 
 @dataclass(frozen=True)
 class Scorer:
-    """A model in memory, and its task."""
+    """A model in memory, and its task.
+
+    Attributes:
+        task: The task.
+        predictor: The model.
+        num_sandboxes: Where programs that it writes are judged by running them, how many run at once; 0: nothing runs.
+    """
 
     task: Task[Any, Any]
     predictor: Predictor
+    num_sandboxes: int = 0
 
     @classmethod
-    def load(cls, folder: Folder, *, sha256: str | None = None) -> "Scorer":
+    def load(
+        cls, folder: Folder, *, sha256: str | None = None, suite: Suite | None = None, num_parallel: int = 1
+    ) -> "Scorer":
         """Load a published model folder, after reading every byte of it against its manifest.
+
+        Args:
+            folder: Where it is.
+            sha256: The hash of its manifest, where that was recorded.
+            suite: By which its predictions are judged: it says how they are made.
+            num_parallel: Programs that run at once.
 
         Raises:
             CheckpointError: The folder is absent, incomplete, altered, or not the model of that hash.
@@ -53,12 +80,18 @@ class Scorer:
             raise CheckpointError(f"{folder.url} holds model {manifest.sha256}, not the recorded {sha256}")
         verify_files(folder, manifest)
         task = task_from_about(manifest.about)
-        return cls(task, task.predictor(folder.as_local()))
+        if isinstance(task, TextToText):
+            predictor: Predictor = task.predictor(folder.as_local(), suite.generation if suite else None)
+        else:
+            predictor = task.predictor(folder.as_local())
+        return cls(task, predictor, num_parallel if suite and suite.runs_programs else 0)
 
     def predict(self, rows: "pa.Table", *, batch_tokens: int) -> Predictions:
         """Predictions for all rows; at most `batch_tokens` tokens are in the model at once, or one example."""
         columns, num_truncated = self.predictor.predict(rows, batch_tokens=batch_tokens)
-        return Predictions(predictions_table(self.task.kind, rows, columns), num_truncated)
+        if self.num_sandboxes:
+            columns |= run_written(rows, columns, num_parallel=self.num_sandboxes)
+        return Predictions(predictions_table(self.task.set_kind.name, rows, columns), num_truncated)
 
 
 def predictions_table(kind: str, rows: "pa.Table", columns: Mapping[str, Any]) -> "pa.Table":

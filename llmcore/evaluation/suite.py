@@ -3,14 +3,17 @@
 from dataclasses import dataclass
 from typing import Any
 
+from llmcore.config.fingerprint import identity_of
+from llmcore.config.generation import GenerationSettings
 from llmcore.evaluation.bootstrap import Resampling
 from llmcore.evaluation.kinds import Subject
 from llmcore.evaluation.metrics import Metric, make_metric, make_metrics
+from llmcore.evaluation.programs import NUM_CORRECT
 from llmcore.storage import content_hash
 
 __all__ = ["Suite"]
 
-_VERSION = 2
+_VERSION = 3
 """Raised when the same predictions would give other numbers, or more of them."""
 
 
@@ -25,6 +28,7 @@ class Suite:
         choose_by: The metric, on validation, that chooses a model.
         num_resamples: Bootstrap resamples of an interval.
         seed: Seed of the resamples.
+        generation: How models that write do so; None: the likeliest tokens, as many as each has learnt to write.
     """
 
     set_hash: str
@@ -33,6 +37,7 @@ class Suite:
     choose_by: str
     num_resamples: int
     seed: int
+    generation: GenerationSettings | None = None
 
     def all_metrics(self) -> list[Metric]:
         """The metrics, with the one that chooses.
@@ -56,6 +61,11 @@ class Suite:
         return Resampling(self.num_resamples, self.seed)
 
     @property
+    def runs_programs(self) -> bool:
+        """Whether a metric asks how many of the programs that a model wrote pass their tests."""
+        return any(NUM_CORRECT in metric.columns for metric in self.all_metrics())
+
+    @property
     def hash(self) -> str:
         """SHA-256 of all of it; part of the name of every stored result."""
         return content_hash("suite", self._content())
@@ -73,4 +83,5 @@ class Suite:
             "choose_by": self.choose_by,
             "num_resamples": self.num_resamples,
             "seed": self.seed,
+            "generation": None if self.generation is None else identity_of(self.generation),
         }

@@ -227,12 +227,17 @@ class TextToText(Task[WrittenExample, WrittenBatch]):
         }
         return Judged(float(losses.sum()), int(ends[-1]), pa.table(columns))
 
-    def predictor(self, folder: Path) -> WritingPredictor:
-        """A trained model from its exported folder, which writes the likeliest tokens, as many as were learnt."""
+    def predictor(self, folder: Path, generation: GenerationSettings | None = None) -> WritingPredictor:
+        """A trained model from its exported folder; it writes the likeliest tokens, or as `generation` says.
+
+        In any case no more of them than were learnt: an answer's end was learnt to be there at the latest.
+        """
         from llmcore.models.generation import Generator
 
-        generation = GenerationSettings(max_new_tokens=self.max_answer_tokens)
-        return WritingPredictor(self, Generator.load(folder), generation)
+        longest = self.max_answer_tokens
+        asked = generation or GenerationSettings(max_new_tokens=longest)
+        asked = asked.model_copy(update={"max_new_tokens": min(asked.max_new_tokens, longest)})
+        return WritingPredictor(self, Generator.load(folder), asked)
 
 
 def rendered_prompts(template: str, rows: "pa.Table") -> tuple[list[str], str]:

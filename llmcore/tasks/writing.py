@@ -1,5 +1,6 @@
 """A model that writes answers, in memory."""
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,12 +32,15 @@ class WritingPredictor:
     def predict(self, rows: "pa.Table", *, batch_tokens: int) -> tuple[dict[str, Any], int]:
         """`prediction`, the text; of the true answer `loss_sum` (nats), `num_tokens` and `num_bytes`.
 
-        Where several answers are drawn, `predictions` has all of them, and `prediction` the first.
+        Where several answers are drawn, `predictions` has all of them, and `prediction` the first. What is drawn for a
+        row is keyed by its id: neither the other rows nor who else answers some of them has a part in it.
         """
         examples, num_truncated = self.task.judged(self.reader, rows)
         settings = self.generation.model_copy(update={"batch_tokens": batch_tokens})
         prompts = [example.prompt for example in examples]
-        answers = self.generator.generate(prompts, settings).answers
+        answers = self.generator.generate(
+            prompts, settings, rows=[_key(name) for name in rows["id"].to_pylist()]
+        ).answers
         columns: dict[str, Any] = {"prediction": [told[0].text for told in answers]}
         if settings.samples > 1:
             columns["predictions"] = [[one.text for one in told] for told in answers]
@@ -47,3 +51,7 @@ class WritingPredictor:
             "num_bytes": [example.num_bytes for example in examples],
         }
         return columns, num_truncated
+
+
+def _key(name: str) -> int:
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest())

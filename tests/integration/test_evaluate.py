@@ -17,10 +17,10 @@ import yaml
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import AutoModelForSequenceClassification, GPT2Config, PreTrainedTokenizerFast
 
-import jobs.evaluate
+import jobs.runtime.judging
 from jobs.evaluate import evaluate, finished, result_line
-from jobs.runtime.judge import Evaluator
 from jobs.runtime.options import RunOptions
+from jobs.runtime.scorers import Evaluator
 from llmcore.config.evaluate import EvaluateConfig
 from llmcore.config.finetune import FinetuneConfig
 from llmcore.config.tune import TuneConfig
@@ -175,12 +175,12 @@ class InProcess(Evaluator):
     heard: dict[str, threading.Event]
     die_after: float
 
-    def evaluation(self, name: str, split: Any, model: Folder, sha256: str) -> Evaluation:
+    def evaluation(self, name: str, split: Any, folder: Folder, sha256: str) -> Evaluation:
         def predict(rows: Any) -> Predictions:
             if sum(self.scored.values()) >= self.die_after:
                 raise KeyboardInterrupt
             self.scored[f"{name} {split}"] += 1
-            return Scorer.load(model, sha256=sha256).predict(rows, batch_tokens=self.batch_tokens)
+            return Scorer.load(folder, sha256=sha256, suite=self.suite).predict(rows, batch_tokens=self.batch_tokens)
 
         result = evaluate_once(
             self.storage, self.evaluation_set, self.suite, split, model_sha256=sha256, predict=predict, who=self.who
@@ -192,7 +192,7 @@ class InProcess(Evaluator):
 @pytest.fixture
 def judge(monkeypatch: pytest.MonkeyPatch) -> type[InProcess]:
     InProcess.scored, InProcess.heard, InProcess.die_after = Counter(), {}, float("inf")
-    monkeypatch.setattr(jobs.evaluate, "Evaluator", InProcess)
+    monkeypatch.setattr(jobs.runtime.judging, "Evaluator", InProcess)
     return InProcess
 
 
@@ -231,7 +231,7 @@ def test_all_trials_are_judged_and_the_test_split_is_opened_for_few(world: World
     assert next(model["error"] for model in content["models"] if model["id"] == "t4") == "rank 1 died\nof memory"
     assert set(content["differences"]) == {"chosen - majority", "chosen - random_weights"}
     assert content["baselines"]["majority"]["majority_of"] == "train"
-    assert (result["num_trials"], result["num_failed_trials"]) == (4, 1)
+    assert (result["num_models"], result["num_failed"]) == (4, 1)
     assert f"trial {chosen} has test macro_f1" in result_line(result)
 
     details = content["details"]
@@ -313,7 +313,7 @@ def test_the_same_command_again_finds_the_work_done(world: World, judge: type[In
     world.trial("t5")
     world.close_search("t1", "t2", "t3", "t4", "t5")
     again = world.evaluate()
-    assert again["num_trials"] == 5
+    assert again["num_models"] == 5
     assert judge.scored["trial t5 validation"] == 1
     assert max(judge.scored.values()) == 1
 
@@ -335,7 +335,7 @@ def test_trials_are_judged_as_they_land_until_the_search_is_closed(world: World,
     assert thread.is_alive() and world.looks() == 0
     world.close_search("t1", "t2", "t3")
     thread.join(20)
-    assert outcome["num_trials"] == 3
+    assert outcome["num_models"] == 3
     lost = next(model for model in world.metrics()["models"] if model["id"] == "t3")
     assert lost["status"] == "failed" and "says of no end" in lost["error"]
 
@@ -389,7 +389,7 @@ def test_the_scoring_process_gives_the_same_results_and_names_a_broken_model(
     cost = (world.storage / "judged" / "attempts" / "01").read_json("cost.json")
     assert cost["seconds"]["validation"] > 0 and cost["start_up_parts"]["imports"] > 0
 
-    monkeypatch.setattr(jobs.evaluate, "Evaluator", InProcess)
+    monkeypatch.setattr(jobs.runtime.judging, "Evaluator", InProcess)
     InProcess.scored, InProcess.heard, InProcess.die_after = Counter(), {}, float("inf")
     (world.storage / "artifacts").delete("evaluations")
     again = world.evaluate(name="again")

@@ -5,12 +5,14 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+import yaml
 from pydantic import ValidationError
 
 from llmcore.config.finetune import FinetuneSettings
 from llmcore.config.tune import TuneConfig
 from llmcore.errors import CorpusError, RunError
-from llmcore.evaluation.searches import Search, trials_hash, with_values
+from llmcore.evaluation.candidates import candidates_hash
+from llmcore.evaluation.searches import Search, with_values
 from llmcore.storage import Folder
 from llmcore.tasks.evaluation_set import write_evaluation_set
 from llmcore.tasks.references import find_evaluation_set
@@ -27,14 +29,14 @@ def search(tmp_path: Path) -> Search:
 
 
 def test_before_it_is_closed_a_search_shows_ended_trials_alone(search: Search) -> None:
-    assert (search.trials(), search.closed(), search.config()) == ([], None, None)
+    assert (search.candidates(), search.closed(), search.config()) == ([], None, None)
     write_trial(search.folder, "b", "stopped")
     write_trial(search.folder, "a", "finished", model=None)
     write_trial(search.folder, "c", "running")
     (search.folder / "trials" / "d").write_text("trial.json", '{"id":')
-    first, second = search.trials()
+    first, second = search.candidates()
     assert (first.id, first.model) == ("search/a", None)
-    assert second.model == search.storage / "search/trials/x/exports/s"
+    assert second.model == search.folder / "trials/x/exports/s"
 
 
 def test_of_a_closed_search_no_trial_is_left_out(search: Search) -> None:
@@ -42,7 +44,7 @@ def test_of_a_closed_search_no_trial_is_left_out(search: Search) -> None:
     (search.folder / "trials" / "b").write_text("trial.json", "torn")
     write_trial(search.folder, "stray", "finished")
     search.folder.write_json("search.json", {"closed": True, "num_trials": 3, "trials": ["c", "a", "b"]})
-    trials = search.trials()
+    trials = search.candidates()
     assert [(trial.id, trial.status) for trial in trials] == [
         ("search/a", "finished"), ("search/b", "failed"), ("search/c", "failed")
     ]  # fmt: skip
@@ -51,12 +53,12 @@ def test_of_a_closed_search_no_trial_is_left_out(search: Search) -> None:
 
 def test_the_hash_of_trials_changes_with_what_there_is_to_judge(search: Search) -> None:
     write_trial(search.folder, "a", "finished")
-    before = trials_hash(search.trials())
-    assert before == trials_hash(search.trials())
+    before = candidates_hash(search.candidates(), "set")
+    assert before == candidates_hash(search.candidates(), "set")
     write_trial(search.folder, "a", "failed")
-    changed = trials_hash(search.trials())
+    changed = candidates_hash(search.candidates(), "set")
     write_trial(search.folder, "b", "finished")
-    assert len({before, changed, trials_hash(search.trials())}) == 3
+    assert len({before, changed, candidates_hash(search.candidates(), "set")}) == 3
 
 
 def test_another_kind_of_run_is_refused(search: Search) -> None:
@@ -68,15 +70,17 @@ def test_another_kind_of_run_is_refused(search: Search) -> None:
 
 def test_a_search_knows_its_labelled_set_when_the_files_have_gone(search: Search, tmp_path: Path) -> None:
     rows = {"id": ["1", "2"], "text": ["one", "two"], "label": pa.array([0, 1], pa.int32()), "group": ["g", "g"]}
-    labelled = write_evaluation_set(search.storage, "x", ["a", "b"], {"train": [pa.table(rows)]})
+    labelled = write_evaluation_set(Folder(str(tmp_path)), "x", ["a", "b"], {"train": [pa.table(rows)]})
     tune = {"name": "search", "base": "b", "finetune": {"train": {"num_epochs": 1}}}
     tune |= {"data": {"train": "gone.csv"}, "space": {"train.seed": {"choice": [0]}}}
     config = TuneConfig.model_validate(tune)
     search.folder.write_json("run.json", {"kind": "tune", "inputs": {"data": labelled.hash}})
-    assert search.evaluation_set(config) == labelled
+    search.folder.write_text("config.yaml", yaml.safe_dump(config.model_dump(mode="json")))
+    made = search.fine_tuning()
+    assert made is not None and made.learnt() == labelled
     labelled.folder.delete()
     with pytest.raises(CorpusError, match=r"the labelled set that .*search learns has gone"):
-        search.evaluation_set(config)
+        made.learnt()
 
 
 def test_a_trials_values_stand_in_its_settings() -> None:

@@ -7,13 +7,14 @@ import numpy as np
 
 from llmcore.errors import CorpusError
 from llmcore.evaluation.metrics.base import Additive, Floats, row_mean
+from llmcore.evaluation.programs import NUM_CORRECT, NUM_SAMPLES
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = ["pass_at_k"]
 
-_COLUMNS = ("num_samples", "num_correct")
+_COLUMNS = (NUM_SAMPLES, NUM_CORRECT)
 
 
 def pass_at_k(k: int) -> Additive:
@@ -28,7 +29,7 @@ def pass_at_k(k: int) -> Additive:
 
 
 def _estimate(row: dict[str, Any], k: int) -> float:
-    num, right = row["num_samples"], row["num_correct"]
+    num, right = row[NUM_SAMPLES], row[NUM_CORRECT]
     if num < k or not 0 <= right <= num:
         raise CorpusError(
             f"row {row['id']!r} has {right} right of {num} samples: pass_at_{k} needs {k} or more samples a row"

@@ -1,0 +1,177 @@
+"""The course of an evaluation: judge what there is on validation, choose, and open the test split for few."""
+
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from jobs.runtime.candidates import Sources
+from jobs.runtime.console import say
+from jobs.runtime.options import RunOptions
+from jobs.runtime.scorers import Evaluator
+from llmcore.config.evaluate import EvaluateConfig
+from llmcore.config.finetune import FinetuneConfig
+from llmcore.errors import ConfigError, InterruptedRunError, RunError
+from llmcore.evaluation.baselines import baseline_model
+from llmcore.evaluation.candidates import Candidate
+from llmcore.evaluation.kinds import Subject
+from llmcore.evaluation.leaderboard import Entry, rank
+from llmcore.evaluation.outcome import Baseline, Outcome
+from llmcore.evaluation.register import looks
+from llmcore.evaluation.results import Evaluation, evaluate_once
+from llmcore.evaluation.suite import Suite
+from llmcore.evaluation.twin import twin_config
+from llmcore.records import Attempt
+from llmcore.storage import Folder
+from llmcore.tasks.evaluation_set import EvaluationSet
+
+__all__ = ["Finetune", "Judging"]
+
+
+class Finetune(Protocol):
+    """`jobs.finetune.finetune`: fine-tunes one model, and returns its run's result."""
+
+    def __call__(self, config: FinetuneConfig, storage: Folder, options: RunOptions) -> Mapping[str, Any]:
+        """The result names the published folder, `model`, under the storage, its `model_sha256` and `num_steps`."""
+
+
+@dataclass
+class Judging:
+    """One attempt: from records and models to an outcome. Fields as the arguments of `jobs.evaluate.evaluate`."""
+
+    config: EvaluateConfig
+    storage: Folder
+    options: RunOptions
+    attempt: Attempt
+    sources: Sources
+    finetune: Finetune
+    stop: threading.Event
+    candidates: list[Candidate] = field(default_factory=list)
+    validation: dict[str, Evaluation] = field(default_factory=dict)
+
+    def judge(self) -> Outcome:
+        """Judge what there is, choose, and open the test split for the chosen model and the baselines."""
+        self._await_searches()
+        labelled = self.sources.labelled(self.config)
+        suite, names = self._suite(labelled)
+        with closing(self._evaluator(labelled, suite)) as evaluator:
+            self.candidates = self._follow(evaluator)
+            board = rank([self._entry(candidate) for candidate in self.candidates], suite)
+            if board.leader is None:
+                raise RunError(_nothing_to_choose(self.candidates))
+            chosen = next(candidate for candidate in self.candidates if candidate.id == board.leader.id)
+            test = evaluator.evaluation(str(chosen), "test", *_model_of(chosen))
+            baselines = {name: self._baseline(name, chosen, evaluator) for name in names}
+        num_looks = len(looks(self.storage, labelled.split_hash("test")))
+        checked = self.sources.checked(labelled)
+        searched = bool(self.sources.searches)
+        return Outcome(labelled, suite, board, board.leader, test, baselines, num_looks, checked, searched)
+
+    def _await_searches(self) -> None:
+        while missing := self.sources.missing():
+            if not self.config.follow:
+                raise ConfigError(
+                    f"no `tune` run at {', '.join(missing)}: run it first, or wait for it with follow=true"
+                )
+            self._pause()
+
+    def _suite(self, labelled: EvaluationSet) -> tuple[Suite, Sequence[str]]:
+        """What the models are judged by, and the names of the baselines; whatever cannot be is refused."""
+        config, subject = self.config, Subject.of(labelled)
+        try:
+            metrics, choose_by, baselines = config.judged_by(subject.kind)
+        except ValueError as error:
+            raise ConfigError(f"evaluation set {labelled.name!r}: {error}") from error
+        suite = Suite(labelled.hash, subject, metrics, choose_by, config.num_resamples, config.seed, config.generation)
+        suite.all_metrics(), suite.choosing_metric()  # a metric that the set does not define is refused before any work
+        self.sources.check(suite, baselines)
+        return suite, baselines
+
+    def _evaluator(self, labelled: EvaluationSet, suite: Suite) -> Evaluator:
+        """Of this attempt alone; one that is shared by many evaluations would be found here."""
+        config, who = self.config, {"run": self.attempt.run.name, "attempt": self.attempt.number}
+        return Evaluator(
+            self.storage,
+            labelled,
+            suite,
+            who,
+            config.batch_tokens,
+            config.num_scorers,
+            config.cpus,
+            self.attempt.ledger,
+        )
+
+    def _follow(self, evaluator: Evaluator) -> list[Candidate]:
+        """Judge models on validation as their records land; all of them, once every search is closed."""
+        while True:
+            closed = self.sources.closed()  # before the records are listed
+            candidates = self.sources.candidates()
+            for candidate in candidates:
+                if candidate.model_sha256 is not None and candidate.model_sha256 not in self.validation:
+                    evaluation = evaluator.evaluation(str(candidate), "validation", *_model_of(candidate))
+                    self.validation[candidate.model_sha256] = evaluation
+                    say(f"evaluate: {candidate} ({candidate.status}) on validation: {_figures(evaluation)}")
+            if closed or not self.config.follow:
+                return candidates
+            self._pause()
+
+    def _pause(self) -> None:
+        if self.stop.wait(self.config.poll_s):
+            raise InterruptedRunError("the evaluation was told to stop before the search was closed")
+
+    def _entry(self, candidate: Candidate) -> Entry:
+        validation = None if candidate.model_sha256 is None else self.validation[candidate.model_sha256]
+        return Entry(
+            candidate.id, candidate.status, validation, candidate.error, candidate.settings, candidate.num_steps
+        )
+
+    def _baseline(self, name: str, chosen: Candidate, evaluator: Evaluator) -> Baseline:
+        if name == "random_weights":
+            return self._random_weights(chosen, evaluator)
+        model = baseline_model(name, evaluator.evaluation_set, evaluator.suite)
+        test = evaluate_once(
+            evaluator.storage,
+            evaluator.evaluation_set,
+            evaluator.suite,
+            "test",
+            model_sha256=model.model_sha256,
+            predict=model.predict,
+            who=evaluator.who,
+        )
+        return Baseline(test, model.describe(test))
+
+    def _random_weights(self, chosen: Candidate, evaluator: Evaluator) -> Baseline:
+        made = self.sources.source_of(chosen).fine_tuning()
+        if made is None:
+            raise RunError(f"the record of how {chosen} was made has gone: restore it, and evaluate again")
+        twin = twin_config(self.config, self.storage, chosen, made)
+        say(f"evaluate: fine-tuning the random-weights twin of {chosen}: {twin.name}")
+        result = self.finetune(twin, self.storage, self.options)
+        folder, sha256 = self.storage / result["model"], result["model_sha256"]
+        test = evaluator.evaluation("the random-weights baseline", "test", folder, sha256)
+        about = {
+            "run": twin.name,
+            "num_steps": result["num_steps"],
+            "chosen_num_steps": chosen.num_steps,
+            "seed": chosen.seed,
+        }
+        return Baseline(test, about)
+
+
+def _model_of(candidate: Candidate) -> tuple[Folder, str]:
+    assert candidate.model is not None and candidate.model_sha256 is not None
+    return candidate.model, candidate.model_sha256
+
+
+def _nothing_to_choose(candidates: Sequence[Candidate]) -> str:
+    if not candidates:
+        return "the searches have no ended trial: there is nothing to judge"
+    said = "; ".join(f"{one.id}: {' '.join((one.error or 'left no model').split())}" for one in candidates)
+    return f"none of {len(candidates)} trials has a model that may be chosen: {said}"
+
+
+def _figures(evaluation: Evaluation) -> str:
+    return ", ".join(
+        f"{name} {one.value:.3f} [{one.low:.3f}, {one.high:.3f}]" for name, one in evaluation.metrics.items()
+    )

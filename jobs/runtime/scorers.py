@@ -1,0 +1,190 @@
+"""The scoring processes of the evaluation job: actors that keep torch and transformers loaded, and a model."""
+
+from collections import deque
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from llmcore.cost import Ledger
+from llmcore.errors import CheckpointError, RunError
+from llmcore.evaluation.results import Evaluation, open_split, store_evaluation, stored_evaluation
+from llmcore.evaluation.suite import Suite
+from llmcore.storage import Folder
+from llmcore.tasks.evaluation_set import EvaluationSet, Split
+
+if TYPE_CHECKING:
+    from llmcore.evaluation.score import Predictions, Scorer
+
+__all__ = ["Evaluator", "portions"]
+
+_RESTARTS = 3
+_PORTIONS_EACH = 4
+"""Of a split, for each of several scorers: so few that batches stay full, so many that none waits long for the last."""
+_LARGEST_PORTION = 4096
+"""Rows that a scorer has at once, with what it says of them."""
+
+
+@dataclass(frozen=True)
+class _Published:
+    """A model to judge, by what it is called in messages."""
+
+    name: str
+    folder: Folder
+    sha256: str
+
+
+class _Scorer:
+    """The actor. What it does is idempotent: when its process is lost it is started again, and asked again."""
+
+    def __init__(self, num_threads: int) -> None:
+        import torch
+
+        torch.set_num_threads(num_threads)
+        self._num_threads = num_threads
+        self._loaded: tuple[str, Scorer] | None = None
+
+    def ready(self, suite: Suite) -> None:
+        """Whether this machine can judge by the suite, before any model is loaded. Raises SandboxError."""
+        if suite.runs_programs:
+            from llmcore.evaluation.sandbox.check import check_sandbox
+
+            check_sandbox()
+
+    def predict(self, evaluator: "Evaluator", model: _Published, split: Split, portion: range) -> "Predictions":
+        """What a model says of some rows of a split, in their order; it is loaded once for all of them."""
+        if self._loaded is None or self._loaded[0] != model.sha256:
+            from llmcore.evaluation.score import Scorer
+
+            self._loaded = None  # Not two models in memory.
+            try:
+                scorer = Scorer.load(
+                    model.folder, sha256=model.sha256, suite=evaluator.suite, num_parallel=self._num_threads
+                )
+            except CheckpointError as error:
+                raise CheckpointError(f"{model.name}: {error}") from error
+            self._loaded = (model.sha256, scorer)
+        rows = evaluator.evaluation_set.rows(split).slice(portion.start, len(portion))
+        return self._loaded[1].predict(rows, batch_tokens=evaluator.batch_tokens)
+
+    def judge(self, evaluator: "Evaluator", model: _Published, split: Split, *portions: "Predictions") -> None:
+        """Judge what all of them said of the rows of a split, and store it."""
+        from llmcore.evaluation.score import Predictions
+
+        store_evaluation(
+            evaluator.storage,
+            evaluator.evaluation_set,
+            evaluator.suite,
+            split,
+            model_sha256=model.sha256,
+            predictions=Predictions.joined(portions),
+            who=evaluator.who,
+        )
+
+
+@dataclass
+class Evaluator:
+    """Judges models for one attempt of an evaluation; its actors start with the first that has no stored result.
+
+    What the actors say of rows lies in Ray's object store, from where the one that judges reads it.
+
+    Attributes:
+        storage: Where results are stored.
+        evaluation_set: The labelled set.
+        suite: Metrics, intervals, and how models write.
+        who: The attempt, for the register.
+        batch_tokens: Tokens a model scores at once.
+        num_scorers: The actors, among which the rows of a split are divided.
+        cpus: CPUs that Ray reserves for each.
+        ledger: Counts the seconds of starting and of judging.
+    """
+
+    storage: Folder
+    evaluation_set: EvaluationSet
+    suite: Suite
+    who: dict[str, Any]
+    batch_tokens: int
+    num_scorers: int
+    cpus: float
+    ledger: Ledger
+    _actors: list[Any] = field(default_factory=list, init=False, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_actors": [], "ledger": None}
+
+    def evaluation(self, name: str, split: Split, folder: Folder, sha256: str) -> Evaluation:
+        """The evaluation of a published model, stored or new; `name` is for messages.
+
+        Raises:
+            CheckpointError: The model's folder is not what was published; the message has `name`.
+            SandboxError: What it writes has to be run, and this machine cannot confine it.
+            ConfigError: The cluster has not the CPUs for so many scorers.
+        RunError: A scoring process was lost again and again.
+        """
+        stored = stored_evaluation(self.storage, sha256, self.suite, split)
+        if stored is not None:
+            return stored
+        from ray.exceptions import RayActorError
+
+        from jobs.runtime.errors import our_errors
+
+        model = _Published(name, folder, sha256)
+        try:
+            with our_errors():
+                with self.ledger.measure("start_up", "imports"):
+                    self._start()
+                with self.ledger.measure("validation"):
+                    self._judge(model, split)
+        except RayActorError as error:
+            raise RunError(
+                f"{name}: its scoring process was lost {_RESTARTS + 1} times, most likely for want of memory: lower "
+                f"batch_tokens or num_scorers, or give it more memory ({error})"
+            ) from error
+        stored = stored_evaluation(self.storage, sha256, self.suite, split)
+        assert stored is not None
+        return stored
+
+    def close(self) -> None:
+        """End the actors; their CPUs are free again."""
+        if self._actors:
+            import ray
+
+            for actor in self._actors:
+                ray.kill(actor)
+            self._actors = []
+
+    def _start(self) -> None:
+        if not self._actors:
+            import ray
+
+            from cluster.resources import Need, check_fits
+
+            check_fits([Need("num_scorers", self.cpus, count=self.num_scorers)])
+            retries = {"max_restarts": _RESTARTS, "max_task_retries": _RESTARTS}
+            scorer = ray.remote(_Scorer).options(num_cpus=self.cpus, **retries)
+            self._actors = [scorer.remote(max(1, int(self.cpus))) for _ in range(self.num_scorers)]
+            ray.get([actor.ready.remote(self.suite) for actor in self._actors])
+
+    def _judge(self, model: _Published, split: Split) -> None:
+        """Each portion goes to the next actor that is free."""
+        import ray
+
+        open_split(self.storage, self.evaluation_set, self.suite, split, model_sha256=model.sha256, who=self.who)
+        free = deque(self._actors)
+        busy: dict[Any, Any] = {}
+        said: list[Any] = []
+        for portion in portions(self.evaluation_set.num_rows(split), self.num_scorers):
+            if not free:
+                [done], _ = ray.wait(list(busy))
+                free.append(busy.pop(done))
+            actor = free.popleft()
+            said.append(actor.predict.remote(self, model, split, portion))
+            busy[said[-1]] = actor
+        ray.get(self._actors[0].judge.remote(self, model, split, *said))
+
+
+def portions(num_rows: int, num_scorers: int) -> list[range]:
+    """A split's rows, each in one portion, in their order: portions of as good as equal size, none of them empty."""
+    wanted = 1 if num_scorers == 1 else _PORTIONS_EACH * num_scorers
+    number = min(num_rows, max(wanted, -(-num_rows // _LARGEST_PORTION)))
+    ends = [num_rows * part // number for part in range(number + 1)]
+    return [range(begin, end) for begin, end in pairwise(ends)]
