@@ -118,7 +118,7 @@ class Evaluator:
             CheckpointError: The model's folder is not what was published; the message has `name`.
             SandboxError: What it writes has to be run, and this machine cannot confine it.
             ConfigError: The cluster has not the CPUs for so many scorers.
-        RunError: A scoring process was lost again and again.
+            RunError: A scoring process was lost again and again.
         """
         stored = stored_evaluation(self.storage, sha256, self.suite, split)
         if stored is not None:

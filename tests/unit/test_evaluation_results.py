@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
+from llmcore.config.generation import GenerationSettings
 from llmcore.errors import CheckpointError
 from llmcore.evaluation.kinds import Subject
 from llmcore.evaluation.leaderboard import Entry, rank
@@ -193,7 +194,10 @@ def test_a_suite_hash_covers_every_field() -> None:
     changes: list[dict[str, Any]] = [
         {"set_hash": "t"}, {"subject": Subject("chat")}, {"seed": 1},
         {"metrics": ("macro_f1",)}, {"choose_by": "macro_f1"}, {"num_resamples": 200},
+        {"generation": GenerationSettings()}, {"generation": GenerationSettings(method="beam")},
     ]  # fmt: skip
-    assert len({suite.hash, *(replace(suite, **change).hash for change in changes)}) == 7
+    assert len({suite.hash, *(replace(suite, **change).hash for change in changes)}) == 9
+    batches = (replace(suite, generation=GenerationSettings(batch_tokens=size)) for size in (1, 2))
+    assert len({one.hash for one in batches}) == 1, "how many answers are written together makes no difference"
     both = replace(suite, choose_by="macro_f1").all_metrics()
     assert [metric.name for metric in both] == ["accuracy", "macro_f1"]
