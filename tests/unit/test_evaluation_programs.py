@@ -47,7 +47,7 @@ def scored(rows: pa.Table, written: list[list[str]]) -> pa.Table:
 
 @needs_namespaces
 def test_every_sample_of_a_row_is_run_with_its_tests_and_pass_at_k_counts_those_that_pass() -> None:
-    rows = rows_of([RIGHT] * 3, [["assert double(2) == 4"], ["assert double(0) == 0"], ["assert double(y) == 6"]],
+    rows = rows_of([RIGHT] * 3, [["assert double(2) == 4"], ["assert double(1) == 2"], ["assert double(y) == 6"]],
                    setup=["", None, "y = double(1) + 1"])  # fmt: skip
     table = scored(rows, [[RIGHT, WRONG, BROKEN], [WRONG, "raise SystemExit(0)", RIGHT], [RIGHT] * 3])
     assert table["outcomes"].to_pylist() == [
