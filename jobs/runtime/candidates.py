@@ -113,6 +113,11 @@ class Sources:
                     "name its run instead, or give the other baselines alone"
                 )
 
+    def strangers(self, labelled: EvaluationSet) -> list[str]:
+        """Names of the models that have learnt another set than this, as far as their manifests say."""
+        learnt = {model.name: model.manifest.about.get("data", {}).get("hash") for model in self.models}
+        return [name for name, one in learnt.items() if one != labelled.hash]
+
     def checked(self, labelled: EvaluationSet) -> bool | None:
         """Whether all that the models were pre-trained on was checked for the set's held-out rows; None: unknown."""
         made: list[FineTuning | None] = [source.fine_tuning() for source in self.all]

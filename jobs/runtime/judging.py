@@ -55,6 +55,10 @@ class Judging:
         self._await_searches()
         labelled = self.sources.labelled(self.config)
         suite, names = self._suite(labelled)
+        for name in self.sources.strangers(labelled):
+            say(
+                f"evaluate: model {name} has learnt other data: whether rows of {labelled.name!r} stand there is unknown"
+            )
         with closing(self._evaluator(labelled, suite)) as evaluator:
             self.candidates = self._follow(evaluator)
             board = rank([self._entry(candidate) for candidate in self.candidates], suite)

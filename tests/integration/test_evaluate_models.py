@@ -6,10 +6,12 @@ import signal
 import threading
 from collections import Counter
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
@@ -18,14 +20,18 @@ from hypothesis import strategies as st
 from jobs.evaluate import finished, plan, result_line
 from jobs.runtime.scorers import Evaluator, _Published, _Scorer, portions
 from llmcore.cost import Ledger
-from llmcore.errors import ConfigError, CorpusError
+from llmcore.errors import ConfigError, CorpusError, SandboxError
 from llmcore.evaluation.kinds import Subject
 from llmcore.evaluation.results import stored_evaluation
 from llmcore.evaluation.score import Scorer
 from llmcore.evaluation.suite import Suite
 from llmcore.storage import Folder, publish
+from llmcore.tasks.code_generation import CodeGeneration
+from llmcore.tasks.columns import KINDS
 from llmcore.tasks.evaluation_set import write_evaluation_set
 from tests.judged import TASK, WORDS, InProcess, World, four_trials
+from tests.sandboxes import needs_namespaces
+from tests.writers import write_writer
 
 MODELS = {"first": "run1", "second": "run2"}
 
@@ -85,7 +91,7 @@ def test_models_stand_beside_the_trials_of_searches(world: World, judge: type[In
 
 
 def test_a_published_model_by_its_url_is_judged_on_the_data_that_is_given(
-    world: World, judge: type[InProcess], tmp_path: Path
+    world: World, judge: type[InProcess], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     alone = Folder(str(tmp_path / "elsewhere" / "some-model"))
     world.model(alone, 4)
@@ -98,6 +104,7 @@ def test_a_published_model_by_its_url_is_judged_on_the_data_that_is_given(
     judged(world, **given)
     assert {model["id"] for model in world.metrics()["models"]} == {"alone", "run"}
     assert world.metrics()["set"]["hash"] != world.labelled.hash
+    assert "model alone has learnt other data; rows of 'data' may stand there" in capsys.readouterr().out
 
     with pytest.raises(ConfigError, match="how alone was fine-tuned is not recorded beside it: name its run instead"):
         judged(world, name="twin", **given | {"baselines": None})
@@ -132,6 +139,51 @@ def test_what_cannot_be_judged_is_refused_before_any_model_is_loaded(
         with pytest.raises(error, match=said):
             judged(world, name=f"refused{number}", **asked)
     assert not judge.scored and world.looks() == 0
+
+
+@needs_namespaces
+def test_programs_that_models_write_are_run_and_judged(
+    world: World, judge: type[InProcess], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    columns = KINDS["code_generation"].chosen(["prompt", "solution", "tests"])
+    rows = [
+        {"id": f"r{n}", "group": f"g{n}", "prompt": f"open {n}", "solution": f"x = {n}", "tests": [f"assert x == {n}"]}
+        for n in range(9)
+    ]
+    tables: Any = {
+        split: [pa.Table.from_pylist(rows[first : first + 3], schema=columns.schema())]
+        for split, first in (("train", 0), ("validation", 3), ("test", 6))
+    }
+    labelled = write_evaluation_set(world.storage, "programs", [], tables, columns=columns)
+    task = CodeGeneration(32, "perplexity", "{prompt}", 8)
+    folder = Folder(str(tmp_path / "coder"))
+    about = {"task": task.about(), "data": {"hash": labelled.hash}}
+    with publish(folder, "model", about) as publication, publication.staging() as staged:
+        write_writer(staged, "gpt2")
+    generation = {"method": "sample", "num_samples": 3}
+    given = {"models": {"coder": folder.url}, "data": labelled.folder.url, "baselines": []}
+    judged(world, **given, metrics=["pass_at_1", "pass_at_2"], generation=generation)
+    assert world.metrics()["suite"]["generation"]["num_samples"] == 3
+    table = pq.read_table(f"{world.storage.url}/judged/evaluation/predictions.parquet")
+    assert table.num_rows == 6 and table["num_samples"].to_pylist() == [3] * 6
+    right = [outcomes.count("passed") for outcomes in table["outcomes"].to_pylist()]
+    assert table["num_correct"].to_pylist() == right
+    [model] = world.metrics()["models"]
+    assert model["test"]["pass_at_1"]["value"] == pytest.approx(sum(right[3:]) / 9)
+    assert "learnt other data" not in capsys.readouterr().out
+
+
+def test_where_programs_cannot_be_confined_a_scorer_says_so_before_it_loads_a_model(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> None:
+        raise SandboxError("generated code is not run: not in force here")
+
+    monkeypatch.setattr("llmcore.evaluation.sandbox.check.check_sandbox", refuse)
+    code = Suite(world.labelled.hash, Subject("code_generation"), ("pass_at_1",), "pass_at_1", 100, 0)
+    _Scorer(1).ready(replace(code, metrics=("bleu",), choose_by="bleu"))
+    with pytest.raises(SandboxError, match="not in force here"):
+        _Scorer(1).ready(code)
 
 
 def test_a_search_is_no_model(world: World, judge: type[InProcess]) -> None:
