@@ -127,11 +127,11 @@ class Sources:
 
 
 def _check_fits(model: NamedModel, labelled: EvaluationSet) -> None:
-    kind = task_class(model.task_kind()).set_kind.name
-    if kind != labelled.kind:
-        raise ConfigError(f"models.{model.name} is for sets of {kind}, and {labelled.name!r} is one of {labelled.kind}")
-    if model.label_names() != (names := Subject.of(labelled).label_names):
+    made, there = model.subject(), Subject.of(labelled)
+    if made.kind != there.kind:
         raise ConfigError(
-            f"models.{model.name} tells apart {list(model.label_names())}, and the classes of {labelled.name!r} are "
-            f"{list(names)}"
+            f"models.{model.name} is for sets of {made.kind}, and {labelled.name!r} is one of {there.kind}"
         )
+    if made != there:
+        told, of_set = (f"{'any of' if one.multi_label else 'one of'} {list(one.label_names)}" for one in (made, there))
+        raise ConfigError(f"models.{model.name} tells {told}, and a row of {labelled.name!r} has {of_set}")

@@ -56,9 +56,7 @@ class Judging:
         labelled = self.sources.labelled(self.config)
         suite, names = self._suite(labelled)
         for name in self.sources.strangers(labelled):
-            say(
-                f"evaluate: model {name} has learnt other data: whether rows of {labelled.name!r} stand there is unknown"
-            )
+            say(f"evaluate: model {name} has learnt other data; rows of {labelled.name!r} may stand there")
         with closing(self._evaluator(labelled, suite)) as evaluator:
             self.candidates = self._follow(evaluator)
             board = rank([self._entry(candidate) for candidate in self.candidates], suite)

@@ -8,9 +8,10 @@ import yaml
 from llmcore.config.finetune import FinetuneConfig, FinetuneSettings
 from llmcore.errors import CheckpointError, ConfigError
 from llmcore.evaluation.candidates import Candidate, FineTuning
+from llmcore.evaluation.kinds import Subject
 from llmcore.records import newest_result, run_folder
 from llmcore.storage import Folder, Manifest, read_manifest
-from llmcore.tasks import task_from_about
+from llmcore.tasks import task_class, task_from_about
 
 __all__ = ["NamedModel"]
 
@@ -72,9 +73,11 @@ class NamedModel:
         """The kind of its task."""
         return str(self.manifest.about["task"]["kind"])
 
-    def label_names(self) -> tuple[str, ...]:
-        """The classes that it tells apart; none where it writes."""
-        return tuple(self.manifest.about["task"].get("label_names", ()))
+    def subject(self) -> Subject:
+        """What it was made for: the kind of set, and the classes that it tells apart."""
+        task = self.manifest.about["task"]
+        kind = task_class(self.task_kind()).set_kind.name
+        return Subject(kind, tuple(task.get("label_names", ())), bool(task.get("multi_label")))
 
     def fine_tuning(self) -> FineTuning | None:
         """That of its run."""

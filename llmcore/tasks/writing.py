@@ -38,19 +38,17 @@ class WritingPredictor:
         examples, num_truncated = self.task.judged(self.reader, rows)
         settings = self.generation.model_copy(update={"batch_tokens": batch_tokens})
         prompts = [example.prompt for example in examples]
-        answers = self.generator.generate(
-            prompts, settings, rows=[_key(name) for name in rows["id"].to_pylist()]
-        ).answers
-        columns: dict[str, Any] = {"prediction": [told[0].text for told in answers]}
+        generated = self.generator.generate(prompts, settings, rows=[_key(name) for name in rows["id"].to_pylist()])
+        columns: dict[str, Any] = {"prediction": [told[0].text for told in generated.answers]}
         if settings.samples > 1:
-            columns["predictions"] = [[one.text for one in told] for told in answers]
+            columns["predictions"] = [[one.text for one in told] for told in generated.answers]
         scored = self.generator.score(prompts, [example.answer for example in examples], batch_tokens=batch_tokens)
         columns |= {
             "loss_sum": [loss for loss, _ in scored],
             "num_tokens": [num_tokens for _, num_tokens in scored],
             "num_bytes": [example.num_bytes for example in examples],
         }
-        return columns, num_truncated
+        return columns, max(num_truncated, generated.num_cut)
 
 
 def _key(name: str) -> int:

@@ -129,7 +129,7 @@ def test_what_cannot_be_judged_is_refused_before_any_model_is_loaded(
         [
             ({"models": {"x": "run9"}}, ConfigError, r"models\.x='run9': there is no complete model at .*/run9"),
             ({"models": {"x": str(tmp_path / "raw")}}, ConfigError, "was not fine-tuned here"),
-            ({"data": renamed.folder.url}, ConfigError, r"models\.first tells apart \['files', 'text', 'time'\], and"),
+            ({"data": renamed.folder.url}, ConfigError, r"models\.first tells one of \['files', 'text', 'time'\], and"),
             ({"data": half.folder.url}, CorpusError, "evaluation set 'half' has no test split"),
             ({"searches": ["search"], "data": half.folder.url}, ConfigError, "there are different labelled sets"),
             ({"generation": {"method": "beam"}}, ConfigError, "first, a text_classification model, writes none"),
