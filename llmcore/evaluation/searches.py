@@ -27,10 +27,10 @@ class Trial:
         id: Its name in the search; behind `<search>/` where several searches are judged together.
         status: finished, stopped or failed.
         settings: The values that the search gave it, by dotted key.
-        model: The published folder of its newest export; None when it left none.
+        model: The published folder of its best export; None when it left none.
         model_sha256: The hash of that folder's manifest.
         error: What went wrong, of a failed trial.
-        num_steps: Optimizer steps of its newest export.
+        num_steps: Optimizer steps that it took; those of the best export may be fewer.
         seed: Its `train.seed`.
     """
 

@@ -75,6 +75,10 @@ class PackedBatch:
         """Real tokens."""
         return sum(length for length, padding in zip(self.lengths, self.padding, strict=True) if not padding)
 
+    def num_places(self) -> int:
+        """The same with padding."""
+        return self.tokens.numel()
+
     def positions(self) -> Tensor:
         """Position of each token in its document: int64 [rows, length]."""
         lengths = torch.tensor(self.lengths)

@@ -45,6 +45,10 @@ class Example(Protocol):
 class Batch(Protocol):
     """Examples that go through the model at once."""
 
+    @property
+    def num_places(self) -> int:
+        """Tokens that go through the model, padding included."""
+
     def to(self, device: "torch.device") -> Self:
         """The same batch on a device."""
 

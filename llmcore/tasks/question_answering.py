@@ -75,6 +75,11 @@ class SpanBatch:
     stops: "torch.Tensor"
     num_targets: int
 
+    @property
+    def num_places(self) -> int:
+        """Tokens that go through the model, padding included."""
+        return self.packed.num_places()
+
     def to(self, device: "torch.device") -> "SpanBatch":
         """The same batch on a device."""
         return SpanBatch(self.packed.to(device), self.starts.to(device), self.stops.to(device), self.num_targets)

@@ -52,6 +52,11 @@ class ClassBatch:
     is_target: "torch.Tensor"
     num_targets: int
 
+    @property
+    def num_places(self) -> int:
+        """Tokens that go through the model, padding included."""
+        return self.packed.num_places()
+
     def to(self, device: "torch.device") -> "ClassBatch":
         """The same batch on another device."""
         targets, is_target = (tensor.to(device, non_blocking=True) for tensor in (self.targets, self.is_target))

@@ -67,6 +67,11 @@ class WrittenBatch:
     places: "torch.Tensor"
     targets: "torch.Tensor"
 
+    @property
+    def num_places(self) -> int:
+        """Tokens that go through the model, padding included."""
+        return self.packed.num_places()
+
     def to(self, device: "torch.device") -> "WrittenBatch":
         """The same batch on a device."""
         return WrittenBatch(self.packed.to(device), self.places.to(device), self.targets.to(device))
@@ -177,11 +182,7 @@ class TextToText(Task[WrittenExample, WrittenBatch]):
 
     def num_tokens(self, batch: WrittenBatch) -> int:
         """Tokens that are read and written."""
-        from llmcore.models.packed import PackedBatch
-
-        if isinstance(batch.packed, PackedBatch):
-            return batch.packed.num_tokens()
-        return batch.packed.source.num_tokens() + batch.packed.target.num_tokens()
+        return batch.packed.num_tokens()
 
     def logits(self, model: Any, batch: WrittenBatch) -> "torch.Tensor":
         """What the model says of each target, [targets, vocabulary]."""

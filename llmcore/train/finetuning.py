@@ -1,6 +1,7 @@
 """Fine-tuning: a pre-trained model, or its architecture alone, on a labelled set."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from llmcore.models.methods import apply_method
 from llmcore.tasks import build_task
 from llmcore.tasks.base import Reader, SetFacts
 from llmcore.tasks.evaluation_set import EvaluationSet, Split
+from llmcore.tasks.example_lengths import ExampleLengths
 from llmcore.tokens.order import RowOrder
 from llmcore.train.deepspeed_config import num_micro_batches
 from llmcore.train.engine import Engine
@@ -45,9 +47,12 @@ class Finetuning:
         self._data = data
         self._subject = Subject.of(data)
         self.task = build_task(config.task, _facts(data, self._subject))
-        self._compared = Compared.of(config.task, self._subject)
+        self.compared = Compared.of(config.task, self._subject)
         self.objective = self.task
-        self._train = self.task.features(Reader.of(base), self._rows("train")).examples
+        rows = self._rows("train")
+        features = self.task.features(Reader.of(base), rows)
+        self._train, self._lengths = features.examples, ExampleLengths.of(features, rows.num_rows)
+        self._read, self._places = 0, 0
         self.num_steps = num_steps(config.train, len(self._train))
 
     def _rows(self, split: Split) -> Any:
@@ -57,9 +62,11 @@ class Finetuning:
         return rows
 
     @cached_property
-    def _validation(self) -> list[Any]:
-        examples = self.task.judged(Reader.of(self.tokenizer), self._rows("validation")).examples
-        return sorted(examples, key=lambda example: example.num_tokens)
+    def _validation(self) -> tuple[list[Any], ExampleLengths]:
+        rows = self._rows("validation")
+        features = self.task.judged(Reader.of(self.tokenizer), rows)
+        examples = sorted(features.examples, key=lambda example: example.num_tokens)
+        return examples, ExampleLengths.of(features, rows.num_rows)
 
     @cached_property
     def _metrics(self) -> list[Additive]:
@@ -86,13 +93,16 @@ class Finetuning:
             # Neighbours of one length are one call of the attention.
             examples = sorted((self._train[row] for row in rows), key=lambda example: example.num_tokens)
             parts = split_evenly(examples, num_parts, self.settings.micro_batch_size)
-            return [self.task.collate(part or [placeholder]) for part in parts]
+            batches = [self.task.collate(part or [placeholder]) for part in parts]
+            self._read += sum(map(self.task.num_tokens, batches))
+            self._places += sum(batch.num_places for batch in batches)
+            return batches
 
         return endless_steps(of_step, first_step)
 
     def validate(self, engine: Engine) -> dict[str, float]:
         """Loss and the task's metrics on the whole validation split."""
-        return validate_task(engine, self.task, self._validation, _VALIDATED_TOGETHER, self._metrics)
+        return validate_task(engine, self.task, self._validation[0], _VALIDATED_TOGETHER, self._metrics)
 
     def probe_batch(self) -> Any:
         """The two shortest train examples."""
@@ -110,10 +120,10 @@ class Finetuning:
         """None: what a fine-tuned model says is judged, not looked at."""
         return []
 
-    def better(self, metrics: dict[str, float], best: float | None) -> float | None:
-        """The task's validation metric, where it is better."""
-        value = metrics[self._compared.key]
-        return value if self._compared.is_better(value, best) else None
+    def told(self) -> dict[str, Any]:
+        """How long examples are, and how many rows were cut; of what this rank's model read, what was padding."""
+        examples = {"train": asdict(self._lengths), "validation": asdict(self._validation[1])}
+        return {"examples": examples, "padding_share": 1 - self._read / self._places if self._places else None}
 
     def attended_tokens(self) -> float:
         """Over the train examples."""
