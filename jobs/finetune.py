@@ -12,7 +12,7 @@ from llmcore.config.finetune import FinetuneConfig
 from llmcore.config.labelled import LabelledDataSettings, told_data
 from llmcore.config.task import TaskSettings
 from llmcore.errors import ConfigError, CorpusError
-from llmcore.evaluation.compared import Compared
+from llmcore.evaluation.compared import Compared, check_task
 from llmcore.evaluation.kinds import Subject
 from llmcore.records import Attempt, begin_attempt, finished_result
 from llmcore.storage import Folder, read_manifest
@@ -52,12 +52,13 @@ class Inputs:
 def find_inputs(storage: Folder, base: str, data: str | LabelledDataSettings, task: TaskSettings) -> Inputs:
     """The base model and the labelled set that a configuration names; a set from files is published.
 
-    Raises `CorpusError` for what is not there, or not as it must be.
+    Raises `CorpusError` for what is not there, or not as it must be, `ConfigError` for a task that does not fit it.
     """
     model, manifest = find_base(storage, base)
     inputs = Inputs(model, manifest.sha256, find_labelled_data(storage, data, task_class(task.kind).set_kind))
     if missing := sorted({"train", "validation"} - set(inputs.data.splits)):
         raise CorpusError(f"data={told_data(data)} has no {' and no '.join(missing)} split: give one, or carve it")
+    check_task(task, inputs.data)
     return inputs
 
 

@@ -178,9 +178,7 @@ class TrialRecords:
             {"closed": True, "num_trials": len(ended), "trials": list(ended), "metric": self.compared.metric},
         )
         values = {
-            trial: record["best_value"]
-            for trial, record in ended.items()
-            if record["model"] and record["reports"]
+            trial: record["best_value"] for trial, record in ended.items() if record["model"] and record["reports"]
         }
         if not values:
             raise TrialError(

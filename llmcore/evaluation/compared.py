@@ -3,16 +3,19 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from llmcore.errors import ConfigError
 from llmcore.evaluation.kinds import Subject
-from llmcore.evaluation.metrics import make_metric
-from llmcore.tasks import task_class
+from llmcore.evaluation.metrics import Additive, make_metric
+from llmcore.tasks import build_task, task_class
+from llmcore.tasks.base import SetFacts, Task
+from llmcore.tasks.evaluation_set import EvaluationSet
 
 if TYPE_CHECKING:
     from llmcore.config.task import TaskSettings
 
-__all__ = ["LOSS", "Compared"]
+__all__ = ["LOSS", "Compared", "check_task", "validation_metrics"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,29 @@ class Compared:
         """The value among the metrics of a validation, where it is better than the best so far; else None."""
         value = metrics[self.key]
         return value if self.gain(value, best) > 0 else None
+
+
+def validation_metrics(task: Task[Any, Any], subject: Subject) -> list[Additive]:
+    """What is measured of a task at a validation besides the loss.
+
+    Raises:
+        ConfigError: One is no metric of the kind, or is no sum over rows, as those over the ranks must be.
+    """
+    metrics = [(name, make_metric(subject, name)) for name in task.validation_metrics]
+    for name, metric in metrics:
+        if not isinstance(metric, Additive):
+            raise ConfigError(
+                f"{name} among the validation_metrics of {task.kind} is not additive, so that the parts of several "
+                "ranks do not add up to it: leave it to the evaluation"
+            )
+    return [metric for _, metric in metrics if isinstance(metric, Additive)]
+
+
+def check_task(settings: "TaskSettings", labelled: EvaluationSet) -> None:
+    """What can be known of a task before a worker starts. Raises ConfigError where it does not fit the labelled set."""
+    subject = Subject.of(labelled)
+    validation_metrics(build_task(settings, SetFacts.of(labelled)), subject)
+    Compared.of(settings, subject)
 
 
 LOSS = Compared("loss", higher_is_better=False)

@@ -1,13 +1,12 @@
 """A published model's predictions for the rows of a labelled set."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from llmcore.errors import CheckpointError
-from llmcore.evaluation.kinds import Subject
 from llmcore.storage import Folder, read_manifest, verify_files
 from llmcore.tasks import task_from_about
 from llmcore.tasks.base import Predictor, Task
@@ -58,20 +57,20 @@ class Scorer:
     def predict(self, rows: "pa.Table", *, batch_tokens: int) -> Predictions:
         """Predictions for all rows; at most `batch_tokens` tokens are in the model at once, or one example."""
         columns, num_truncated = self.predictor.predict(rows, batch_tokens=batch_tokens)
-        return Predictions(predictions_table(self.task.kind, rows, columns), num_truncated)
+        return Predictions(predictions_table(self.task.set_kind.references, rows, columns), num_truncated)
 
 
-def predictions_table(kind: str, rows: "pa.Table", columns: Mapping[str, Any]) -> "pa.Table":
+def predictions_table(references: Collection[str], rows: "pa.Table", columns: Mapping[str, Any]) -> "pa.Table":
     """Rows' id, group and reference columns, beside columns of predictions.
 
     Args:
-        kind: The kind of the labelled set.
+        references: What the set's kind is judged against.
         rows: Of the set.
         columns: Of each, one value, vector or list a row: NumPy or Arrow arrays, or lists.
     """
     import pyarrow as pa
 
-    kept = [name for name in Subject(kind).references if name in rows.column_names]
+    kept = [name for name in references if name in rows.column_names]
     table = rows.select(["id", "group", *kept])
     for name, values in columns.items():
         several = isinstance(values, np.ndarray) and values.ndim > 1

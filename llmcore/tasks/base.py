@@ -4,7 +4,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Protocol, Self, TypeVar, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
 
 from llmcore.errors import ConfigError
 from llmcore.tasks.columns import SetKind
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
     from llmcore.config.task import TaskSettings
     from llmcore.models.initialize import Home
+    from llmcore.tasks.evaluation_set import EvaluationSet
 
 __all__ = [
     "NO_TARGET",
@@ -85,11 +88,20 @@ class SetFacts(NamedTuple):
         label_names: The classes; empty where the kind has none.
         label_counts: Train rows of each class.
         multi_label: Whether a row has any number of classes.
+        columns: Names of the columns of its kind that it has.
     """
 
     label_names: tuple[str, ...] = ()
     label_counts: tuple[int, ...] = ()
     multi_label: bool = False
+    columns: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, labelled: "EvaluationSet") -> "SetFacts":
+        """Those of a published set."""
+        names, columns = tuple(labelled.label_names), tuple(labelled.columns)
+        counts = labelled.report["train"].get("labels", {}) if "train" in labelled.report else {}
+        return cls(names, tuple(counts.get(name, 0) for name in names), "labels" in columns, columns)
 
 
 @dataclass(frozen=True)
@@ -156,7 +168,7 @@ class Task(ABC, Generic[ExampleT, BatchT]):
     validation_metrics: ClassVar[tuple[str, ...]]
     """Those that are measured at a validation of a training, besides the loss; the first one is the task's own."""
     settings: ClassVar[tuple[str, ...]] = ()
-    """Fields of `TaskSettings` that it reads besides `kind`, `max_tokens` and `validation_metric`."""
+    """Fields of `TaskSettings` that it reads besides `kind`, `max_tokens`, `validation_metric` and `options`."""
 
     def __post_init__(self) -> None:
         known = [*self.validation_metrics, "loss"]
@@ -168,8 +180,11 @@ class Task(ABC, Generic[ExampleT, BatchT]):
 
     @classmethod
     def of_settings(cls, settings: "TaskSettings", data: SetFacts) -> Self:
-        """The task of a configuration, for a labelled set. Raises ConfigError for settings that do not fit it."""
-        common = {"kind", "max_tokens", "validation_metric"}
+        """The task of a configuration, for a labelled set; `options` are fields of its own that no setting has.
+
+        Raises ConfigError for settings that do not fit it.
+        """
+        common = {"kind", "max_tokens", "validation_metric", "options"}
         for name in type(settings).model_fields:
             if name not in common and name not in cls.settings and name in settings.model_fields_set:
                 raise ConfigError(f"task.{name} is not read by {cls.kind}: leave it out")
@@ -177,8 +192,22 @@ class Task(ABC, Generic[ExampleT, BatchT]):
         given = {
             name: value for name in cls.settings if name in made and (value := getattr(settings, name)) is not None
         }
-        metric = cls.metric_of(settings)
-        return cls(max_tokens=settings.max_tokens, validation_metric=metric, **given | cls.from_data(settings, data))
+        given |= cls.from_data(settings, data)
+        options = cls._options(settings.options, made - {*given, *type(settings).model_fields})
+        return cls(max_tokens=settings.max_tokens, validation_metric=cls.metric_of(settings), **given | options)
+
+    @classmethod
+    def _options(cls, given: Mapping[str, Any], known: set[str]) -> dict[str, Any]:
+        """Options, each of its field's type."""
+        types, options = get_type_hints(cls), {}
+        for name, value in given.items():
+            if name not in known:
+                raise ConfigError(f"task.options.{name} is no option of {cls.kind}: there is {sorted(known) or 'none'}")
+            try:
+                options[name] = TypeAdapter(types[name]).validate_python(value)
+            except ValidationError as error:
+                raise ConfigError(f"task.options.{name}={value!r}: {error.errors()[0]['msg']}") from error
+        return options
 
     @classmethod
     def metric_of(cls, settings: "TaskSettings") -> str:
@@ -192,7 +221,13 @@ class Task(ABC, Generic[ExampleT, BatchT]):
 
     def about(self) -> dict[str, Any]:
         """Plain JSON for the `task` key of a model's manifest; `task_from_about` makes the task again."""
-        return {"kind": self.kind, **asdict(self)}
+        return {"kind": self.reference(), **asdict(self)}
+
+    @classmethod
+    def reference(cls) -> str:
+        """What `task_class` finds it by: its kind, or of a class outside of the package the place where it stands."""
+        own = cls.__module__.startswith("llmcore.")
+        return cls.kind if own else f"{cls.__module__}:{cls.__qualname__}"
 
     @classmethod
     def from_fields(cls, given: Mapping[Any, Any]) -> Self:

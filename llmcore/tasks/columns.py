@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 __all__ = ["KINDS", "TEXT_AND_LABEL", "Column", "SetColumns", "SetKind", "Shape"]
 
 Shape = Literal["text", "texts", "number", "label", "labels", "answers", "messages"]
-"""What a value is: a text, a list of texts, a number, an index into the label names, a list of them; a list of spans (`text`, and
-the character in `context` where it starts); a list of messages (`role`, `content`)."""
+"""What a value is: a text, a list of texts, a number, an index into the label names, a list of them; a list of spans
+(`text`, and the character in `context` where it starts); a list of messages (`role`, `content`)."""
 
 
 @dataclass(frozen=True)

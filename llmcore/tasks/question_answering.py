@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from llmcore.errors import CheckpointError, ConfigError, CorpusError
+from llmcore.errors import ConfigError, CorpusError
 from llmcore.tasks.base import Features, Judged, Reader, SetFacts, Task, batches_of
 from llmcore.tasks.columns import KINDS, SetKind
+from llmcore.tasks.heads import load_head
 from llmcore.tasks.spans import Span, best_span
 
 if TYPE_CHECKING:
@@ -253,19 +254,9 @@ class QuestionAnswering(Task[Window, SpanBatch]):
 
     def predictor(self, folder: Path) -> "SpanPredictor":
         """A trained model from its exported folder. Raises CheckpointError where a weight is missing."""
-        import torch
         from transformers import AutoModelForQuestionAnswering
 
-        from llmcore.models.attention import ATTENTION
-
-        model, info = AutoModelForQuestionAnswering.from_pretrained(
-            folder, attn_implementation=ATTENTION, dtype=torch.float32, output_loading_info=True
-        )
-        if info["missing_keys"]:
-            raise CheckpointError(
-                f"{folder} is no {self.kind} model: weights {sorted(info['missing_keys'])} are missing"
-            )
-        return SpanPredictor(self, model.eval(), Reader.of(folder))
+        return SpanPredictor(self, load_head(AutoModelForQuestionAnswering, folder, self.kind), Reader.of(folder))
 
 
 @dataclass(frozen=True)

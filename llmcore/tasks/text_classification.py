@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from llmcore.errors import CheckpointError, ConfigError
-from llmcore.tasks.base import NO_TARGET, Features, Judged, Reader, SetFacts, Task, batches_of
+from llmcore.tasks.base import NO_TARGET, Features, Judged, Reader, SetFacts, Task
 from llmcore.tasks.columns import KINDS, SetKind
+from llmcore.tasks.framing import framed_texts
+from llmcore.tasks.heads import HeadPredictor, load_head
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,10 +67,7 @@ class ClassBatch:
 
 @dataclass(frozen=True)
 class TextClassification(Task[ClassExample, ClassBatch]):
-    """A text is its tokens and the end-of-text token, as in pre-training, whose state a linear head reads.
-
-    Where the tokenizer frames texts, as BERT's does, it is its class token, its tokens and the end; an encoder's head
-    reads the first. A second text follows the first one's end, and has an end of its own.
+    """A linear head reads the state of the last token, the end of the text; an encoder's head that of the first.
 
     Attributes:
         label_names: The classes; targets are indices into them.
@@ -130,26 +129,11 @@ class TextClassification(Task[ClassExample, ClassBatch]):
         return model
 
     def features(self, reader: Reader, rows: "pa.Table") -> Features:
-        """Tokens of each text, cut so that all that frames them fits too; of a pair, the longer one is cut first.
-
-        A special token written out in a text stays text. A table without labels gives examples without targets.
-        """
-        texts = reader.tokens(rows["text"].to_pylist())
-        pairs = reader.tokens(rows["text_pair"].to_pylist()) if "text_pair" in rows.column_names else None
-        examples, num_truncated = [], 0
-        room = self.max_tokens - len(reader.begin) - 1
-        for number, classes in enumerate(_classes_of(rows)):
-            first = texts[number]
-            if pairs is None:
-                kept, second, tail = first[:room], 0, [reader.end]
-                num_truncated += len(first) > room
-            else:
-                kept, other = _cut_pair(first, pairs[number], room - 1)
-                second = len(reader.begin) + len(kept) + 1
-                tail = [reader.end, *other, reader.end]
-                num_truncated += len(kept) + len(other) < len(first) + len(pairs[number])
-            examples.append(ClassExample([*reader.begin, *kept, *tail], second, classes))
-        return Features(examples, num_truncated)
+        """Texts, framed and cut (`framed_texts`); a table without labels gives examples without targets."""
+        pairs = rows["text_pair"].to_pylist() if "text_pair" in rows.column_names else None
+        framed, num_truncated = framed_texts(reader, rows["text"].to_pylist(), pairs, self.max_tokens)
+        texts = zip(framed, _classes_of(rows), strict=True)
+        return Features([ClassExample(*text, classes) for text, classes in texts], num_truncated)
 
     def without_target(self, example: ClassExample) -> ClassExample:
         """Its last token."""
@@ -206,14 +190,14 @@ class TextClassification(Task[ClassExample, ClassBatch]):
         """Of each class, [num_examples, num_classes]: of one label they sum to 1."""
         return logits.sigmoid() if self.multi_label else logits.softmax(dim=-1)
 
-    def decode(self, probabilities: "NDArray[np.float32]") -> Mapping[str, Any]:
+    def decode(self, probabilities: "NDArray[np.float32]") -> Mapping[str, Sequence[Any]]:
         """`prediction`: the most probable class (int32), or the list of those over 1/2; and the `probabilities`."""
         import numpy as np
 
         if not self.multi_label:
-            return {"prediction": probabilities.argmax(axis=1).astype("int32"), "probabilities": probabilities}
+            return {"prediction": [*probabilities.argmax(axis=1).astype("int32")], "probabilities": [*probabilities]}
         chosen = [np.flatnonzero(row > 0.5).astype("int32") for row in probabilities]
-        return {"prediction": chosen, "probabilities": probabilities}
+        return {"prediction": chosen, "probabilities": [*probabilities]}
 
     def judge(self, model: Any, examples: Sequence[ClassExample], device: "torch.device") -> Judged:
         """Loss, unweighted; of each example its class, or classes, and what was told."""
@@ -230,49 +214,26 @@ class TextClassification(Task[ClassExample, ClassBatch]):
         rows = pa.table({name: list(values) for name, values in {**of_truth, **columns}.items()})
         return Judged(loss, batch.num_targets, rows)
 
-    def predictor(self, folder: Path) -> "ClassPredictor":
+    def answers(self, model: Any, examples: Sequence[ClassExample]) -> Mapping[str, Sequence[Any]]:
+        """`prediction` and `probabilities` of each example."""
+        logits = self.logits(model, self.collate(examples).to(model.device))
+        return self.decode(self.probabilities(logits).cpu().numpy())
+
+    def predictor(self, folder: Path) -> HeadPredictor:
         """A trained model from its exported folder, head and all, in fp32.
 
         Raises:
             CheckpointError: A weight is missing from the folder, or the classes are others.
         """
-        import torch
         from transformers import AutoModelForSequenceClassification
 
-        from llmcore.models.attention import ATTENTION
-
-        model, info = AutoModelForSequenceClassification.from_pretrained(
-            folder, attn_implementation=ATTENTION, dtype=torch.float32, output_loading_info=True
-        )
+        model = load_head(AutoModelForSequenceClassification, folder, self.kind)
         names = tuple(model.config.id2label[index] for index in sorted(model.config.id2label))
-        if info["missing_keys"] or names != self.label_names:
+        if names != self.label_names:
             raise CheckpointError(
-                f"{folder} is no {self.kind} model of {list(self.label_names)}: its classes are {list(names)}, and "
-                f"weights {sorted(info['missing_keys'])} are missing"
+                f"{folder} is no {self.kind} model of {list(self.label_names)}: its classes are {list(names)}"
             )
-        return ClassPredictor(self, model.eval(), Reader.of(folder))
-
-
-@dataclass(frozen=True)
-class ClassPredictor:
-    """A classifier in memory."""
-
-    task: TextClassification
-    model: Any
-    reader: Reader
-
-    def predict(self, rows: "pa.Table", *, batch_tokens: int) -> tuple[dict[str, Any], int]:
-        """`prediction` and `probabilities` of each row."""
-        import numpy as np
-        import torch
-
-        examples, num_truncated = self.task.features(self.reader, rows)
-        outputs = np.zeros((len(examples), len(self.task.label_names)), np.float32)
-        for batch in batches_of(examples, batch_tokens):
-            with torch.inference_mode():
-                collated = self.task.collate([examples[index] for index in batch]).to(self.model.device)
-                outputs[batch] = self.task.probabilities(self.task.logits(self.model, collated)).cpu().numpy()
-        return dict(self.task.decode(outputs)), num_truncated
+        return HeadPredictor(self, model, Reader.of(folder))
 
 
 def _classes_of(rows: "pa.Table") -> list[tuple[int, ...] | None]:
@@ -281,15 +242,6 @@ def _classes_of(rows: "pa.Table") -> list[tuple[int, ...] | None]:
     if "label" in rows.column_names:
         return [None if label == NO_TARGET else (label,) for label in rows["label"].to_pylist()]
     return [None] * rows.num_rows
-
-
-def _cut_pair(first: list[int], second: list[int], room: int) -> tuple[list[int], list[int]]:
-    """Both, cut to so many tokens together: the longer one down to the length of the other, then both alike."""
-    if len(first) + len(second) <= room:
-        return first, second
-    half = room // 2
-    kept = room - len(second) if len(second) <= half else min(len(first), room - half)
-    return first[:kept], second[: room - min(kept, len(first))]
 
 
 def _weights(settings: "TaskSettings", data: SetFacts) -> tuple[float, ...]:

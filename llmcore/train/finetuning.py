@@ -11,9 +11,9 @@ from torch import distributed, nn
 
 from llmcore.config.finetune import FinetuneSettings
 from llmcore.errors import CorpusError
-from llmcore.evaluation.compared import Compared
+from llmcore.evaluation.compared import Compared, validation_metrics
 from llmcore.evaluation.kinds import Subject
-from llmcore.evaluation.metrics import Additive, make_metric
+from llmcore.evaluation.metrics import Additive
 from llmcore.models.initialize import Home
 from llmcore.models.methods import apply_method
 from llmcore.tasks import build_task
@@ -46,7 +46,7 @@ class Finetuning:
         self._base_sha256 = base_sha256
         self._data = data
         self._subject = Subject.of(data)
-        self.task = build_task(config.task, _facts(data, self._subject))
+        self.task = build_task(config.task, SetFacts.of(data))
         self.compared = Compared.of(config.task, self._subject)
         self.objective = self.task
         rows = self._rows("train")
@@ -70,8 +70,7 @@ class Finetuning:
 
     @cached_property
     def _metrics(self) -> list[Additive]:
-        made = [make_metric(self._subject, name) for name in self.task.validation_metrics]
-        return [metric for metric in made if isinstance(metric, Additive)]
+        return validation_metrics(self.task, self._subject)
 
     def build_model(self, home: Home | None) -> nn.Module:
         """The base model under a new head, of which what the method trains has gradients."""
@@ -153,14 +152,6 @@ class Finetuning:
             limits=f"{self.task.told()} Longer rows were cut to {self.task.max_tokens} tokens.",
         )
         return about, card
-
-
-def _facts(data: EvaluationSet, subject: Subject) -> SetFacts:
-    """What a task is told of the set."""
-    labels = data.report["train"].get("labels", {})
-    return SetFacts(
-        subject.label_names, tuple(labels.get(name, 0) for name in subject.label_names), subject.multi_label
-    )
 
 
 _CARD = """---
