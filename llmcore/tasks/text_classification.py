@@ -208,10 +208,10 @@ class TextClassification(Task[ClassExample, ClassBatch]):
         with torch.inference_mode():
             logits = self.logits(model, batch)
             loss = float(self._losses(logits, batch, ()).sum())
-            columns = self.decode(self.probabilities(logits).cpu().numpy())
+            told = self.decode(self.probabilities(logits).cpu().numpy())
         truth = [example.classes or () for example in examples]
-        of_truth = {"labels": truth} if self.multi_label else {"label": [one for (one,) in truth]}
-        rows = pa.table({name: list(values) for name, values in {**of_truth, **columns}.items()})
+        of_truth: dict[str, Sequence[Any]] = {"labels": truth} if self.multi_label else {"label": [c for (c,) in truth]}
+        rows = pa.table({name: list(values) for name, values in {**of_truth, **told}.items()})
         return Judged(loss, batch.num_targets, rows)
 
     def answers(self, model: Any, examples: Sequence[ClassExample]) -> Mapping[str, Sequence[Any]]:

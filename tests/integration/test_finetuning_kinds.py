@@ -5,34 +5,18 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-import torch
 
-from llmcore.config.finetune import FinetuneSettings
-from llmcore.config.model import ModelSettings
 from llmcore.evaluation.kinds import Subject
 from llmcore.evaluation.metrics import make_metrics
 from llmcore.evaluation.score import Scorer
-from llmcore.models.build import build_language_model, model_config
 from llmcore.records import read_metrics
 from llmcore.storage import Folder, read_manifest
 from llmcore.tasks.columns import KINDS
 from llmcore.tasks.evaluation_set import EvaluationSet, write_evaluation_set
-from llmcore.tokens.tokenizer import OWN_IDS, hugging_face_files, train_tokenizer
+from tests.bases import BASES, WORDS, finetuned, write_base
 from tests.ranks import run_ranks
 
-VOCAB_SIZE, NUM_STEPS = 330, 16
-WORDS = {"red": "rot", "blue": "blau", "cat": "Katze", "dog": "Hund", "house": "Haus", "tree": "Baum"}
-BASES: dict[str, tuple[Any, dict[str, Any]]] = {
-    "gpt2": ("causal_lm", {"n_embd": 32, "n_layer": 1, "n_head": 2}),
-    "bert": (
-        "next_sentence",
-        {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64},
-    ),
-    "t5": (
-        "span_corruption",
-        {"d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 1, "num_heads": 2, "initializer_factor": 0.3},
-    ),
-}
+NUM_STEPS = 16
 CASES = {
     "translation": "gpt2",
     "translation by an encoder-decoder": "t5",
@@ -96,58 +80,29 @@ def _publish(storage: Folder, kind: str) -> EvaluationSet:
     return write_evaluation_set(storage, kind, names, tables, columns=columns, allow_duplicates=True)
 
 
-def _write_base(folder: Path, family: str) -> None:
-    learnt, sizes = BASES[family]
-    settings = ModelSettings(family=family, sizes=sizes)  # type: ignore[arg-type]
-    config = model_config(settings, vocab_size=VOCAB_SIZE, sequence_length=96, eos_id=OWN_IDS.end, pad_id=OWN_IDS.pad)
-    build_language_model(learnt, config, seed=1).save_pretrained(folder)  # type: ignore[operator]
-    tokenizer = train_tokenizer([text for pair in WORDS.items() for text in pair] * 3, VOCAB_SIZE)
-    files = hugging_face_files(tokenizer, 96, begin=family == "bert", token_types=family == "bert")
-    for name, data in files.items():
-        (folder / name).write_bytes(data)
-
-
-def _train(root: str, sets: dict[str, str]) -> dict[str, str]:
-    """Trains each case on this rank; the folders of their exports."""
-    from llmcore.cost import Ledger
-    from llmcore.train.finetuning import Finetuning
-    from llmcore.train.fit import fit
-    from llmcore.train.place import Place
-
-    exports = {}
+def _train(root: str, sets: dict[str, str]) -> tuple[dict[str, str], dict[str, Any]]:
+    """Trains each case on this rank; the folders of their exports, and their outcomes."""
+    exports, outcomes = {}, {}
     for case, family in CASES.items():
-        train = {"num_steps": NUM_STEPS, "global_batch_size": 5, "micro_batch_size": 2, "zero_stage": 3}
-        train |= {"precision": "fp32", "log_every": 1, "optimizer": {"learning_rate": 1e-2}}
-        task = {"kind": _kind(case), "max_tokens": 48}
-        settings = FinetuneSettings.model_validate({"task": task, "train": train})
-        data = EvaluationSet.open(Folder(sets[_kind(case)]))
-        recipe = Finetuning(settings, Path(root, family), data, "0" * 64)
-        place = Place(Folder(f"{root}/{case}"), attempt=1)
-        outcome = fit(
-            recipe,
-            place,
-            device=torch.device("cpu"),
-            report=lambda _: None,
-            pulse=lambda: None,
-            ledger=Ledger(1, "cpu"),
-        )
-        exports[case] = f"{place.run.url}/exports/{outcome['progress']['newest_export']}"
-    return exports
+        run, task = f"{root}/{case}", {"kind": _kind(case)}
+        outcome = finetuned(Path(root, family), sets[_kind(case)], run, task, num_steps=NUM_STEPS)
+        exports[case] = f"{run}/exports/{outcome['progress']['best_export']}"
+        outcomes[case] = outcome
+    return exports, outcomes
 
 
-Trained = tuple[dict[str, EvaluationSet], dict[str, str]]
+Trained = tuple[dict[str, EvaluationSet], dict[str, str], dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     root = tmp_path_factory.mktemp("kinds")
     for family in BASES:
-        (root / family).mkdir()
-        _write_base(root / family, family)
+        write_base(root / family, family)
     sets = {kind: _publish(Folder(str(root / "sets")), kind) for kind in map(_kind, CASES)}
     urls = {kind: labelled.folder.url for kind, labelled in sets.items()}
-    [exports, _] = run_ranks(2, _train, str(root), urls, out=root / "out")
-    return sets, exports
+    [(exports, outcomes), _] = run_ranks(2, _train, str(root), urls, out=root / "out")
+    return sets, exports, outcomes
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -180,3 +135,14 @@ def test_answers_do_not_depend_on_the_batch(trained: Trained, case: str) -> None
     scorer, rows = Scorer.load(Folder(trained[1][case])), trained[0][_kind(case)].rows("test")
     together, alone = (scorer.predict(rows, batch_tokens=size).table["prediction"] for size in (4096, 1))
     assert together.to_pylist() == alone.to_pylist()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_how_long_examples_are_is_told_and_nothing_is_padding(trained: Trained, case: str) -> None:
+    labelled, outcome = trained[0][_kind(case)], trained[2][case]
+    assert outcome["padding_share"] == 0.0
+    for split in ("train", "validation"):
+        told = outcome["examples"][split]
+        assert told["num_rows"] == labelled.num_rows(split) <= told["num_examples"]  # type: ignore[arg-type]
+        assert 0 < told["mean_tokens"] <= told["longest_tokens"]
+        assert told["num_truncated"] <= told["num_rows"]
