@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from llmcore.errors import ConfigError
 from llmcore.tasks.columns import SetKind
+from llmcore.tasks.examples import BARE_MODEL
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -277,18 +278,17 @@ class Task(ABC, Generic[ExampleT, BatchT]):
     pipeline_tag: ClassVar[str] = "other"
     """What Hugging Face calls such models."""
 
+    def tokenizer(self, reader: Reader) -> Any:
+        """What is exported with the model: plain transformers is to read a text with it as this task does."""
+        return reader.tokenizer
+
     def told(self) -> str:
         """What there is to know of the task for who uses the model: a sentence or two for its card."""
         return ""
 
-    def example(self, folder: Path) -> str:
-        """Python, run in the exported folder, that makes the model answer; `folder` has its tokenizer."""
-        return _EXAMPLE
-
-
-_EXAMPLE = """from transformers import AutoModel, AutoTokenizer
-
-tokenizer, model = AutoTokenizer.from_pretrained("."), AutoModel.from_pretrained(".")"""
+    def example(self, reader: Reader) -> str:
+        """Python, run in the exported folder, that makes the model answer."""
+        return BARE_MODEL
 
 
 def batches_of(examples: Sequence[Example], batch_tokens: int) -> Iterator[list[int]]:

@@ -1,11 +1,11 @@
 """A text, or a pair of texts, as a model with a head reads it: framed, and cut so that it fits."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from llmcore.tasks.base import Reader
 
-__all__ = ["FramedText", "framed_texts"]
+__all__ = ["FramedText", "framed_texts", "framing_tokenizer"]
 
 
 class FramedText(NamedTuple):
@@ -39,6 +39,26 @@ def framed_texts(
             num_truncated += len(kept) + len(kept_other) < len(first) + len(other)
         framed.append(FramedText([*reader.begin, *kept, *tail], second))
     return framed, num_truncated
+
+
+def framing_tokenizer(reader: Reader) -> Any:
+    """The reader's tokenizer, which frames a text, and a pair of texts, as `framed_texts` does.
+
+    One that is not fast goes on framing as it does.
+    """
+    from tokenizers import processors
+
+    tokenizer = reader.tokenizer
+    if not tokenizer.is_fast:
+        return tokenizer
+    begin, [end] = tokenizer.convert_ids_to_tokens(reader.begin), tokenizer.convert_ids_to_tokens([reader.end])
+    single = [*begin, "$A", end]
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=single,
+        pair=[*single, "$B:1", f"{end}:1"],
+        special_tokens=[*zip(begin, reader.begin, strict=True), (end, reader.end)],
+    )
+    return tokenizer
 
 
 def _cut_pair(first: list[int], second: list[int], room: int) -> tuple[list[int], list[int]]:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from llmcore.errors import CheckpointError, ConfigError
 from llmcore.tasks.base import NO_TARGET, Features, Judged, Reader, SetFacts, Task
 from llmcore.tasks.columns import KINDS, SetKind
-from llmcore.tasks.framing import framed_texts
+from llmcore.tasks.examples import classifier_example
+from llmcore.tasks.framing import framed_texts, framing_tokenizer
 from llmcore.tasks.heads import HeadPredictor, load_head
 
 if TYPE_CHECKING:
@@ -73,17 +74,20 @@ class TextClassification(Task[ClassExample, ClassBatch]):
         label_names: The classes; targets are indices into them.
         multi_label: Whether a row has any number of classes, each by itself likely or not.
         weights: What a row of each class weighs in the loss; empty where all weigh alike.
+        has_pairs: Whether there is a second text beside each.
     """
 
     label_names: tuple[str, ...] = ()
     multi_label: bool = False
     weights: tuple[float, ...] = ()
+    has_pairs: bool = False
 
     kind: ClassVar[str] = "text_classification"
     set_kind: ClassVar[SetKind] = KINDS[kind]
     metrics: ClassVar[tuple[str, ...]] = ("accuracy", "macro_f1")
     validation_metrics: ClassVar[tuple[str, ...]] = ("macro_f1", "micro_f1", "accuracy")
-    settings: ClassVar[tuple[str, ...]] = ("class_weights",)
+    settings: ClassVar[tuple[str, ...]] = ("answer", "class_weights")
+    pipeline_tag: ClassVar[str] = "text-classification"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -97,6 +101,7 @@ class TextClassification(Task[ClassExample, ClassBatch]):
             "label_names": data.label_names,
             "multi_label": data.multi_label,
             "weights": _weights(settings, data),
+            "has_pairs": "text_pair" in data.columns,
         }
 
     def build_model(self, folder: Path, *, seed: int, random_weights: bool, home: "Home | None" = None) -> "nn.Module":
@@ -234,6 +239,20 @@ class TextClassification(Task[ClassExample, ClassBatch]):
                 f"{folder} is no {self.kind} model of {list(self.label_names)}: its classes are {list(names)}"
             )
         return HeadPredictor(self, model, Reader.of(folder))
+
+    def tokenizer(self, reader: Reader) -> Any:
+        """One that ends texts, and so is read where the head looks."""
+        return framing_tokenizer(reader)
+
+    def told(self) -> str:
+        """The classes."""
+        how = "any number of" if self.multi_label else "one of"
+        what = "A pair of texts" if self.has_pairs else "A text"
+        return f"{what} has {how} the classes {', '.join(self.label_names)}."
+
+    def example(self, reader: Reader) -> str:
+        """Classes by a pipeline."""
+        return classifier_example(has_pairs=self.has_pairs, multi_label=self.multi_label)
 
 
 def _classes_of(rows: "pa.Table") -> list[tuple[int, ...] | None]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,7 @@ class Finetuning:
     def __init__(self, config: FinetuneSettings, base: Path, data: EvaluationSet, base_sha256: str) -> None:
         self.config = config
         self.settings = config.train
-        self.tokenizer = base
+        self._base, self._scratch = base, TemporaryDirectory()
         self._base_sha256 = base_sha256
         self._data = data
         self._subject = Subject.of(data)
@@ -55,6 +56,13 @@ class Finetuning:
         self._read, self._places = 0, 0
         self.num_steps = num_steps(config.train, len(self._train))
 
+    @cached_property
+    def tokenizer(self) -> Path:
+        """Files of the tokenizer, by which plain transformers reads the export as the task does."""
+        folder = Path(self._scratch.name)
+        self.task.tokenizer(Reader.of(self._base)).save_pretrained(folder)
+        return folder
+
     def _rows(self, split: Split) -> Any:
         rows = self._data.rows(split)
         if not rows.num_rows:
@@ -64,7 +72,7 @@ class Finetuning:
     @cached_property
     def _validation(self) -> tuple[list[Any], ExampleLengths]:
         rows = self._rows("validation")
-        features = self.task.judged(Reader.of(self.tokenizer), rows)
+        features = self.task.judged(Reader.of(self._base), rows)
         examples = sorted(features.examples, key=lambda example: example.num_tokens)
         return examples, ExampleLengths.of(features, rows.num_rows)
 
@@ -75,7 +83,7 @@ class Finetuning:
     def build_model(self, home: Home | None) -> nn.Module:
         """The base model under a new head, of which what the method trains has gradients."""
         random_weights, seed = self.config.weights == "random", self.settings.seed
-        model = self.task.build_model(self.tokenizer, seed=seed, random_weights=random_weights, home=home)
+        model = self.task.build_model(self._base, seed=seed, random_weights=random_weights, home=home)
         apply_method(model, self.config.method, seed=seed, home=home)
         return model
 
@@ -148,7 +156,7 @@ class Finetuning:
             weights="a pre-trained model" if self.config.weights == "pretrained" else "random weights",
             step=progress.step,
             figures=figures,
-            example=self.task.example(self.tokenizer),
+            example=self.task.example(Reader.of(self._base)),
             limits=f"{self.task.told()} Longer rows were cut to {self.task.max_tokens} tokens.",
         )
         return about, card
