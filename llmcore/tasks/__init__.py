@@ -69,7 +69,7 @@ def task_from_about(about: Mapping[str, Any]) -> Task[Any, Any]:
     match about.get("task"):
         case {"kind": str(kind), **fields}:
             try:
-                return task_class(kind, fields.get("answer")).from_fields(fields)
+                return task_class(kind, str(fields.get("answer"))).from_fields(fields)
             except (ConfigError, TypeError) as error:
                 raise CheckpointError(f"the model's manifest names the task {kind!r}: {error}") from error
         case other:

@@ -115,7 +115,7 @@ class LabelWriting(TextToText):
         probabilities = softmax(-losses, axis=1).astype("float32")
         return {"prediction": [*losses.argmin(axis=1).astype("int32")], "probabilities": [*probabilities]}
 
-    def judge(self, model: Any, examples: Sequence[LabelExample], device: "torch.device") -> Judged:
+    def judge(self, model: Any, examples: Sequence[Any], device: "torch.device") -> Judged:
         """Loss of the right names; of each example its class, and what was told."""
         import pyarrow as pa
 

@@ -207,7 +207,7 @@ class TextToText(Task[WrittenExample, WrittenBatch]):
 
         return cross_entropy(self.logits(model, batch).float(), batch.targets, reduction="sum")[None]
 
-    def judge(self, model: Any, examples: Sequence[WrittenExample], device: "torch.device") -> Judged:
+    def judge(self, model: Any, examples: Sequence[Any], device: "torch.device") -> Judged:
         """Loss; of each example also that of its answer, with its tokens and bytes."""
         import pyarrow as pa
 
