@@ -26,8 +26,8 @@ from llmcore.evaluation.suite import Suite
 from llmcore.evaluation.twin import twin_config
 from llmcore.records import Attempt, begin_attempt, finished_result, run_folder
 from llmcore.storage import Folder, read_manifest
+from llmcore.tasks.bases import find_base
 from llmcore.tasks.evaluation_set import EvaluationSet
-from llmcore.tasks.references import find_base
 
 __all__ = ["Finetune", "evaluate", "plan", "result_line", "run"]
 

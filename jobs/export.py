@@ -10,7 +10,7 @@ from llmcore.config.method import MethodSettings
 from llmcore.errors import CheckpointError, ConfigError
 from llmcore.records import CONFIG
 from llmcore.storage import Folder, Manifest, check_writable, read_manifest, resolve_storage
-from llmcore.tasks.references import find_base
+from llmcore.tasks.bases import find_base
 from llmcore.train.exported import export_checkpoint
 from llmcore.train.inspection import choose_checkpoint
 

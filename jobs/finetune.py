@@ -12,20 +12,30 @@ from llmcore.config.finetune import FinetuneConfig
 from llmcore.config.labelled import LabelledDataSettings, told_data
 from llmcore.config.task import TaskSettings
 from llmcore.errors import ConfigError, CorpusError
-from llmcore.evaluation.compared import Compared, check_task
+from llmcore.evaluation.compared import Compared, check_measured
 from llmcore.evaluation.kinds import Subject
 from llmcore.records import Attempt, begin_attempt, finished_result
 from llmcore.storage import Folder, read_manifest
-from llmcore.tasks import task_class
+from llmcore.tasks import build_task, facts_of, task_class
+from llmcore.tasks.bases import base_model, check_base
 from llmcore.tasks.evaluation_set import EvaluationSet
 from llmcore.tasks.example_lengths import lengths_line
 from llmcore.tasks.labelled import LabelledData, looked_at
-from llmcore.tasks.references import find_base, find_labelled_data
+from llmcore.tasks.references import find_labelled_data
 from llmcore.train.kept import complete_names, publish_model
 from llmcore.train.place import Place
 
-__all__ = ["Inputs", "check_fits_cluster", "check_method", "find_inputs", "finetune", "parents_of", "plan"]
-__all__ += ["plan_of_data", "run", "worker_spec"]
+__all__ = [
+    "Inputs",
+    "check_fits_cluster",
+    "check_method",
+    "check_task",
+    "find_inputs",
+    "finetune",
+    "parents_of",
+    "plan",
+]
+__all__ += ["plan", "plan_of_data", "run", "worker_spec"]
 
 KIND = "finetune"
 STEP_VERSION = 4
@@ -52,14 +62,21 @@ class Inputs:
 def find_inputs(storage: Folder, base: str, data: str | LabelledDataSettings, task: TaskSettings) -> Inputs:
     """The base model and the labelled set that a configuration names; a set from files is published.
 
-    Raises `CorpusError` for what is not there, or not as it must be, `ConfigError` for a task that does not fit it.
+    Raises `CorpusError` for what is not there, or not as it must be; `ConfigError` for a task that does not fit it.
     """
-    model, manifest = find_base(storage, base)
+    model, manifest = base_model(storage, base)
     inputs = Inputs(model, manifest.sha256, find_labelled_data(storage, data, task_class(task.kind).set_kind))
+    check_task(task, inputs)
     if missing := sorted({"train", "validation"} - set(inputs.data.splits)):
         raise CorpusError(f"data={told_data(data)} has no {' and no '.join(missing)} split: give one, or carve it")
-    check_task(task, inputs.data)
     return inputs
+
+
+def check_task(settings: TaskSettings, inputs: Inputs) -> None:
+    """Raises `ConfigError` where base model, labelled set and task do not go together."""
+    task = build_task(settings, facts_of(inputs.data))
+    check_base(task, inputs.base)
+    check_measured(task, settings, inputs.data)
 
 
 def parents_of(base: str, data: str | LabelledDataSettings) -> list[str]:

@@ -11,7 +11,16 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from jobs.finetune import Inputs, check_fits_cluster, check_method, find_inputs, parents_of, plan_of_data, worker_spec
+from jobs.finetune import (
+    Inputs,
+    check_fits_cluster,
+    check_method,
+    check_task,
+    find_inputs,
+    parents_of,
+    plan_of_data,
+    worker_spec,
+)
 from jobs.runtime.console import say
 from jobs.runtime.options import RunOptions
 from jobs.runtime.start import find_or_do
@@ -20,7 +29,6 @@ from llmcore.config.finetune import FinetuneConfig, FinetuneSettings
 from llmcore.config.labelled import told_data
 from llmcore.config.tune import TuneConfig
 from llmcore.errors import ConfigError, RunError
-from llmcore.evaluation.compared import check_task
 from llmcore.evaluation.searches import with_values
 from llmcore.records import Attempt, begin_attempt, finished_result
 from llmcore.storage import Folder
@@ -140,7 +148,7 @@ def tune(config: TuneConfig, storage: Folder, options: RunOptions) -> dict[str, 
     check_fits_cluster(next(iter(configs.values())))
     for trial_config in configs.values():
         check_method(trial_config, inputs)
-        check_task(trial_config.task, inputs.data)
+        check_task(trial_config.task, inputs)
     num_reports = _reports(config, inputs.data.num_rows("train"))
     if config.scheduler == "asha" and config.asha.grace_reports > num_reports:
         raise ConfigError(

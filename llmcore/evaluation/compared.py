@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 from llmcore.errors import ConfigError
 from llmcore.evaluation.kinds import Subject
 from llmcore.evaluation.metrics import Additive, make_metric
-from llmcore.tasks import build_task, task_class
-from llmcore.tasks.base import SetFacts, Task
+from llmcore.tasks import task_class
+from llmcore.tasks.base import Task
 from llmcore.tasks.evaluation_set import EvaluationSet
 
 if TYPE_CHECKING:
     from llmcore.config.task import TaskSettings
 
-__all__ = ["LOSS", "Compared", "check_task", "validation_metrics"]
+__all__ = ["LOSS", "Compared", "check_measured", "validation_metrics"]
 
 
 @dataclass(frozen=True)
@@ -73,10 +73,10 @@ def validation_metrics(task: Task[Any, Any], subject: Subject) -> list[Additive]
     return [metric for _, metric in metrics if isinstance(metric, Additive)]
 
 
-def check_task(settings: "TaskSettings", labelled: EvaluationSet) -> None:
-    """What can be known of a task before a worker starts. Raises ConfigError where it does not fit the labelled set."""
+def check_measured(task: Task[Any, Any], settings: "TaskSettings", labelled: EvaluationSet) -> None:
+    """Raises ConfigError where a validation of the task could not be measured, or its models not be compared."""
     subject = Subject.of(labelled)
-    validation_metrics(build_task(settings, SetFacts.of(labelled)), subject)
+    validation_metrics(task, subject)
     Compared.of(settings, subject)
 
 

@@ -17,7 +17,7 @@ from transformers import (
 )
 
 from llmcore.config.model import ModelSettings
-from llmcore.config.pretrain import Learnt
+from llmcore.config.pretrain import FAMILIES, Learnt
 from llmcore.errors import ConfigError
 from llmcore.models.attention import ATTENTION
 from llmcore.models.folder import FolderWeights
@@ -58,8 +58,6 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "t5": {"dropout_rate": 0.0},
     "bart": {"dropout": 0.0},
 }
-ENCODERS = ("bert", "roberta", "modernbert")
-"""Families that read alone."""
 _DERIVED = ("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id", "num_labels")
 
 
@@ -190,7 +188,7 @@ def build_writer(folder: Path, *, seed: int, random_weights: bool, home: Home | 
         ConfigError: The folder has an encoder, which reads and does not write.
     """
     config = AutoConfig.from_pretrained(folder)
-    if config.model_type in ENCODERS:
+    if config.model_type in FAMILIES["masked_lm"]:
         raise ConfigError(
             f"{folder} is a {config.model_type}, an encoder, which cannot write: take a decoder or an encoder-decoder"
         )

@@ -5,11 +5,12 @@ from typing import Any
 
 from llmcore.config.pretrain import FAMILIES, Learnt
 from llmcore.errors import ConfigError
-from llmcore.storage import Folder, content_hash, folder_at, read_manifest
+from llmcore.storage import MANIFEST, Folder, content_hash, folder_at, read_manifest
 from llmcore.storage.content import chunks
 from llmcore.tokens.tokenizer import VOCABULARY_FILES, find_tokenizer, load_tokenizer
 
-__all__ = ["POSITIONS", "check_foundation", "find_foundation", "foundation_config", "foundation_hash"]
+__all__ = ["POSITIONS", "check_foundation", "find_foundation", "foundation_config", "foundation_files"]
+__all__ += ["foundation_hash"]
 
 POSITIONS = {
     "gpt2": "n_positions",
@@ -25,18 +26,21 @@ _CONFIG = "config.json"
 _READ = (".safetensors", ".json", ".txt", ".model")
 
 
-def find_foundation(reference: str) -> Folder:
-    """The folder of a path or URL. Raises ConfigError where it has no config and safetensors, StorageError."""
+def find_foundation(reference: str, key: str = "model.folder") -> Folder:
+    """The folder of a path or URL, which `key` of a configuration names.
+
+    Raises ConfigError where it has no config and safetensors, StorageError.
+    """
     folder = folder_at(reference)
     names = folder.names()
     if _CONFIG not in names or not any(name.endswith(".safetensors") for name in names):
         raise ConfigError(
-            f"model.folder={reference!r} has no {_CONFIG} with *.safetensors beside it: give a Hugging Face folder; "
+            f"{key}={reference!r} has no {_CONFIG} with *.safetensors beside it: give a Hugging Face folder; "
             "pickled weights (*.bin) are not loaded, save them anew with transformers"
         )
     if folder.local_path() is None and read_manifest(folder) is None:
         raise ConfigError(
-            f"model.folder={reference!r} is remote, and not published by this package, so that a copy could not be "
+            f"{key}={reference!r} is remote, and not published by this package, so that a copy could not be "
             "verified: copy it to a disk that all nodes share"
         )
     return folder
@@ -47,14 +51,18 @@ def foundation_hash(folder: Folder) -> str:
     if (manifest := read_manifest(folder)) is not None:
         return manifest.sha256
     hashes = {}
-    for name in folder.names():
-        if name.endswith(_READ):
-            digest = hashlib.sha256()
-            with folder.open(name) as file:
-                for chunk in chunks(file):
-                    digest.update(chunk)
-            hashes[name] = digest.hexdigest()
+    for name in foundation_files(folder):
+        digest = hashlib.sha256()
+        with folder.open(name) as file:
+            for chunk in chunks(file):
+                digest.update(chunk)
+        hashes[name] = digest.hexdigest()
     return content_hash(hashes)
+
+
+def foundation_files(folder: Folder) -> list[str]:
+    """Names of the files that are read of a Hugging Face folder."""
+    return [name for name in folder.names() if name.endswith(_READ) and name != MANIFEST]
 
 
 def check_foundation(folder: Folder, learnt: Learnt, tokenizer: Folder, num_positions: int) -> None:

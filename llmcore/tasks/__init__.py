@@ -3,13 +3,16 @@
 import importlib
 from collections.abc import Mapping
 from importlib.metadata import entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmcore.config.task import KINDS, TaskSettings
 from llmcore.errors import CheckpointError, ConfigError
 from llmcore.tasks.base import SetFacts, Task
 
-__all__ = ["build_task", "task_class", "task_from_about"]
+if TYPE_CHECKING:
+    from llmcore.tasks.evaluation_set import EvaluationSet
+
+__all__ = ["build_task", "facts_of", "task_class", "task_from_about"]
 
 _GROUP = "llmcore.tasks"
 _CLASSES = {
@@ -49,6 +52,13 @@ def task_class(kind: str, answer: str | None = None) -> type[Task[Any, Any]]:
     if not (isinstance(found, type) and issubclass(found, Task)):
         raise ConfigError(f"task.kind={kind!r} is no class made of llmcore.tasks.base.Task")
     return found
+
+
+def facts_of(data: "EvaluationSet") -> SetFacts:
+    """What a task is told of a labelled set."""
+    names, labels = tuple(data.label_names), data.report.get("train", {}).get("labels", {})
+    counts = tuple(labels.get(name, 0) for name in names)
+    return SetFacts(names, counts, "labels" in data.columns, tuple(data.columns))
 
 
 def build_task(settings: TaskSettings, data: SetFacts) -> Task[Any, Any]:

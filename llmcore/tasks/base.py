@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from llmcore.config.task import TaskSettings
     from llmcore.models.initialize import Home
-    from llmcore.tasks.evaluation_set import EvaluationSet
 
 __all__ = [
     "NO_TARGET",
@@ -96,13 +95,6 @@ class SetFacts(NamedTuple):
     label_counts: tuple[int, ...] = ()
     multi_label: bool = False
     columns: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, labelled: "EvaluationSet") -> "SetFacts":
-        """Those of a published set."""
-        names, columns = tuple(labelled.label_names), tuple(labelled.columns)
-        counts = labelled.report["train"].get("labels", {}) if "train" in labelled.report else {}
-        return cls(names, tuple(counts.get(name, 0) for name in names), "labels" in columns, columns)
 
 
 @dataclass(frozen=True)
@@ -186,9 +178,10 @@ class Task(ABC, Generic[ExampleT, BatchT]):
         Raises ConfigError for settings that do not fit it.
         """
         common = {"kind", "max_tokens", "validation_metric", "options"}
-        for name in type(settings).model_fields:
-            if name not in common and name not in cls.settings and name in settings.model_fields_set:
-                raise ConfigError(f"task.{name} is not read by {cls.kind}: leave it out")
+        for name, field in type(settings).model_fields.items():
+            value, default = getattr(settings, name), field.get_default(call_default_factory=True)
+            if name not in common and name not in cls.settings and value != default:
+                raise ConfigError(f"task.{name}={value!r} is not read by {cls.kind}: leave it out")
         made = {name.name for name in fields(cls)} - common
         given = {
             name: value for name in cls.settings if name in made and (value := getattr(settings, name)) is not None
@@ -229,6 +222,9 @@ class Task(ABC, Generic[ExampleT, BatchT]):
         """What `task_class` finds it by: its kind, or of a class outside of the package the place where it stands."""
         own = cls.__module__.startswith("llmcore.")
         return cls.kind if own else f"{cls.__module__}:{cls.__qualname__}"
+
+    def check_family(self, family: str, *, encodes_and_decodes: bool) -> None:
+        """Raises ConfigError where models of a family cannot give such answers."""
 
     @classmethod
     def from_fields(cls, given: Mapping[Any, Any]) -> Self:

@@ -59,10 +59,14 @@ class Chat(TextToText):
         """An answer to a message."""
         return conversation_example(self.max_answer_tokens)
 
+    def check_family(self, family: str, *, encodes_and_decodes: bool) -> None:
+        """Raises ConfigError for what is no decoder."""
+        super().check_family(family, encodes_and_decodes=encodes_and_decodes)
+        if encodes_and_decodes:
+            raise ConfigError(f"base is a {family}: task.kind=chat needs a decoder, which reads turns as they come")
+
     def features(self, reader: Reader, rows: "pa.Table") -> Features:
         """Each conversation as one document. Raises CorpusError, naming the row, where it has no answer."""
-        if reader.config.is_encoder_decoder:
-            raise ConfigError("task.kind=chat needs a decoder: an encoder-decoder reads one prompt, and no turns")
         examples, num_truncated = [], 0
         ids = rows["id"].to_pylist() if "id" in rows.column_names else range(rows.num_rows)
         for name, messages in zip(ids, rows["messages"].to_pylist(), strict=True):

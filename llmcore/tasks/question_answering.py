@@ -80,6 +80,13 @@ class QuestionAnswering(Task[Window, SpanBatch]):
         """A quarter of a window is shared, where nothing else is said."""
         return {"stride": settings.stride or max(1, settings.max_tokens // 4)}
 
+    def check_family(self, family: str, *, encodes_and_decodes: bool) -> None:
+        """Raises ConfigError for an encoder-decoder, of which no head here reads."""
+        if encodes_and_decodes:
+            raise ConfigError(
+                f"base is a {family}, an encoder-decoder: task.kind={self.kind} takes an encoder or a decoder"
+            )
+
     def build_model(self, folder: Path, *, seed: int, random_weights: bool, home: "Home | None" = None) -> "nn.Module":
         """The base model's architecture under a new head. Raises ConfigError for one that has none for spans."""
         from llmcore.models.build import build_span_reader

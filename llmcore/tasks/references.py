@@ -1,14 +1,14 @@
-"""From what a configuration says (`my.prepare/areas`, `my.pretrain`, or a URL) to the labelled set or model itself."""
+"""From what a configuration says (`my.prepare/areas`, a URL, or files) to the labelled set itself."""
 
 from llmcore.config.labelled import LabelledDataSettings
 from llmcore.errors import CorpusError
-from llmcore.records import newest_result, run_folder
-from llmcore.storage import Folder, Manifest, is_location, read_manifest
+from llmcore.records import newest_result
+from llmcore.storage import Folder, is_location
 from llmcore.tasks.columns import SetKind
 from llmcore.tasks.evaluation_set import EvaluationSet
 from llmcore.tasks.labelled import LabelledData, publish_labelled_data
 
-__all__ = ["find_base", "find_evaluation_set", "find_labelled_data"]
+__all__ = ["find_evaluation_set", "find_labelled_data"]
 
 
 def find_labelled_data(storage: Folder, reference: str | LabelledDataSettings, kind: SetKind) -> LabelledData:
@@ -50,18 +50,3 @@ def find_evaluation_set(storage: Folder, reference: str) -> EvaluationSet:
     if name not in published:
         raise CorpusError(f"run {run!r} has no labelled set {name!r}, only {sorted(published)}")
     return EvaluationSet.open(storage / published[name])
-
-
-def find_base(storage: Folder, base: str) -> tuple[Folder, Manifest]:
-    """The model of a finished run, or at the URL of a published one.
-
-    Raises:
-        CorpusError: There is no such model.
-    """
-    run = run_folder(storage, base)
-    result = newest_result(run)
-    model = run if result is None else Folder(f"{run.url.rpartition('/')[0]}/{result['model']}")
-    manifest = read_manifest(model)
-    if manifest is None:
-        raise CorpusError(f"base={base!r}: there is no complete model at {model.url}: run `pretrain` first")
-    return model, manifest

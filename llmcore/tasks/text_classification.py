@@ -104,6 +104,13 @@ class TextClassification(Task[ClassExample, ClassBatch]):
             "has_pairs": "text_pair" in data.columns,
         }
 
+    def check_family(self, family: str, *, encodes_and_decodes: bool) -> None:
+        """Raises ConfigError for an encoder-decoder, of which no head here reads."""
+        if encodes_and_decodes:
+            raise ConfigError(
+                f"base is a {family}, an encoder-decoder: task.kind={self.kind} takes an encoder or a decoder"
+            )
+
     def build_model(self, folder: Path, *, seed: int, random_weights: bool, home: "Home | None" = None) -> "nn.Module":
         """A base model's architecture, with its weights or random ones, under a new head of `seed`.
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from llmcore.config.generation import GenerationSettings
+from llmcore.config.pretrain import FAMILIES
 from llmcore.config.template import check_template, parts_of
 from llmcore.errors import ConfigError
 from llmcore.tasks.base import Features, Judged, Predictor, Reader, Task
@@ -116,6 +117,14 @@ class TextToText(Task[WrittenExample, WrittenBatch]):
         if not named or set(named) - set(readable):
             raise ConfigError(f"task.prompt={prompt!r} names {named}: a {cls.kind} prompt is made of {readable}")
         return {"prompt": prompt, "max_answer_tokens": settings.max_answer_tokens or settings.max_tokens // 2}
+
+    def check_family(self, family: str, *, encodes_and_decodes: bool) -> None:
+        """Raises ConfigError for an encoder, which reads and cannot write."""
+        if family in FAMILIES["masked_lm"]:
+            raise ConfigError(
+                f"base is a {family}, an encoder, which cannot write: task.kind={self.kind} takes a decoder or an "
+                "encoder-decoder"
+            )
 
     def build_model(self, folder: Path, *, seed: int, random_weights: bool, home: "Home | None" = None) -> "nn.Module":
         """The base model with its own head, or its architecture with random weights.

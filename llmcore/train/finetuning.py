@@ -17,8 +17,8 @@ from llmcore.evaluation.kinds import Subject
 from llmcore.evaluation.metrics import Additive
 from llmcore.models.initialize import Home
 from llmcore.models.methods import apply_method
-from llmcore.tasks import build_task
-from llmcore.tasks.base import Reader, SetFacts
+from llmcore.tasks import build_task, facts_of
+from llmcore.tasks.base import Reader
 from llmcore.tasks.evaluation_set import EvaluationSet, Split
 from llmcore.tasks.example_lengths import ExampleLengths
 from llmcore.tokens.order import RowOrder
@@ -47,7 +47,7 @@ class Finetuning:
         self._base_sha256 = base_sha256
         self._data = data
         self._subject = Subject.of(data)
-        self.task = build_task(config.task, SetFacts.of(data))
+        self.task = build_task(config.task, facts_of(data))
         self.compared = Compared.of(config.task, self._subject)
         self.objective = self.task
         rows = self._rows("train")

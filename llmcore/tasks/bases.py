@@ -1,0 +1,118 @@
+"""The model that a fine-tuning begins with: a run's, a published one, a Hugging Face folder, or one of the hub."""
+
+from typing import TYPE_CHECKING, Any
+
+from llmcore.errors import ConfigError, CorpusError
+from llmcore.models.foundation import POSITIONS, find_foundation, foundation_files, foundation_hash
+from llmcore.records import newest_result, run_folder
+from llmcore.storage import Folder, Manifest, artifact, folder_at, is_location, publish, read_manifest, write_file
+from llmcore.storage.content import chunks
+
+if TYPE_CHECKING:
+    from llmcore.tasks.base import Task
+
+__all__ = ["base_model", "check_base", "find_base"]
+
+_KIND = "base-models"
+_CONFIG = "config.json"
+
+
+def find_base(storage: Folder, base: str) -> tuple[Folder, Manifest]:
+    """The model of a finished run, or at the URL of a published one.
+
+    Raises:
+        CorpusError: There is no such model.
+    """
+    run = run_folder(storage, base)
+    result = newest_result(run)
+    model = run if result is None else Folder(f"{run.url.rpartition('/')[0]}/{result['model']}")
+    manifest = read_manifest(model)
+    if manifest is None:
+        raise CorpusError(f"base={base!r}: there is no complete model at {model.url}: run `pretrain` first")
+    return model, manifest
+
+
+def base_model(storage: Folder, base: str) -> tuple[Folder, Manifest]:
+    """The model that `base` names: as `find_base`, or a Hugging Face folder, or `owner/name` of the hub.
+
+    A folder of another maker is copied once, under the hash of its content, to where all nodes read it.
+
+    Raises:
+        CorpusError: There is no such model.
+        ConfigError: The folder has no config with safetensors beside it.
+    """
+    if is_location(base) or folder_at(base).exists(_CONFIG):
+        folder = folder_at(base)
+        if read_manifest(folder) is None and folder.exists(_CONFIG):
+            return _published(storage, find_foundation(base, "base"))
+    elif base.count("/") == 1 and not run_folder(storage, base).exists():
+        return _published(storage, _of_hub(base))
+    return find_base(storage, base)
+
+
+def _published(storage: Folder, source: Folder) -> tuple[Folder, Manifest]:
+    """The copy of a folder, made now if there is none."""
+    target = artifact(storage, _KIND, foundation_hash(source))
+    manifest = read_manifest(target)
+    if manifest is None:
+        with publish(target, _KIND, {"source": source.url}) as publication:
+            for name in foundation_files(source):
+                with source.open(name) as file:
+                    publication.add(write_file(target, name, chunks(file)))
+        manifest = read_manifest(target)
+    assert manifest is not None, target.url
+    return target, manifest
+
+
+def _of_hub(name: str) -> Folder:
+    """A model of the hub, as its own library fetches and keeps it; with HF_HUB_OFFLINE, only what is kept."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        local = snapshot_download(name, allow_patterns=["*.safetensors", "*.json", "*.txt", "*.model"])
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise CorpusError(
+            f"base={name!r} is no run of this storage, no folder, and cannot be had from the hub ({reason}): name a "
+            "run, or give a folder"
+        ) from error
+    return find_foundation(local, "base")
+
+
+def _tokenizer(base: Folder) -> Any:
+    """The folder's tokenizer; its weights are not read for it."""
+    import tempfile
+    from pathlib import Path
+
+    from transformers import AutoTokenizer
+
+    with tempfile.TemporaryDirectory() as local:
+        for name in base.names():
+            if not name.endswith(".safetensors") and name != "manifest.json":
+                Path(local, name).write_bytes(base.read_bytes(name))
+        return AutoTokenizer.from_pretrained(local)
+
+
+def check_base(task: "Task[Any, Any]", base: Folder) -> None:
+    """Raises ConfigError where a task cannot be learnt from a base model, before any worker looks at it.
+
+    Its architecture cannot give such answers; it has fewer positions than the task's longest example; or the tokenizer
+    beside it has entries that it has not, so that it belongs to another model.
+    """
+    config = base.read_json(_CONFIG)
+    family = str(config.get("model_type"))
+    task.check_family(family, encodes_and_decodes=bool(config.get("is_encoder_decoder", family in ("t5", "bart"))))
+    positions = config.get(POSITIONS.get(family, ""))
+    if family == "roberta":
+        positions -= 2
+    if positions is not None and task.max_tokens > positions:
+        raise ConfigError(
+            f"task.max_tokens={task.max_tokens} is more than the {positions} positions of {base.url}: lower it"
+        )
+    num_entries, known = len(_tokenizer(base)), int(config["vocab_size"])
+    if num_entries > known:
+        raise ConfigError(
+            f"the tokenizer of {base.url} has {num_entries:,} entries, and the model {known:,}: it belongs to another "
+            "model; put the model's own beside it"
+        )
