@@ -92,9 +92,9 @@ def test_the_manifest_makes_the_task_again() -> None:
     ("facts", "settings", "message"),
     [
         (SetFacts(NAMES, (), True), {}, "several a row: use a head"),
-        (FACTS, {"class_weights": "balanced"}, "task.class_weights is not read by text_classification"),
+        (FACTS, {"class_weights": "balanced"}, "class_weights='balanced' is not read by text_classification"),
         (FACTS, {"prompt": "{label}"}, "a text_classification prompt is made of"),
-        (FACTS, {"kind": "translation"}, "task.answer is not read by translation"),
+        (FACTS, {"kind": "translation"}, "answer='text' is not read by translation"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(facts: SetFacts, settings: dict[str, Any], message: str) -> None:
