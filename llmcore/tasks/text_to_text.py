@@ -152,9 +152,8 @@ class TextToText(Task[WrittenExample, WrittenBatch]):
         for (body, tail), text, answer in zip(prompts, texts, reader.tokens(texts), strict=True):
             kept = answer[: self.max_answer_tokens - 1]
             room = self.max_tokens - (0 if encoded else max(len(kept) + 1, reserved))
-            prompt = _fitted(reader, body, tail, room, encoded=encoded)
-            framed = len(body) + len(tail) + (len(reader.begin) + 1 if encoded else 0)
-            num_truncated += len(kept) < len(answer) or len(prompt) < framed
+            prompt, was_cut = _fitted(reader, body, tail, room, encoded=encoded)
+            num_truncated += was_cut or len(kept) < len(answer)
             written = [*kept, reader.end]
             examples.append(WrittenExample(prompt, written, [True] * len(written), len(text.encode()), encoded))
         return Features(examples, num_truncated)
@@ -281,9 +280,9 @@ def rendered_prompts(template: str, rows: "pa.Table") -> tuple[list[str], str]:
     return list(filled), tail
 
 
-def _fitted(reader: Reader, body: list[int], tail: list[int], room: int, *, encoded: bool) -> list[int]:
-    """A prompt in so many tokens: its body is cut at the end, since what is read is most often told first."""
+def _fitted(reader: Reader, body: list[int], tail: list[int], room: int, *, encoded: bool) -> tuple[list[int], bool]:
+    """A prompt in so many tokens, and whether it was cut: at its body's end, since most is told first."""
     frame = [reader.end] if encoded else []
     before = reader.begin if encoded else []
     kept = body[: max(1, room - len(tail) - len(frame) - len(before))]
-    return [*before, *kept, *tail, *frame]
+    return [*before, *kept, *tail, *frame], len(kept) < len(body)
