@@ -6,6 +6,8 @@ transformers 5 has pipelines for classes and for decoders that write. Spans and 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from llmcore.tasks.spans import NUM_BEST
+
 if TYPE_CHECKING:
     from llmcore.tasks.base import Reader
 
@@ -40,12 +42,14 @@ offsets = read.pop("offset_mapping")[0]
 inside = torch.tensor([part == 1 for part in read.sequence_ids(0)])
 with torch.no_grad():
     output = model(**read)
-first, last = output.start_logits[0], output.end_logits[0]
-spans = (first[:, None] + last)[inside][:, inside]
-length = torch.arange(len(spans)) - torch.arange(len(spans))[:, None]
+none = output.start_logits[0, 0] + output.end_logits[0, 0]
+first, last = output.start_logits[0, inside], output.end_logits[0, inside]
+first, last = (scores.where(scores >= scores.sort().values[-{best}:][0], -torch.inf) for scores in (first, last))
+spans, at = first[:, None] + last, torch.arange(len(first))
+length = at - at[:, None]
 spans[(length < 0) | (length >= {longest})] = -torch.inf
 at, to = divmod(int(spans.argmax()), len(spans))
-is_there = first[0] + last[0] - spans.max() <= {threshold}  # else the first token, no answer, is likelier
+is_there = none - spans.max() <= {threshold}  # else the first token of all, no answer, is likelier
 answer = context[offsets[inside][at, 0] : offsets[inside][to, 1]].strip() if is_there else ""
 print(answer)"""
 
@@ -67,7 +71,7 @@ print(answer)"""
 _CONVERSED = """from transformers import pipeline
 
 talk = pipeline("text-generation", model=".")
-messages = [{{"role": "user", "content": "What sits on the mat?"}}]
+messages = [{{"role": "user", "content": "Hello!"}}]
 messages = talk(messages, max_new_tokens={longest}, do_sample=False)[0]["generated_text"]
 answer = messages[-1]["content"]
 print(answer)"""
@@ -98,7 +102,7 @@ def classifier_example(*, has_pairs: bool, multi_label: bool) -> str:
 
 def span_example(longest: int, threshold: float) -> str:
     """The answer to a question on a context of one window, as a span of at most so many tokens."""
-    return _SPAN.format(longest=longest, threshold=threshold)
+    return _SPAN.format(longest=longest, threshold=threshold, best=NUM_BEST)
 
 
 def writer_example(reader: "Reader", prompt: str, longest: int) -> str:

@@ -7,9 +7,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["QuestionExample", "Span", "Window", "best_span"]
+__all__ = ["NUM_BEST", "QuestionExample", "Span", "Window", "best_span"]
 
-_NUM_BEST = 20
+NUM_BEST = 20
 """First and last tokens that are considered, of each window, as in BERT's `run_squad.py`."""
 
 
@@ -88,4 +88,4 @@ def best_span(
 
 
 def _highest(scores: "NDArray[np.float32]") -> list[int]:
-    return [int(at) for at in (-scores).argsort(kind="stable")[:_NUM_BEST]]
+    return [int(at) for at in (-scores).argsort(kind="stable")[:NUM_BEST]]

@@ -174,7 +174,7 @@ def _asked(case: str, said: dict[str, Any]) -> dict[str, Any]:
         case "chat":
             return {"messages": [said["messages"][0], {"role": "assistant", "content": "Yes."}]}
         case kind:
-            column = next(column.name for column in KINDS[kind].inputs)
+            column = next(column.name for column in KINDS[kind].columns if column.is_input)
             return {column: "A cat sits on the mat.", task_class(kind).answer_column: "?"}  # type: ignore[attr-defined]
 
 
