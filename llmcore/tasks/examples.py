@@ -36,7 +36,7 @@ _SPAN = """import torch
 from transformers import AutoModelForQuestionAnswering, AutoTokenizer
 
 tokenizer, model = AutoTokenizer.from_pretrained("."), AutoModelForQuestionAnswering.from_pretrained(".")
-question, context = "What sits on the mat?", "A dog runs in the garden. A cat sits on the mat."
+question, context = "What sits?", "A dog runs. A cat sits."
 read = tokenizer(question, context, return_tensors="pt", return_offsets_mapping=True)
 offsets = read.pop("offset_mapping")[0]
 inside = torch.tensor([part == 1 for part in read.sequence_ids(0)])
