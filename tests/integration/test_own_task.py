@@ -102,7 +102,7 @@ def _publish_base(root: Path) -> None:
         ({**TASK, "options": {"lowest": 1}}, r"task.options.lowest is no option of similarity: there is \['highest'\]"),
         ({**TASK, "options": {"highest": "much"}}, "task.options.highest='much': Input should be a valid number"),
         ({**TASK, "options": {"highest": -1}}, "give a number above 0"),
-        ({**TASK, "prompt": "{text}"}, "task.prompt is not read by similarity"),
+        ({**TASK, "prompt": "{text}"}, r"task.prompt='\{text\}' is not read by similarity"),
         ({**TASK, "validation_metric": "similarity:spearman"}, "is not measured while a similarity model trains"),
     ],
 )
