@@ -1,6 +1,7 @@
 """`finetune`: a pre-trained model, specialized on a labelled set by Ray Train workers."""
 
 import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,21 +12,33 @@ from llmcore.config.finetune import FinetuneConfig
 from llmcore.config.labelled import LabelledDataSettings, told_data
 from llmcore.config.task import TaskSettings
 from llmcore.errors import ConfigError, CorpusError
+from llmcore.evaluation.compared import Compared, check_measured
+from llmcore.evaluation.kinds import Subject
 from llmcore.records import Attempt, begin_attempt, finished_result
 from llmcore.storage import Folder, read_manifest
 from llmcore.tasks import build_task, facts_of, task_class
 from llmcore.tasks.bases import base_model, check_base
 from llmcore.tasks.evaluation_set import EvaluationSet
+from llmcore.tasks.example_lengths import lengths_line
 from llmcore.tasks.labelled import LabelledData, looked_at
 from llmcore.tasks.references import find_labelled_data
 from llmcore.train.kept import complete_names, publish_model
 from llmcore.train.place import Place
 
-__all__ = ["Inputs", "check_fits_cluster", "check_method", "find_inputs", "finetune", "parents_of", "plan"]
-__all__ += ["plan_of_data", "run", "worker_spec"]
+__all__ = [
+    "Inputs",
+    "check_fits_cluster",
+    "check_method",
+    "check_task",
+    "find_inputs",
+    "finetune",
+    "parents_of",
+    "plan",
+]
+__all__ += ["plan", "plan_of_data", "run", "worker_spec"]
 
 KIND = "finetune"
-STEP_VERSION = 3
+STEP_VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -53,10 +66,17 @@ def find_inputs(storage: Folder, base: str, data: str | LabelledDataSettings, ta
     """
     model, manifest = base_model(storage, base)
     inputs = Inputs(model, manifest.sha256, find_labelled_data(storage, data, task_class(task.kind).set_kind))
-    check_base(build_task(task, facts_of(inputs.data)), model)
+    check_task(task, inputs)
     if missing := sorted({"train", "validation"} - set(inputs.data.splits)):
         raise CorpusError(f"data={told_data(data)} has no {' and no '.join(missing)} split: give one, or carve it")
     return inputs
+
+
+def check_task(settings: TaskSettings, inputs: Inputs) -> None:
+    """Raises `ConfigError` where base model, labelled set and task do not go together."""
+    task = build_task(settings, facts_of(inputs.data))
+    check_base(task, inputs.base)
+    check_measured(task, settings, inputs.data)
 
 
 def parents_of(base: str, data: str | LabelledDataSettings) -> list[str]:
@@ -67,8 +87,23 @@ def parents_of(base: str, data: str | LabelledDataSettings) -> list[str]:
 def run(config: FinetuneConfig, options: RunOptions) -> None:
     """`python -m jobs finetune`."""
     result, storage = find_or_do(config, options, finished, lambda storage, _: finetune(config, storage, options))
-    metric = f"validation_{task_class(config.task.kind).metric_of(config.task)}"
-    say(f"finetune: {metric.replace('_', ' ')} {result[metric]:.3f} in {storage.url}/{result['model']}")
+    for line in result_lines(config, result, storage):
+        say(line)
+
+
+def result_lines(config: FinetuneConfig, result: Mapping[str, Any], storage: Folder) -> Iterator[str]:
+    """The result for a person."""
+    for split, about in result["examples"].items():
+        yield lengths_line(split, about, config.task.max_tokens)
+    if result["padding_share"] is not None:
+        yield f"{result['padding_share']:.1%} of what the model read was padding"
+    metric = result["compared_by"]
+    ended = ", which nothing was gained after" if result["stopped_early"] else ""
+    yield (
+        f"finetune: {metric.replace('_', ' ')} {result[metric]:.3f} after {result['best_step']} of "
+        f"{result['num_steps']} steps{ended}, {result['newest_metrics'][metric]:.3f} at the last, in "
+        f"{storage.url}/{result['model']}"
+    )
 
 
 def plan(config: FinetuneConfig) -> list[str]:
@@ -124,7 +159,7 @@ def worker_spec(config: FinetuneConfig, inputs: Inputs, place: Place, options: R
 
 
 def finetune(config: FinetuneConfig, storage: Folder, options: RunOptions) -> dict[str, Any]:
-    """Fine-tunes, or goes on, and publishes the newest export as `model/`; Ray is connected.
+    """Fine-tunes, or goes on, and publishes the best export as `model/`; Ray is connected.
 
     Raises `ConfigError` for what the cluster cannot hold, `RunError` with ranks and reasons.
     """
@@ -162,18 +197,24 @@ def _train(config: FinetuneConfig, inputs: Inputs, attempt: Attempt, options: Ru
         outcome = run_workers(worker_spec(config, inputs, Place.of(attempt), options), config.workers)
     charge(attempt.ledger, outcome, time.perf_counter() - started)
     check_finished(outcome)
-    newest = attempt.run / "exports" / outcome["progress"]["newest_export"]
+    exports, progress = attempt.run / "exports", outcome["progress"]
     attempt.check_newest()
-    sha256 = publish_model(newest, attempt.run / "model")
-    manifest = read_manifest(attempt.run / "model")
-    assert manifest is not None
+    sha256 = publish_model(exports / progress["best_export"], attempt.run / "model")
+    best, newest = read_manifest(attempt.run / "model"), read_manifest(exports / progress["newest_export"])
+    assert best is not None and newest is not None
     return {
         "model": f"{attempt.run.name}/model",
         "model_sha256": sha256,
+        "best_step": best.about["step"],
         "num_steps": outcome["num_steps"],
+        "stopped_early": outcome["stopped_early"],
         "train_loss": outcome["train_loss"],
         "num_parameters": outcome["num_parameters"],
         "num_trained_parameters": outcome["num_trained_parameters"],
         "base_weights": outcome["base_weights"],
-        **manifest.about["metrics"],
+        "examples": outcome["examples"],
+        "padding_share": outcome["padding_share"],
+        "compared_by": Compared.of(config.task, Subject.of(inputs.data)).key,
+        "newest_metrics": newest.about["metrics"],
+        **best.about["metrics"],
     }

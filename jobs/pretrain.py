@@ -33,6 +33,7 @@ _TOLD = (
     "num_steps",
     "skipped_steps",
     "rollbacks",
+    "stopped_early",
     "rows_consumed",
     "tokens_seen",
     "train_loss",

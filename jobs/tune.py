@@ -11,7 +11,16 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from jobs.finetune import Inputs, check_fits_cluster, check_method, find_inputs, parents_of, plan_of_data, worker_spec
+from jobs.finetune import (
+    Inputs,
+    check_fits_cluster,
+    check_method,
+    check_task,
+    find_inputs,
+    parents_of,
+    plan_of_data,
+    worker_spec,
+)
 from jobs.runtime.console import say
 from jobs.runtime.options import RunOptions
 from jobs.runtime.start import find_or_do
@@ -28,7 +37,7 @@ from llmcore.train.lengths import last_step
 __all__ = ["finished", "plan", "result_line", "run", "tune"]
 
 KIND = "tune"
-STEP_VERSION = 2
+STEP_VERSION = 3
 _RESERVED_CPUS = 0.5
 """Left to the evaluation job, which judges trials as they land."""
 _TRIAL_DRIVER = {"CPU": 0, "node:__internal_head__": 0.001}
@@ -139,6 +148,7 @@ def tune(config: TuneConfig, storage: Folder, options: RunOptions) -> dict[str, 
     check_fits_cluster(next(iter(configs.values())))
     for trial_config in configs.values():
         check_method(trial_config, inputs)
+        check_task(trial_config.task, inputs)
     num_reports = _reports(config, inputs.data.num_rows("train"))
     if config.scheduler == "asha" and config.asha.grace_reports > num_reports:
         raise ConfigError(

@@ -20,6 +20,7 @@ from llmcore.config.base import identity
 from llmcore.config.common import JobSettings
 from llmcore.config.train import TrainSettings
 from llmcore.cost import Ledger
+from llmcore.evaluation.compared import LOSS
 from llmcore.models.initialize import Home
 from llmcore.objectives.causal_lm import CausalLM
 from llmcore.records import Attempt, Timing, begin_attempt
@@ -56,6 +57,7 @@ class TinyRecipe:
     """Causal language modelling of the rows of `tests.engines`; the loss of the last three rows validates."""
 
     exports_every_time = False
+    compared = LOSS
 
     def __init__(self, settings: TrainSettings, tokenizer: Path, step_s: float = 0.0, objective: Any = None) -> None:
         self.settings = settings
@@ -94,9 +96,8 @@ class TinyRecipe:
     def probe_batch(self) -> Any:
         return self._validation
 
-    def better(self, metrics: dict[str, float], best: float | None) -> float | None:
-        loss = metrics["validation_loss"]
-        return loss if best is None or loss < best else None
+    def told(self) -> dict[str, Any]:
+        return {}
 
     def attended_tokens(self) -> float:
         return 8.0

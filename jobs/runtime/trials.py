@@ -1,6 +1,7 @@
 """The records of a search's trials: what is true of them, whatever becomes of Tune."""
 
 import time
+from collections.abc import Mapping
 from math import inf
 from types import SimpleNamespace
 from typing import Any
@@ -10,11 +11,13 @@ from llmcore.errors import TrialError
 from llmcore.evaluation.compared import Compared
 from llmcore.evaluation.kinds import Subject
 from llmcore.records import Attempt, read_metrics
-from llmcore.storage import Folder, read_manifest
+from llmcore.storage import Folder, Manifest, read_manifest
 from llmcore.tasks.evaluation_set import EvaluationSet
+from llmcore.train.early_stopping import stops_early
 from llmcore.train.kept import complete_names
 from llmcore.train.lengths import last_step
 from llmcore.train.place import Place
+from llmcore.train.progress import Progress
 
 __all__ = ["TrialRecords", "trial_ids"]
 
@@ -96,22 +99,22 @@ class TrialRecords:
     def write(self, trial: str, error: str | None) -> str:
         """Writes the record of a trial that has ended; returns it as a line."""
         folder = self.folder(trial)
-        exports = complete_names(folder / "exports")
-        model = folder / "exports" / exports[-1] if exports else None
-        manifest = read_manifest(model) if model is not None else None
-        steps = manifest.about["step"] if manifest is not None else None
-        reports = self._all_reports(trial)
-        full = steps == last_step(self._configs[trial].train, self._num_examples)
-        status = "failed" if error else ("finished" if full else "stopped")
-        if not error and manifest is None:
+        exports = self._exports(trial)
+        steps = max((export.about["step"] for export in exports.values()), default=None)
+        model = self._best(exports)
+        best = None if model is None else exports[model].about
+        status = "failed" if error else ("finished" if self._is_finished(trial, steps) else "stopped")
+        if not error and model is None:
             status, error = "failed", "it ended without an export"
         record = {
             "id": trial,
             "status": status,
             "config": self._samples[trial],
-            "reports": reports,
-            "model": None if model is None else f"{self._attempt.run.name}/trials/{trial}/exports/{model.name}",
-            "model_sha256": None if manifest is None else manifest.sha256,
+            "reports": self._all_reports(trial),
+            "model": None if model is None else f"{self._attempt.run.name}/trials/{trial}/exports/{model}",
+            "model_sha256": None if model is None else exports[model].sha256,
+            "best_step": None if best is None else best["step"],
+            "best_value": None if best is None else best["metrics"][self.compared.key],
             "error": error,
             "seconds": time.time() - self._start_times.get(trial, time.time()),
             "num_steps": steps,
@@ -123,11 +126,33 @@ class TrialRecords:
             self._attempt.ledger.num_devices, self._attempt.ledger.device = ledger["devices"], ledger["device"]
             self._attempt.ledger.merge(ledger)
         folder.write_json("trial.json", record)
-        best_of = max if self.compared.higher_is_better else min
-        best = best_of((report[self.compared.key] for report in reports), default=float("nan"))
         values = ", ".join(f"{key.rpartition('.')[2]}={_short(value)}" for key, value in self._samples[trial].items())
-        outcome = error or f"{self.compared.key.replace('_', ' ')} {best:.3f} after {steps} steps"
+        told = f"{self.compared.key.replace('_', ' ')} {record['best_value']:.3f}" if best is not None else ""
+        outcome = error or f"{told} after {record['best_step']} of {steps} steps"
         return f"{trial} {status}: {values}: {outcome}"
+
+    def _exports(self, trial: str) -> dict[str, Manifest]:
+        """The complete exports of a trial, oldest first."""
+        exports = self.folder(trial) / "exports"
+        found = ((name, read_manifest(exports / name)) for name in exports.names())
+        return {name: manifest for name, manifest in found if manifest is not None}
+
+    def _best(self, exports: Mapping[str, Manifest]) -> str | None:
+        best, value = None, None
+        for name, manifest in exports.items():
+            better = self.compared.better(manifest.about["metrics"], value)
+            if better is not None:
+                best, value = name, better
+        return best
+
+    def _is_finished(self, trial: str, steps: int | None) -> bool:
+        """Whether a trial that took so many steps ended by itself: at its last one, or since it gained nothing more."""
+        train = self._configs[trial].train
+        if steps == last_step(train, self._num_examples):
+            return True
+        checkpoints = self.folder(trial) / "checkpoints"
+        newest = [read_manifest(checkpoints / name) for name in complete_names(checkpoints)[-1:]]
+        return any(one is not None and stops_early(Progress(**one.about["progress"]), train) for one in newest)
 
     def _all_reports(self, trial: str) -> list[dict[str, Any]]:
         """Reports of this attempt, after those of older ones up to where it went on."""
@@ -153,9 +178,7 @@ class TrialRecords:
             {"closed": True, "num_trials": len(ended), "trials": list(ended), "metric": self.compared.metric},
         )
         values = {
-            trial: record["reports"][-1][self.compared.key]
-            for trial, record in ended.items()
-            if record["model"] and record["reports"]
+            trial: record["best_value"] for trial, record in ended.items() if record["model"] and record["reports"]
         }
         if not values:
             raise TrialError(

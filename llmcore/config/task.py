@@ -42,6 +42,11 @@ class TaskSettings(Section):
         description="What stands before the answer, as a template of columns, `{source}` and the like. Null: the "
         "task's own.",
     )
+    answer: Literal["head", "text"] | None = identity(
+        None,
+        description="Classification: by a head, or as `text`: a decoder or encoder-decoder writes the label's name. "
+        "Null: by a head.",
+    )
     max_answer_tokens: int | None = identity(
         None, ge=1, description="Longest answer that is learnt, end included. Null: half of `max_tokens`."
     )

@@ -6,6 +6,7 @@ from pydantic import model_validator
 
 from llmcore.config.base import Section, flagged, free, identity
 from llmcore.config.common import WorkerSettings
+from llmcore.config.early_stopping import EarlyStoppingSettings
 from llmcore.config.offload import OffloadSettings
 from llmcore.config.optimizer import OptimizerSettings, ScheduleSettings
 from llmcore.config.spikes import SpikeSettings
@@ -75,6 +76,9 @@ class TrainSettings(Section):
     trackers: list[Literal["wandb", "mlflow"]] = free(
         list, description="Where metrics are sent besides the run's folder and its TensorBoard files; each is an extra."
     )
+    early_stopping: EarlyStoppingSettings | None = flagged(
+        None, description="Ends a training that gains nothing more. Null: it goes to its last step."
+    )
     log_every: int = free(10, ge=1, description="Steps between logged rows.")
     validate_every: int | None = free(None, ge=1, description="Steps between validations; null: at the end only.")
     checkpoint_every: int | None = free(None, ge=1, description="Steps between checkpoints; null: at the end only.")
@@ -91,6 +95,14 @@ class TrainSettings(Section):
     def _one_length(self) -> "TrainSettings":
         if (self.num_steps is None) == (self.num_epochs is None):
             raise ValueError("give exactly one of `num_steps` and `num_epochs`")
+        return self
+
+    @model_validator(mode="after")
+    def _early_stopping_has_validations(self) -> "TrainSettings":
+        if self.early_stopping is not None and self.validate_every is None:
+            raise ValueError(
+                "early_stopping judges validations, and with validate_every=null there is one, at the end: set it"
+            )
         return self
 
     @model_validator(mode="after")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from llmcore.tasks.columns import KINDS, Column
+from llmcore.tasks.columns import KINDS, Column, SetKind
 from llmcore.tasks.evaluation_set import EvaluationSet
 
 if TYPE_CHECKING:
@@ -20,22 +20,25 @@ class Subject:
         kind: The kind of task.
         label_names: The classes, of classification.
         multi_label: Whether a row has any number of classes.
+        own_columns: Of a kind that the package does not have.
     """
 
     kind: str
     label_names: tuple[str, ...] = ()
     multi_label: bool = False
+    own_columns: tuple[Column, ...] = ()
 
     @classmethod
     def of(cls, labelled: EvaluationSet) -> "Subject":
         """What a labelled set is for."""
         about = labelled.manifest.about
-        return cls(str(about["kind"]), tuple(about.get("label_names") or ()), "labels" in about["columns"])
+        own = () if about["kind"] in KINDS else tuple(Column(**column) for column in about["kind_columns"])
+        return cls(str(about["kind"]), tuple(about.get("label_names") or ()), "labels" in about["columns"], own)
 
     @property
     def references(self) -> tuple[str, ...]:
-        """Columns that predictions are judged against; empty of a kind that the package does not have."""
-        return tuple(column.name for column in self._columns if not column.is_input or column.shape == "messages")
+        """Columns that predictions are judged against."""
+        return SetKind(self.kind, self._columns).references
 
     def reference_texts(self, rows: "pa.Table") -> list[str]:
         """The text that was to be written: the first of the references, or the last message of a conversation."""
@@ -68,4 +71,4 @@ class Subject:
 
     @property
     def _columns(self) -> tuple[Column, ...]:
-        return KINDS[self.kind].columns if self.kind in KINDS else ()
+        return KINDS[self.kind].columns if self.kind in KINDS else self.own_columns

@@ -1,13 +1,12 @@
 """A published model's predictions for the rows of a labelled set."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from llmcore.errors import CheckpointError
-from llmcore.evaluation.kinds import Subject
 from llmcore.evaluation.programs import run_written
 from llmcore.evaluation.suite import Suite
 from llmcore.storage import Folder, read_manifest, verify_files
@@ -91,20 +90,20 @@ class Scorer:
         columns, num_truncated = self.predictor.predict(rows, batch_tokens=batch_tokens)
         if self.num_sandboxes:
             columns |= run_written(rows, columns, num_parallel=self.num_sandboxes)
-        return Predictions(predictions_table(self.task.set_kind.name, rows, columns), num_truncated)
+        return Predictions(predictions_table(self.task.set_kind.references, rows, columns), num_truncated)
 
 
-def predictions_table(kind: str, rows: "pa.Table", columns: Mapping[str, Any]) -> "pa.Table":
+def predictions_table(references: Collection[str], rows: "pa.Table", columns: Mapping[str, Any]) -> "pa.Table":
     """Rows' id, group and reference columns, beside columns of predictions.
 
     Args:
-        kind: The kind of the labelled set.
+        references: What the set's kind is judged against.
         rows: Of the set.
         columns: Of each, one value, vector or list a row: NumPy or Arrow arrays, or lists.
     """
     import pyarrow as pa
 
-    kept = [name for name in Subject(kind).references if name in rows.column_names]
+    kept = [name for name in references if name in rows.column_names]
     table = rows.select(["id", "group", *kept])
     for name, values in columns.items():
         several = isinstance(values, np.ndarray) and values.ndim > 1

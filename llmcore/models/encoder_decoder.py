@@ -28,6 +28,14 @@ class PackedPair:
         if self.source.padding != self.target.padding:
             raise ValueError("the pieces of source and target do not pair up")
 
+    def num_tokens(self) -> int:
+        """Real tokens, read and written."""
+        return self.source.num_tokens() + self.target.num_tokens()
+
+    def num_places(self) -> int:
+        """The same with padding."""
+        return self.source.num_places() + self.target.num_places()
+
     def to(self, device: torch.device) -> "PackedPair":
         """The same pair on a device."""
         return PackedPair(self.source.to(device), self.target.to(device))

@@ -75,6 +75,10 @@ class PackedBatch:
         """Real tokens."""
         return sum(length for length, padding in zip(self.lengths, self.padding, strict=True) if not padding)
 
+    def num_places(self) -> int:
+        """The same with padding."""
+        return self.tokens.numel()
+
     def positions(self) -> Tensor:
         """Position of each token in its document: int64 [rows, length]."""
         lengths = torch.tensor(self.lengths)
@@ -108,12 +112,15 @@ def hidden_states(model: nn.Module, batch: PackedBatch) -> Tensor:
 
     The model was built or loaded with `attn_implementation=ATTENTION`.
     """
+    named: Any = model
+    # GPT-2 would add the embeddings of the tokens 0 and 1; RoBERTa has one kind alone.
+    knows_types = batch.token_types is not None and getattr(named.config, "type_vocab_size", 0) > 1
     output = backbone(model)(
         input_ids=batch.tokens,
         position_ids=batch.positions() + _first_position(model),
         use_cache=False,
         document_lengths=Lengths(batch.lengths),
-        **({} if batch.token_types is None else {"token_type_ids": batch.token_types}),
+        **({"token_type_ids": batch.token_types} if knows_types else {}),
     )
     return output.last_hidden_state  # type: ignore[no-any-return]
 

@@ -24,16 +24,21 @@ _CLASSES = {
     "code_generation": "llmcore.tasks.code_generation:CodeGeneration",
     "text_generation": "llmcore.tasks.text_generation:TextGeneration",
 }
+_WRITTEN = {"text_classification": "llmcore.tasks.label_writing:LabelWriting"}
+"""Kinds that have a head, and can be answered by writing as well."""
 assert tuple(_CLASSES) == KINDS
 
 
-def task_class(kind: str) -> type[Task[Any, Any]]:
+def task_class(kind: str, answer: str | None = None) -> type[Task[Any, Any]]:
     """The class of a kind: one of the package's, an entry point's, or `module:Class`.
+
+    Where the `answer` is `text`, it is that which writes what another answers by a head.
 
     Raises:
         ConfigError: There is none, or it is no task.
     """
-    place = _CLASSES.get(kind) or next((point.value for point in entry_points(group=_GROUP, name=kind)), kind)
+    classes = _WRITTEN if answer == "text" and kind in _WRITTEN else _CLASSES
+    place = classes.get(kind) or next((point.value for point in entry_points(group=_GROUP, name=kind)), kind)
     module, colon, name = place.partition(":")
     if not colon:
         raise ConfigError(
@@ -52,7 +57,8 @@ def task_class(kind: str) -> type[Task[Any, Any]]:
 def facts_of(data: "EvaluationSet") -> SetFacts:
     """What a task is told of a labelled set."""
     names, labels = tuple(data.label_names), data.report.get("train", {}).get("labels", {})
-    return SetFacts(names, tuple(labels.get(name, 0) for name in names), "labels" in data.columns)
+    counts = tuple(labels.get(name, 0) for name in names)
+    return SetFacts(names, counts, "labels" in data.columns, tuple(data.columns))
 
 
 def build_task(settings: TaskSettings, data: SetFacts) -> Task[Any, Any]:
@@ -61,7 +67,7 @@ def build_task(settings: TaskSettings, data: SetFacts) -> Task[Any, Any]:
     Raises:
         ConfigError: There is no such task, or the settings do not fit it.
     """
-    return task_class(settings.kind).of_settings(settings, data)
+    return task_class(settings.kind, settings.answer).of_settings(settings, data)
 
 
 def task_from_about(about: Mapping[str, Any]) -> Task[Any, Any]:
@@ -73,7 +79,7 @@ def task_from_about(about: Mapping[str, Any]) -> Task[Any, Any]:
     match about.get("task"):
         case {"kind": str(kind), **fields}:
             try:
-                return task_class(kind).from_fields(fields)
+                return task_class(kind, str(fields.get("answer"))).from_fields(fields)
             except (ConfigError, TypeError) as error:
                 raise CheckpointError(f"the model's manifest names the task {kind!r}: {error}") from error
         case other:

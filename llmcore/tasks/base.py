@@ -4,10 +4,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Protocol, Self, TypeVar, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
 
 from llmcore.errors import ConfigError
 from llmcore.tasks.columns import SetKind
+from llmcore.tasks.examples import BARE_MODEL
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -45,6 +48,10 @@ class Example(Protocol):
 class Batch(Protocol):
     """Examples that go through the model at once."""
 
+    @property
+    def num_places(self) -> int:
+        """Tokens that go through the model, padding included."""
+
     def to(self, device: "torch.device") -> Self:
         """The same batch on a device."""
 
@@ -81,11 +88,13 @@ class SetFacts(NamedTuple):
         label_names: The classes; empty where the kind has none.
         label_counts: Train rows of each class.
         multi_label: Whether a row has any number of classes.
+        columns: Names of the columns of its kind that it has.
     """
 
     label_names: tuple[str, ...] = ()
     label_counts: tuple[int, ...] = ()
     multi_label: bool = False
+    columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -152,7 +161,7 @@ class Task(ABC, Generic[ExampleT, BatchT]):
     validation_metrics: ClassVar[tuple[str, ...]]
     """Those that are measured at a validation of a training, besides the loss; the first one is the task's own."""
     settings: ClassVar[tuple[str, ...]] = ()
-    """Fields of `TaskSettings` that it reads besides `kind`, `max_tokens` and `validation_metric`."""
+    """Fields of `TaskSettings` that it reads besides `kind`, `max_tokens`, `validation_metric` and `options`."""
 
     def __post_init__(self) -> None:
         known = [*self.validation_metrics, "loss"]
@@ -164,22 +173,35 @@ class Task(ABC, Generic[ExampleT, BatchT]):
 
     @classmethod
     def of_settings(cls, settings: "TaskSettings", data: SetFacts) -> Self:
-        """The task of a configuration, for a labelled set. Raises ConfigError for settings that do not fit it."""
-        common = {"kind", "max_tokens", "validation_metric"}
+        """The task of a configuration, for a labelled set; `options` are fields of its own that no setting has.
+
+        Raises ConfigError for settings that do not fit it.
+        """
+        common = {"kind", "max_tokens", "validation_metric", "options"}
         for name, field in type(settings).model_fields.items():
-            given_value = getattr(settings, name)
-            if (
-                name not in common
-                and name not in cls.settings
-                and given_value != field.get_default(call_default_factory=True)
-            ):
-                raise ConfigError(f"task.{name}={given_value!r} is not read by {cls.kind}: leave it out")
+            value, default = getattr(settings, name), field.get_default(call_default_factory=True)
+            if name not in common and name not in cls.settings and value != default:
+                raise ConfigError(f"task.{name}={value!r} is not read by {cls.kind}: leave it out")
         made = {name.name for name in fields(cls)} - common
         given = {
             name: value for name in cls.settings if name in made and (value := getattr(settings, name)) is not None
         }
-        metric = cls.metric_of(settings)
-        return cls(max_tokens=settings.max_tokens, validation_metric=metric, **given | cls.from_data(settings, data))
+        given |= cls.from_data(settings, data)
+        options = cls._options(settings.options, made - {*given, *type(settings).model_fields})
+        return cls(max_tokens=settings.max_tokens, validation_metric=cls.metric_of(settings), **given | options)
+
+    @classmethod
+    def _options(cls, given: Mapping[str, Any], known: set[str]) -> dict[str, Any]:
+        """Options, each of its field's type."""
+        types, options = get_type_hints(cls), {}
+        for name, value in given.items():
+            if name not in known:
+                raise ConfigError(f"task.options.{name} is no option of {cls.kind}: there is {sorted(known) or 'none'}")
+            try:
+                options[name] = TypeAdapter(types[name]).validate_python(value)
+            except ValidationError as error:
+                raise ConfigError(f"task.options.{name}={value!r}: {error.errors()[0]['msg']}") from error
+        return options
 
     @classmethod
     def metric_of(cls, settings: "TaskSettings") -> str:
@@ -193,7 +215,13 @@ class Task(ABC, Generic[ExampleT, BatchT]):
 
     def about(self) -> dict[str, Any]:
         """Plain JSON for the `task` key of a model's manifest; `task_from_about` makes the task again."""
-        return {"kind": self.kind, **asdict(self)}
+        return {"kind": self.reference(), **asdict(self)}
+
+    @classmethod
+    def reference(cls) -> str:
+        """What `task_class` finds it by: its kind, or of a class outside of the package the place where it stands."""
+        own = cls.__module__.startswith("llmcore.")
+        return cls.kind if own else f"{cls.__module__}:{cls.__qualname__}"
 
     def check_family(self, family: str, *, encodes_and_decodes: bool) -> None:
         """Raises ConfigError where models of a family cannot give such answers."""
@@ -246,18 +274,17 @@ class Task(ABC, Generic[ExampleT, BatchT]):
     pipeline_tag: ClassVar[str] = "other"
     """What Hugging Face calls such models."""
 
+    def tokenizer(self, reader: Reader) -> Any:
+        """What is exported with the model: plain transformers is to read a text with it as this task does."""
+        return reader.tokenizer
+
     def told(self) -> str:
         """What there is to know of the task for who uses the model: a sentence or two for its card."""
         return ""
 
-    def example(self, folder: Path) -> str:
-        """Python, run in the exported folder, that makes the model answer; `folder` has its tokenizer."""
-        return _EXAMPLE
-
-
-_EXAMPLE = """from transformers import AutoModel, AutoTokenizer
-
-tokenizer, model = AutoTokenizer.from_pretrained("."), AutoModel.from_pretrained(".")"""
+    def example(self, reader: Reader) -> str:
+        """Python, run in the exported folder, that makes the model answer."""
+        return BARE_MODEL
 
 
 def batches_of(examples: Sequence[Example], batch_tokens: int) -> Iterator[list[int]]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from llmcore.errors import ConfigError, CorpusError
 from llmcore.tasks.base import Features, Reader, SetFacts
 from llmcore.tasks.columns import KINDS, SetKind
+from llmcore.tasks.examples import conversation_example
 from llmcore.tasks.text_to_text import TextToText, WrittenExample
 
 if TYPE_CHECKING:
@@ -43,6 +44,20 @@ class Chat(TextToText):
     def from_data(cls, settings: "TaskSettings", data: SetFacts) -> dict[str, Any]:
         """The room for answers; the prompt is the template's."""
         return {"max_answer_tokens": settings.max_answer_tokens or settings.max_tokens // 2}
+
+    def tokenizer(self, reader: Reader) -> Any:
+        """One with a chat template, by which the model was trained."""
+        tokenizer = reader.tokenizer
+        tokenizer.chat_template = tokenizer.chat_template or CHAT_TEMPLATE
+        return tokenizer
+
+    def told(self) -> str:
+        """How conversations are written down."""
+        return "Conversations are written down by the tokenizer's chat template."
+
+    def example(self, reader: Reader) -> str:
+        """An answer to a message."""
+        return conversation_example(self.max_answer_tokens)
 
     def check_family(self, family: str, *, encodes_and_decodes: bool) -> None:
         """Raises ConfigError for what is no decoder."""

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 __all__ = ["KINDS", "TEXT_AND_LABEL", "Column", "SetColumns", "SetKind", "Shape"]
 
-Shape = Literal["text", "texts", "label", "labels", "answers", "messages"]
-"""What a value is: a text, a list of texts, an index into the label names, a list of them; a list of spans (`text`, and
-the character in `context` where it starts); a list of messages (`role`, `content`)."""
+Shape = Literal["text", "texts", "number", "label", "labels", "answers", "messages"]
+"""What a value is: a text, a list of texts, a number, an index into the label names, a list of them; a list of spans
+(`text`, and the character in `context` where it starts); a list of messages (`role`, `content`)."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,7 @@ class SetColumns:
         kinds = {
             "text": pa.string(),
             "texts": pa.list_(pa.string()),
+            "number": pa.float64(),
             "label": pa.int32(),
             "labels": pa.list_(pa.int32()),
             "answers": pa.list_(pa.struct([("text", pa.string()), ("start", pa.int32())])),
@@ -127,6 +128,11 @@ class SetKind:
     def names(self) -> tuple[str, ...]:
         """Names of the columns."""
         return tuple(column.name for column in self.columns)
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """Columns that predictions are judged against: what a model is not given, and conversations."""
+        return tuple(column.name for column in self.columns if not column.is_input or column.shape == "messages")
 
     def _or_instead(self, name: str) -> str:
         return " or ".join([name, *(column.name for column in self.columns if column.instead_of == name)])

@@ -4,7 +4,7 @@ import hashlib
 import io
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -202,6 +202,7 @@ def write_evaluation_set(
                 "kind": columns.kind,
                 "label_names": list(label_names),
                 "columns": columns.described(),
+                "kind_columns": [asdict(column) for column in columns.columns],
                 "metadata": list(columns.metadata),
                 "splits": splits,
                 "hash": set_hash,

@@ -3,12 +3,14 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from llmcore.errors import CheckpointError, ConfigError, CorpusError
+from llmcore.errors import ConfigError, CorpusError
 from llmcore.tasks.base import Features, Judged, Reader, SetFacts, Task, batches_of
 from llmcore.tasks.columns import KINDS, SetKind
-from llmcore.tasks.spans import Span, best_span
+from llmcore.tasks.examples import span_example
+from llmcore.tasks.heads import load_head
+from llmcore.tasks.spans import QuestionExample, Span, Window, best_span
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,46 +23,10 @@ if TYPE_CHECKING:
     from llmcore.models.initialize import Home
     from llmcore.models.packed import PackedBatch
 
-__all__ = ["QuestionAnswering", "QuestionExample", "SpanBatch", "Window"]
+__all__ = ["QuestionAnswering", "SpanBatch", "SpanPredictor"]
 
 _QUESTION_SHARE = 2
 """A question longer than half a window is cut: something of the context must be in it."""
-
-
-class Window(NamedTuple):
-    """A question and a part of its context.
-
-    Attributes:
-        tokens: The pair as the tokenizer frames it.
-        types: 1 in the second segment, as the tokenizer says; empty where it says nothing.
-        first: Place of the context's first token here.
-        offsets: Characters of the whole context that each token of the part stands for: (start, stop).
-        span: First and last token of the answer here; (0, 0), the first token, where it has none; None: no target.
-    """
-
-    tokens: list[int]
-    types: list[int]
-    first: int
-    offsets: list[tuple[int, int]]
-    span: tuple[int, int] | None = None
-
-    @property
-    def num_tokens(self) -> int:
-        """Tokens of the pair."""
-        return len(self.tokens)
-
-
-class QuestionExample(NamedTuple):
-    """A question with all the windows of its context, to be judged by."""
-
-    windows: tuple[Window, ...]
-    context: str
-    answers: tuple[str, ...]
-
-    @property
-    def num_tokens(self) -> int:
-        """Tokens of all windows."""
-        return sum(window.num_tokens for window in self.windows)
 
 
 @dataclass(frozen=True)
@@ -74,6 +40,11 @@ class SpanBatch:
     starts: "torch.Tensor"
     stops: "torch.Tensor"
     num_targets: int
+
+    @property
+    def num_places(self) -> int:
+        """Tokens that go through the model, padding included."""
+        return self.packed.num_places()
 
     def to(self, device: "torch.device") -> "SpanBatch":
         """The same batch on a device."""
@@ -102,6 +73,7 @@ class QuestionAnswering(Task[Window, SpanBatch]):
     metrics: ClassVar[tuple[str, ...]] = ("squad2_f1", "squad2_exact_match")
     validation_metrics: ClassVar[tuple[str, ...]] = ("squad2_f1", "squad2_exact_match")
     settings: ClassVar[tuple[str, ...]] = ("stride", "max_answer_tokens")
+    pipeline_tag: ClassVar[str] = "question-answering"
 
     @classmethod
     def from_data(cls, settings: "TaskSettings", data: SetFacts) -> dict[str, Any]:
@@ -255,19 +227,20 @@ class QuestionAnswering(Task[Window, SpanBatch]):
 
     def predictor(self, folder: Path) -> "SpanPredictor":
         """A trained model from its exported folder. Raises CheckpointError where a weight is missing."""
-        import torch
         from transformers import AutoModelForQuestionAnswering
 
-        from llmcore.models.attention import ATTENTION
+        return SpanPredictor(self, load_head(AutoModelForQuestionAnswering, folder, self.kind), Reader.of(folder))
 
-        model, info = AutoModelForQuestionAnswering.from_pretrained(
-            folder, attn_implementation=ATTENTION, dtype=torch.float32, output_loading_info=True
+    def told(self) -> str:
+        """What is answered, and what of a long context this example does not do."""
+        return (
+            "An answer is a span of the context, or there is none. A context longer than a window is to be read in "
+            f"windows that share {self.stride} tokens, of which the best span is the answer."
         )
-        if info["missing_keys"]:
-            raise CheckpointError(
-                f"{folder} is no {self.kind} model: weights {sorted(info['missing_keys'])} are missing"
-            )
-        return SpanPredictor(self, model.eval(), Reader.of(folder))
+
+    def example(self, reader: Reader) -> str:
+        """An answer by the head's scores."""
+        return span_example(self.max_answer_tokens, self.null_threshold)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,10 @@ def find_labelled_data(storage: Folder, reference: str | LabelledDataSettings, k
         raise CorpusError(
             f"data={reference!r} is a set of {labelled.kind}, and the task is {kind.name}: give one of it"
         )
+    try:
+        kind.chosen(labelled.columns)
+    except CorpusError as error:
+        raise CorpusError(f"data={reference!r} has the columns {labelled.columns}, and the task: {error}") from error
     return LabelledData(labelled)
 
 

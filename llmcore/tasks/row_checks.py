@@ -1,5 +1,6 @@
 """What must hold of the rows of a labelled set, whoever made them."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -63,21 +64,21 @@ class RowChecker:
     def _reason(self, shape: str, value: Any, row: Mapping[str, Any]) -> str | None:
         """What is wrong with a value, or None."""
         classes = range(len(self.label_names))
+        reason = None
         match shape:
             case "label" if value not in classes:
-                return f"{value} is outside 0 … {len(classes) - 1}, the indices of {list(self.label_names)}"
+                reason = f"{value} is outside 0 … {len(classes) - 1}, the indices of {list(self.label_names)}"
             case "labels" if not set(value) <= set(classes) or len(set(value)) < len(value):
-                return f"{value} are not distinct indices of {list(self.label_names)}"
+                reason = f"{value} are not distinct indices of {list(self.label_names)}"
             case "answers":
-                for answer in value:
-                    start, text = answer["start"], answer["text"]
-                    if row["context"][start : start + len(text)] != text or start < 0:
-                        return f"{text!r:.80} does not stand at character {start} of the context"
+                reason = next(filter(None, (_misplaced(answer, row["context"]) for answer in value)), None)
+            case "number" if not math.isfinite(value):
+                reason = f"{value} is no finite number"
             case "texts" if None in value:
-                return "has an item that is null"
+                reason = "has an item that is null"
             case "messages" if any(None in message.values() for message in value):
-                return "has a message without role or content"
-        return None
+                reason = "has a message without role or content"
+        return reason
 
     def _seen_in(self, place: _Place, row: Mapping[str, Any], where: str) -> str | None:
         names = [column.name for column in self.columns.inputs]
@@ -92,3 +93,10 @@ class RowChecker:
                 "be judged on what it has seen; keep one copy, or set allow_duplicates=true"
             )
         return first.split
+
+
+def _misplaced(answer: Mapping[str, Any], context: str) -> str | None:
+    start, text = answer["start"], answer["text"]
+    if context[start : start + len(text)] == text and start >= 0:
+        return None
+    return f"{text!r:.80} does not stand at character {start} of the context"

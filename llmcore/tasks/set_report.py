@@ -44,6 +44,8 @@ class SplitReport:
                     length = sum(map(len, value))
                 case "messages":
                     length = sum(len(message["content"]) for message in value)
+                case "number":
+                    continue
                 case "label":
                     self.labels[value] += 1
                     continue

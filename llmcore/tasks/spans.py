@@ -1,4 +1,4 @@
-"""The best span of a question's windows, by the scores of first and last tokens."""
+"""The windows of a question's context, and the best span of them by the scores of first and last tokens."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -7,12 +7,46 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from llmcore.tasks.question_answering import QuestionExample
+__all__ = ["NUM_BEST", "QuestionExample", "Span", "Window", "best_span"]
 
-__all__ = ["Span", "best_span"]
-
-_NUM_BEST = 20
+NUM_BEST = 20
 """First and last tokens that are considered, of each window, as in BERT's `run_squad.py`."""
+
+
+class Window(NamedTuple):
+    """A question and a part of its context.
+
+    Attributes:
+        tokens: The pair as the tokenizer frames it.
+        types: 1 in the second segment, as the tokenizer says; empty where it says nothing.
+        first: Place of the context's first token here.
+        offsets: Characters of the whole context that each token of the part stands for: (start, stop).
+        span: First and last token of the answer here; (0, 0), the first token, where it has none; None: no target.
+    """
+
+    tokens: list[int]
+    types: list[int]
+    first: int
+    offsets: list[tuple[int, int]]
+    span: tuple[int, int] | None = None
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of the pair."""
+        return len(self.tokens)
+
+
+class QuestionExample(NamedTuple):
+    """A question with all the windows of its context, to be judged by."""
+
+    windows: tuple[Window, ...]
+    context: str
+    answers: tuple[str, ...]
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of all windows."""
+        return sum(window.num_tokens for window in self.windows)
 
 
 class Span(NamedTuple):
@@ -24,7 +58,7 @@ class Span(NamedTuple):
 
 
 def best_span(
-    example: "QuestionExample",
+    example: QuestionExample,
     scores: "Sequence[NDArray[np.float32]]",
     *,
     max_tokens: int,
@@ -54,4 +88,4 @@ def best_span(
 
 
 def _highest(scores: "NDArray[np.float32]") -> list[int]:
-    return [int(at) for at in (-scores).argsort(kind="stable")[:_NUM_BEST]]
+    return [int(at) for at in (-scores).argsort(kind="stable")[:NUM_BEST]]

@@ -18,3 +18,4 @@ class Summarization(TextToText):
     answer_column: ClassVar[str] = "summary"
     default_prompt: ClassVar[str] = "{document}\n\nSummary:\n"
     metrics: ClassVar[tuple[str, ...]] = ("rouge1", "rouge2", "rougeL")
+    pipeline_tag: ClassVar[str] = "summarization"

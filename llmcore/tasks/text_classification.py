@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from llmcore.errors import CheckpointError, ConfigError
-from llmcore.tasks.base import NO_TARGET, Features, Judged, Reader, SetFacts, Task, batches_of
+from llmcore.tasks.base import NO_TARGET, Features, Judged, Reader, SetFacts, Task
 from llmcore.tasks.columns import KINDS, SetKind
+from llmcore.tasks.examples import classifier_example
+from llmcore.tasks.framing import framed_texts, framing_tokenizer
+from llmcore.tasks.heads import HeadPredictor, load_head
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,6 +55,11 @@ class ClassBatch:
     is_target: "torch.Tensor"
     num_targets: int
 
+    @property
+    def num_places(self) -> int:
+        """Tokens that go through the model, padding included."""
+        return self.packed.num_places()
+
     def to(self, device: "torch.device") -> "ClassBatch":
         """The same batch on another device."""
         targets, is_target = (tensor.to(device, non_blocking=True) for tensor in (self.targets, self.is_target))
@@ -60,26 +68,26 @@ class ClassBatch:
 
 @dataclass(frozen=True)
 class TextClassification(Task[ClassExample, ClassBatch]):
-    """A text is its tokens and the end-of-text token, as in pre-training, whose state a linear head reads.
-
-    Where the tokenizer frames texts, as BERT's does, it is its class token, its tokens and the end; an encoder's head
-    reads the first. A second text follows the first one's end, and has an end of its own.
+    """A linear head reads the state of the last token, the end of the text; an encoder's head that of the first.
 
     Attributes:
         label_names: The classes; targets are indices into them.
         multi_label: Whether a row has any number of classes, each by itself likely or not.
         weights: What a row of each class weighs in the loss; empty where all weigh alike.
+        has_pairs: Whether there is a second text beside each.
     """
 
     label_names: tuple[str, ...] = ()
     multi_label: bool = False
     weights: tuple[float, ...] = ()
+    has_pairs: bool = False
 
     kind: ClassVar[str] = "text_classification"
     set_kind: ClassVar[SetKind] = KINDS[kind]
     metrics: ClassVar[tuple[str, ...]] = ("accuracy", "macro_f1")
     validation_metrics: ClassVar[tuple[str, ...]] = ("macro_f1", "micro_f1", "accuracy")
-    settings: ClassVar[tuple[str, ...]] = ("class_weights",)
+    settings: ClassVar[tuple[str, ...]] = ("answer", "class_weights")
+    pipeline_tag: ClassVar[str] = "text-classification"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -93,6 +101,7 @@ class TextClassification(Task[ClassExample, ClassBatch]):
             "label_names": data.label_names,
             "multi_label": data.multi_label,
             "weights": _weights(settings, data),
+            "has_pairs": "text_pair" in data.columns,
         }
 
     def check_family(self, family: str, *, encodes_and_decodes: bool) -> None:
@@ -132,26 +141,11 @@ class TextClassification(Task[ClassExample, ClassBatch]):
         return model
 
     def features(self, reader: Reader, rows: "pa.Table") -> Features:
-        """Tokens of each text, cut so that all that frames them fits too; of a pair, the longer one is cut first.
-
-        A special token written out in a text stays text. A table without labels gives examples without targets.
-        """
-        texts = reader.tokens(rows["text"].to_pylist())
-        pairs = reader.tokens(rows["text_pair"].to_pylist()) if "text_pair" in rows.column_names else None
-        examples, num_truncated = [], 0
-        room = self.max_tokens - len(reader.begin) - 1
-        for number, classes in enumerate(_classes_of(rows)):
-            first = texts[number]
-            if pairs is None:
-                kept, second, tail = first[:room], 0, [reader.end]
-                num_truncated += len(first) > room
-            else:
-                kept, other = _cut_pair(first, pairs[number], room - 1)
-                second = len(reader.begin) + len(kept) + 1
-                tail = [reader.end, *other, reader.end]
-                num_truncated += len(kept) + len(other) < len(first) + len(pairs[number])
-            examples.append(ClassExample([*reader.begin, *kept, *tail], second, classes))
-        return Features(examples, num_truncated)
+        """Texts, framed and cut (`framed_texts`); a table without labels gives examples without targets."""
+        pairs = rows["text_pair"].to_pylist() if "text_pair" in rows.column_names else None
+        framed, num_truncated = framed_texts(reader, rows["text"].to_pylist(), pairs, self.max_tokens)
+        texts = zip(framed, _classes_of(rows), strict=True)
+        return Features([ClassExample(*text, classes) for text, classes in texts], num_truncated)
 
     def without_target(self, example: ClassExample) -> ClassExample:
         """Its last token."""
@@ -208,14 +202,14 @@ class TextClassification(Task[ClassExample, ClassBatch]):
         """Of each class, [num_examples, num_classes]: of one label they sum to 1."""
         return logits.sigmoid() if self.multi_label else logits.softmax(dim=-1)
 
-    def decode(self, probabilities: "NDArray[np.float32]") -> Mapping[str, Any]:
+    def decode(self, probabilities: "NDArray[np.float32]") -> Mapping[str, Sequence[Any]]:
         """`prediction`: the most probable class (int32), or the list of those over 1/2; and the `probabilities`."""
         import numpy as np
 
         if not self.multi_label:
-            return {"prediction": probabilities.argmax(axis=1).astype("int32"), "probabilities": probabilities}
+            return {"prediction": [*probabilities.argmax(axis=1).astype("int32")], "probabilities": [*probabilities]}
         chosen = [np.flatnonzero(row > 0.5).astype("int32") for row in probabilities]
-        return {"prediction": chosen, "probabilities": probabilities}
+        return {"prediction": chosen, "probabilities": [*probabilities]}
 
     def judge(self, model: Any, examples: Sequence[ClassExample], device: "torch.device") -> Judged:
         """Loss, unweighted; of each example its class, or classes, and what was told."""
@@ -226,55 +220,46 @@ class TextClassification(Task[ClassExample, ClassBatch]):
         with torch.inference_mode():
             logits = self.logits(model, batch)
             loss = float(self._losses(logits, batch, ()).sum())
-            columns = self.decode(self.probabilities(logits).cpu().numpy())
+            told = self.decode(self.probabilities(logits).cpu().numpy())
         truth = [example.classes or () for example in examples]
-        of_truth = {"labels": truth} if self.multi_label else {"label": [one for (one,) in truth]}
-        rows = pa.table({name: list(values) for name, values in {**of_truth, **columns}.items()})
+        of_truth: dict[str, Sequence[Any]] = {"labels": truth} if self.multi_label else {"label": [c for (c,) in truth]}
+        rows = pa.table({name: list(values) for name, values in {**of_truth, **told}.items()})
         return Judged(loss, batch.num_targets, rows)
 
-    def predictor(self, folder: Path) -> "ClassPredictor":
+    def answers(self, model: Any, examples: Sequence[ClassExample]) -> Mapping[str, Sequence[Any]]:
+        """`prediction` and `probabilities` of each example."""
+        logits = self.logits(model, self.collate(examples).to(model.device))
+        return self.decode(self.probabilities(logits).cpu().numpy())
+
+    def predictor(self, folder: Path) -> HeadPredictor:
         """A trained model from its exported folder, head and all, in fp32.
 
         Raises:
             CheckpointError: A weight is missing from the folder, or the classes are others.
         """
-        import torch
         from transformers import AutoModelForSequenceClassification
 
-        from llmcore.models.attention import ATTENTION
-
-        model, info = AutoModelForSequenceClassification.from_pretrained(
-            folder, attn_implementation=ATTENTION, dtype=torch.float32, output_loading_info=True
-        )
+        model = load_head(AutoModelForSequenceClassification, folder, self.kind)
         names = tuple(model.config.id2label[index] for index in sorted(model.config.id2label))
-        if info["missing_keys"] or names != self.label_names:
+        if names != self.label_names:
             raise CheckpointError(
-                f"{folder} is no {self.kind} model of {list(self.label_names)}: its classes are {list(names)}, and "
-                f"weights {sorted(info['missing_keys'])} are missing"
+                f"{folder} is no {self.kind} model of {list(self.label_names)}: its classes are {list(names)}"
             )
-        return ClassPredictor(self, model.eval(), Reader.of(folder))
+        return HeadPredictor(self, model, Reader.of(folder))
 
+    def tokenizer(self, reader: Reader) -> Any:
+        """One that ends texts, and so is read where the head looks."""
+        return framing_tokenizer(reader)
 
-@dataclass(frozen=True)
-class ClassPredictor:
-    """A classifier in memory."""
+    def told(self) -> str:
+        """The classes."""
+        how = "any number of" if self.multi_label else "one of"
+        what = "A pair of texts" if self.has_pairs else "A text"
+        return f"{what} has {how} the classes {', '.join(self.label_names)}."
 
-    task: TextClassification
-    model: Any
-    reader: Reader
-
-    def predict(self, rows: "pa.Table", *, batch_tokens: int) -> tuple[dict[str, Any], int]:
-        """`prediction` and `probabilities` of each row."""
-        import numpy as np
-        import torch
-
-        examples, num_truncated = self.task.features(self.reader, rows)
-        outputs = np.zeros((len(examples), len(self.task.label_names)), np.float32)
-        for batch in batches_of(examples, batch_tokens):
-            with torch.inference_mode():
-                collated = self.task.collate([examples[index] for index in batch]).to(self.model.device)
-                outputs[batch] = self.task.probabilities(self.task.logits(self.model, collated)).cpu().numpy()
-        return dict(self.task.decode(outputs)), num_truncated
+    def example(self, reader: Reader) -> str:
+        """Classes by a pipeline."""
+        return classifier_example(has_pairs=self.has_pairs, multi_label=self.multi_label)
 
 
 def _classes_of(rows: "pa.Table") -> list[tuple[int, ...] | None]:
@@ -283,15 +268,6 @@ def _classes_of(rows: "pa.Table") -> list[tuple[int, ...] | None]:
     if "label" in rows.column_names:
         return [None if label == NO_TARGET else (label,) for label in rows["label"].to_pylist()]
     return [None] * rows.num_rows
-
-
-def _cut_pair(first: list[int], second: list[int], room: int) -> tuple[list[int], list[int]]:
-    """Both, cut to so many tokens together: the longer one down to the length of the other, then both alike."""
-    if len(first) + len(second) <= room:
-        return first, second
-    half = room // 2
-    kept = room - len(second) if len(second) <= half else min(len(first), room - half)
-    return first[:kept], second[: room - min(kept, len(first))]
 
 
 def _weights(settings: "TaskSettings", data: SetFacts) -> tuple[float, ...]:

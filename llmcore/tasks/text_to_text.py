@@ -13,7 +13,9 @@ from llmcore.config.generation import GenerationSettings
 from llmcore.config.pretrain import FAMILIES
 from llmcore.config.template import check_template, parts_of
 from llmcore.errors import ConfigError
-from llmcore.tasks.base import Features, Judged, Reader, Task
+from llmcore.tasks.base import Features, Judged, Predictor, Reader, Task
+from llmcore.tasks.examples import writer_example
+from llmcore.tasks.framing import framing_tokenizer
 from llmcore.tasks.writing import WritingPredictor
 
 if TYPE_CHECKING:
@@ -68,6 +70,11 @@ class WrittenBatch:
     places: "torch.Tensor"
     targets: "torch.Tensor"
 
+    @property
+    def num_places(self) -> int:
+        """Tokens that go through the model, padding included."""
+        return self.packed.num_places()
+
     def to(self, device: "torch.device") -> "WrittenBatch":
         """The same batch on a device."""
         return WrittenBatch(self.packed.to(device), self.places.to(device), self.targets.to(device))
@@ -91,6 +98,7 @@ class TextToText(Task[WrittenExample, WrittenBatch]):
     """The prompt where the settings give none."""
     answer_column: ClassVar[str]
     """The column that has the answer."""
+    pipeline_tag: ClassVar[str] = "text-generation"
 
     @classmethod
     def from_data(cls, settings: "TaskSettings", data: "SetFacts") -> dict[str, Any]:
@@ -128,19 +136,22 @@ class TextToText(Task[WrittenExample, WrittenBatch]):
 
         return build_writer(folder, seed=seed, random_weights=random_weights, home=home)
 
-    def answers(self, rows: "pa.Table") -> list[str]:
+    def answer_texts(self, rows: "pa.Table") -> list[str]:
         """The answer of each row."""
         return rows[self.answer_column].to_pylist()  # type: ignore[no-any-return]
 
     def features(self, reader: Reader, rows: "pa.Table") -> Features:
         """Prompts and answers, cut so that they fit: an answer to its room, then a prompt to what is left of it."""
+        return self.written(reader, rows, self.answer_texts(rows))
+
+    def written(self, reader: Reader, rows: "pa.Table", texts: Sequence[str], *, reserved: int = 0) -> Features:
+        """The same with any texts for answers; a decoder's prompt leaves `reserved` tokens, if no more are needed."""
         prompts = self.prompts(reader, rows)
         encoded = bool(reader.config.is_encoder_decoder)
         examples, num_truncated = [], 0
-        texts = self.answers(rows)
         for (body, tail), text, answer in zip(prompts, texts, reader.tokens(texts), strict=True):
             kept = answer[: self.max_answer_tokens - 1]
-            room = self.max_tokens - (0 if encoded else len(kept) + 1)
+            room = self.max_tokens - (0 if encoded else max(len(kept) + 1, reserved))
             prompt, was_cut = _fitted(reader, body, tail, room, encoded=encoded)
             num_truncated += was_cut or len(kept) < len(answer)
             written = [*kept, reader.end]
@@ -186,11 +197,7 @@ class TextToText(Task[WrittenExample, WrittenBatch]):
 
     def num_tokens(self, batch: WrittenBatch) -> int:
         """Tokens that are read and written."""
-        from llmcore.models.packed import PackedBatch
-
-        if isinstance(batch.packed, PackedBatch):
-            return batch.packed.num_tokens()
-        return batch.packed.source.num_tokens() + batch.packed.target.num_tokens()
+        return batch.packed.num_tokens()
 
     def logits(self, model: Any, batch: WrittenBatch) -> "torch.Tensor":
         """What the model says of each target, [targets, vocabulary]."""
@@ -208,26 +215,32 @@ class TextToText(Task[WrittenExample, WrittenBatch]):
 
         return cross_entropy(self.logits(model, batch).float(), batch.targets, reduction="sum")[None]
 
-    def judge(self, model: Any, examples: Sequence[WrittenExample], device: "torch.device") -> Judged:
+    def judge(self, model: Any, examples: Sequence[Any], device: "torch.device") -> Judged:
         """Loss; of each example also that of its answer, with its tokens and bytes."""
-        import numpy as np
         import pyarrow as pa
+
+        losses = self.answer_losses(model, examples, device)
+        counts = [sum(example.is_learnt) for example in examples]
+        columns = {
+            "loss_sum": losses,
+            "num_tokens": counts,
+            "num_bytes": [example.num_bytes for example in examples],
+        }
+        return Judged(sum(losses), sum(counts), pa.table(columns))
+
+    def answer_losses(self, model: Any, examples: Sequence[WrittenExample], device: "torch.device") -> list[float]:
+        """Of each example, the sum of the cross-entropies of its learnt tokens (nats)."""
+        import numpy as np
         import torch
         from torch.nn.functional import cross_entropy
 
         batch = self.collate(examples).to(device)
         with torch.inference_mode():
             losses = cross_entropy(self.logits(model, batch).float(), batch.targets, reduction="none").cpu().numpy()
-        counts = [sum(example.is_learnt) for example in examples]
-        ends = np.cumsum(counts)
-        columns = {
-            "loss_sum": [float(part.sum()) for part in np.split(losses.astype(np.float64), ends[:-1])],
-            "num_tokens": counts,
-            "num_bytes": [example.num_bytes for example in examples],
-        }
-        return Judged(float(losses.sum()), int(ends[-1]), pa.table(columns))
+        ends = np.cumsum([sum(example.is_learnt) for example in examples])
+        return [float(part.sum()) for part in np.split(losses.astype(np.float64), ends[:-1])]
 
-    def predictor(self, folder: Path, generation: GenerationSettings | None = None) -> WritingPredictor:
+    def predictor(self, folder: Path, generation: GenerationSettings | None = None) -> Predictor:
         """A trained model from its exported folder; it writes the likeliest tokens, or as `generation` says.
 
         In any case no more of them than were learnt: an answer's end was learnt to be there at the latest.
@@ -238,6 +251,25 @@ class TextToText(Task[WrittenExample, WrittenBatch]):
         asked = generation or GenerationSettings(max_new_tokens=longest)
         asked = asked.model_copy(update={"max_new_tokens": min(asked.max_new_tokens, longest)})
         return WritingPredictor(self, Generator.load(folder), asked)
+
+    def tokenizer(self, reader: Reader) -> Any:
+        """Of an encoder-decoder one that ends texts; a decoder goes on with them."""
+        return framing_tokenizer(reader) if reader.config.is_encoder_decoder else reader.tokenizer
+
+    def told(self) -> str:
+        """The prompt."""
+        return f"A prompt is {self.prompt!r}, filled with the columns of a row; what follows it is the answer."
+
+    def example(self, reader: Reader) -> str:
+        """An answer to the prompt of a made-up row."""
+        return writer_example(reader, self.example_prompt(), self.max_answer_tokens)
+
+    def example_prompt(self) -> str:
+        """The prompt of a made-up row."""
+        return "".join(text + (_SAID if name is not None else "") for text, name in parts_of(self.prompt))
+
+
+_SAID = "A cat sits on the mat."
 
 
 def rendered_prompts(template: str, rows: "pa.Table") -> tuple[list[str], str]:

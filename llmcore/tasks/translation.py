@@ -18,3 +18,4 @@ class Translation(TextToText):
     answer_column: ClassVar[str] = "target"
     default_prompt: ClassVar[str] = "{source}\n"
     metrics: ClassVar[tuple[str, ...]] = ("bleu", "chrf")
+    pipeline_tag: ClassVar[str] = "translation"

@@ -1,8 +1,10 @@
 """Fine-tuning: a pre-trained model, or its architecture alone, on a labelled set."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -10,14 +12,15 @@ from torch import distributed, nn
 
 from llmcore.config.finetune import FinetuneSettings
 from llmcore.errors import CorpusError
-from llmcore.evaluation.compared import Compared
+from llmcore.evaluation.compared import Compared, validation_metrics
 from llmcore.evaluation.kinds import Subject
-from llmcore.evaluation.metrics import Additive, make_metric
+from llmcore.evaluation.metrics import Additive
 from llmcore.models.initialize import Home
 from llmcore.models.methods import apply_method
 from llmcore.tasks import build_task, facts_of
 from llmcore.tasks.base import Reader
 from llmcore.tasks.evaluation_set import EvaluationSet, Split
+from llmcore.tasks.example_lengths import ExampleLengths
 from llmcore.tokens.order import RowOrder
 from llmcore.train.deepspeed_config import num_micro_batches
 from llmcore.train.engine import Engine
@@ -40,15 +43,25 @@ class Finetuning:
     def __init__(self, config: FinetuneSettings, base: Path, data: EvaluationSet, base_sha256: str) -> None:
         self.config = config
         self.settings = config.train
-        self.tokenizer = base
+        self._base, self._scratch = base, TemporaryDirectory()
         self._base_sha256 = base_sha256
         self._data = data
         self._subject = Subject.of(data)
         self.task = build_task(config.task, facts_of(data))
-        self._compared = Compared.of(config.task, self._subject)
+        self.compared = Compared.of(config.task, self._subject)
         self.objective = self.task
-        self._train = self.task.features(Reader.of(base), self._rows("train")).examples
+        rows = self._rows("train")
+        features = self.task.features(Reader.of(base), rows)
+        self._train, self._lengths = features.examples, ExampleLengths.of(features, rows.num_rows)
+        self._read, self._places = 0, 0
         self.num_steps = num_steps(config.train, len(self._train))
+
+    @cached_property
+    def tokenizer(self) -> Path:
+        """Files of the tokenizer, by which plain transformers reads the export as the task does."""
+        folder = Path(self._scratch.name)
+        self.task.tokenizer(Reader.of(self._base)).save_pretrained(folder)
+        return folder
 
     def _rows(self, split: Split) -> Any:
         rows = self._data.rows(split)
@@ -57,19 +70,20 @@ class Finetuning:
         return rows
 
     @cached_property
-    def _validation(self) -> list[Any]:
-        examples = self.task.judged(Reader.of(self.tokenizer), self._rows("validation")).examples
-        return sorted(examples, key=lambda example: example.num_tokens)
+    def _validation(self) -> tuple[list[Any], ExampleLengths]:
+        rows = self._rows("validation")
+        features = self.task.judged(Reader.of(self._base), rows)
+        examples = sorted(features.examples, key=lambda example: example.num_tokens)
+        return examples, ExampleLengths.of(features, rows.num_rows)
 
     @cached_property
     def _metrics(self) -> list[Additive]:
-        made = [make_metric(self._subject, name) for name in self.task.validation_metrics]
-        return [metric for metric in made if isinstance(metric, Additive)]
+        return validation_metrics(self.task, self._subject)
 
     def build_model(self, home: Home | None) -> nn.Module:
         """The base model under a new head, of which what the method trains has gradients."""
         random_weights, seed = self.config.weights == "random", self.settings.seed
-        model = self.task.build_model(self.tokenizer, seed=seed, random_weights=random_weights, home=home)
+        model = self.task.build_model(self._base, seed=seed, random_weights=random_weights, home=home)
         apply_method(model, self.config.method, seed=seed, home=home)
         return model
 
@@ -86,13 +100,16 @@ class Finetuning:
             # Neighbours of one length are one call of the attention.
             examples = sorted((self._train[row] for row in rows), key=lambda example: example.num_tokens)
             parts = split_evenly(examples, num_parts, self.settings.micro_batch_size)
-            return [self.task.collate(part or [placeholder]) for part in parts]
+            batches = [self.task.collate(part or [placeholder]) for part in parts]
+            self._read += sum(map(self.task.num_tokens, batches))
+            self._places += sum(batch.num_places for batch in batches)
+            return batches
 
         return endless_steps(of_step, first_step)
 
     def validate(self, engine: Engine) -> dict[str, float]:
         """Loss and the task's metrics on the whole validation split."""
-        return validate_task(engine, self.task, self._validation, _VALIDATED_TOGETHER, self._metrics)
+        return validate_task(engine, self.task, self._validation[0], _VALIDATED_TOGETHER, self._metrics)
 
     def probe_batch(self) -> Any:
         """The two shortest train examples."""
@@ -110,10 +127,10 @@ class Finetuning:
         """None: what a fine-tuned model says is judged, not looked at."""
         return []
 
-    def better(self, metrics: dict[str, float], best: float | None) -> float | None:
-        """The task's validation metric, where it is better."""
-        value = metrics[self._compared.key]
-        return value if self._compared.is_better(value, best) else None
+    def told(self) -> dict[str, Any]:
+        """How long examples are, and how many rows were cut; of what this rank's model read, what was padding."""
+        examples = {"train": asdict(self._lengths), "validation": asdict(self._validation[1])}
+        return {"examples": examples, "padding_share": 1 - self._read / self._places if self._places else None}
 
     def attended_tokens(self) -> float:
         """Over the train examples."""
@@ -139,7 +156,7 @@ class Finetuning:
             weights="a pre-trained model" if self.config.weights == "pretrained" else "random weights",
             step=progress.step,
             figures=figures,
-            example=self.task.example(self.tokenizer),
+            example=self.task.example(Reader.of(self._base)),
             limits=f"{self.task.told()} Longer rows were cut to {self.task.max_tokens} tokens.",
         )
         return about, card

@@ -13,6 +13,7 @@ from llmcore.models.flops import training_flops
 from llmcore.train.architecture import publish_architecture
 from llmcore.train.checkpoint import load_checkpoint, seed_rank
 from llmcore.train.dry_step import dry_step
+from llmcore.train.early_stopping import stops_early
 from llmcore.train.engine import Engine, parameter_home
 from llmcore.train.hooks import Pulse, Report, RunHooks, agreed_start
 from llmcore.train.loop import train
@@ -63,7 +64,8 @@ def _fit(
     start = Progress() if checkpoint is None else Progress(**checkpoint[1].about["progress"])
     batches: Iterator[Sequence[Any]] = iter(())
     last_step = min(recipe.num_steps, settings.stop_after or recipe.num_steps)
-    if start.step < last_step:
+    has_steps = start.step < last_step and not stops_early(start, settings)
+    if has_steps:
         batches = prefetched(recipe.step_batches(start.step))  # reads while the model is built
     with ledger.measure("start_up", "model"):
         precision = resolve_precision(settings)
@@ -78,7 +80,7 @@ def _fit(
             load_checkpoint(engine, *checkpoint)
             check_probe(engine, recipe.probe_batch(), *checkpoint)
     publish_architecture(engine, recipe.tokenizer, place.run)
-    if start.step < last_step:
+    if has_steps:
         with ledger.measure("start_up", "first_batch"):
             batches = chain([next(batches)], batches)
     if settings.dry_step is True or (settings.dry_step == "auto" and device.type == "cuda"):
@@ -101,7 +103,9 @@ def _fit(
     ledger.count(flops=num_tokens * flops_per_token, tokens=num_tokens)
     seconds = ledger.to_json()["seconds"]
     trained_s = seconds["compute"] + seconds["data_wait"]
+    stopped_early = stops_early(progress, settings)
     return {
+        **recipe.told(),
         "progress": progress.to_json(),
         "train_loss": progress.last_loss,
         "num_steps": progress.step,
@@ -117,7 +121,8 @@ def _fit(
         "world_size": engine.world_size,
         "zero_stage": settings.zero_stage,
         "resumed_at": start.step,
-        "stopped": progress.step < last_step,
+        "stopped": progress.step < last_step and not stopped_early,
+        "stopped_early": stopped_early,
         "passed_over_checkpoints": list(resumption.passed_over.values()),
         "base_weights": getattr(model, "llmcore_weights", None),
     }

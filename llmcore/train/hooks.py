@@ -11,6 +11,7 @@ from llmcore.cost import Ledger
 from llmcore.records import StopSignal, checkpoint_name
 from llmcore.train.cards import compute_section
 from llmcore.train.checkpoint import about_checkpoint, load_checkpoint
+from llmcore.train.early_stopping import after_validation
 from llmcore.train.engine import Engine, StepResult
 from llmcore.train.export import export_model
 from llmcore.train.kept import Resumption, newest_checkpoint
@@ -131,7 +132,9 @@ class RunHooks:
 
     def export(self, progress: Progress, metrics: dict[str, float]) -> Progress:
         """A model folder, where this is the best so far, or each is wanted."""
-        best = self._recipe.better(metrics, progress.best_metric)
+        compared = self._recipe.compared
+        progress = after_validation(progress, metrics, compared, self._recipe.settings)
+        best = compared.better(metrics, progress.best_metric)
         if best is None and not self._recipe.exports_every_time:
             return progress
         name = checkpoint_name(progress.step, self._place.attempt)
@@ -162,7 +165,7 @@ class RunHooks:
         )
 
     def _pruning(self, newest: str) -> Callable[[], None]:
-        settings, better = self._recipe.settings, self._recipe.better
+        settings, better = self._recipe.settings, self._recipe.compared.better
         return partial(prune, self._place, newest, frozenset(self._void), settings, better)
 
     def tidy(self, newest: str) -> None:

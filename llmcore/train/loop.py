@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 from llmcore.config.train import TrainSettings
 from llmcore.cost import Ledger
+from llmcore.train.early_stopping import stops_early
 from llmcore.train.engine import Engine, StepResult
 from llmcore.train.progress import Progress
 from llmcore.train.spikes import spike_judge
@@ -47,11 +48,11 @@ def train(
 ) -> Progress:
     """Steps from where `progress` stands to the last one; `batches` yields each step's micro batches.
 
-    When a rank is asked to stop, all save the step that they are in, and leave.
+    When a rank is asked to stop, or nothing more is gained, all save the step that they are in, and leave.
     """
     window = settings.spikes.window if settings.spikes else 0
     last_step = min(engine.num_steps, settings.stop_after or engine.num_steps)
-    stopped = False
+    stopped = stops_early(progress, settings)
     while progress.step < last_step and not stopped:
         with ledger.measure("data_wait"):
             micro_batches = next(batches)
@@ -73,6 +74,7 @@ def train(
                 metrics = hooks.validate(progress)
             with ledger.measure("checkpoint"):
                 progress = hooks.export(progress, metrics)
+            stopped = stopped or stops_early(progress, settings)
         if due(settings.checkpoint_every) or stopped:
             with ledger.measure("checkpoint"):
                 hooks.save(progress)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from llmcore.config.pretrain import PretrainSettings
+from llmcore.evaluation.compared import LOSS
 from llmcore.models.build import build_language_model, config_for_tokens, load_language_model
 from llmcore.models.generation.choice import TokenChoice
 from llmcore.models.generation.samples import continue_together, sampling
@@ -43,6 +44,7 @@ class Pretraining:
     """
 
     exports_every_time = False
+    compared = LOSS
 
     def __init__(
         self,
@@ -138,10 +140,9 @@ class Pretraining:
             for prompt, start, text in zip(prompts, ids, texts, strict=True)
         ]
 
-    def better(self, metrics: dict[str, float], best: float | None) -> float | None:
-        """The loss of the run's own validation rows, where it is lower."""
-        loss = metrics["validation_loss"]
-        return loss if best is None or loss < best else None
+    def told(self) -> dict[str, Any]:
+        """Nothing: the job itself knows the token shards."""
+        return {}
 
     def attended_tokens(self) -> float:
         """Measured on up to 256 validation rows."""

@@ -19,6 +19,9 @@ class Progress:
         rollbacks: How often weights and optimizer went back to a checkpoint.
         recent_losses: Of the last accepted steps, as many as spikes are judged by.
         spikes_in_a_row: Spikes since the last accepted step.
+        best_metric: What chose the best export.
+        gained_metric: The same metric, at the last validation that was a gain (`early_stopping`).
+        validations_without_gain: Validations since then.
     """
 
     step: int = 0
@@ -29,6 +32,8 @@ class Progress:
     spikes_in_a_row: int = 0
     last_loss: float | None = None
     best_metric: float | None = None
+    gained_metric: float | None = None
+    validations_without_gain: int = 0
     best_export: str | None = None
     newest_export: str | None = None
 

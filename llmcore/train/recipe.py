@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from torch import nn
 
 from llmcore.config.train import TrainSettings
+from llmcore.evaluation.compared import Compared
 from llmcore.models.initialize import Home
 from llmcore.objectives.base import Objective
 from llmcore.train.engine import Engine
@@ -56,8 +57,12 @@ class Recipe(Protocol):
     def probe_batch(self) -> Any:
         """A few rows of the validation split, always the same: their loss must survive a checkpoint."""
 
-    def better(self, metrics: dict[str, float], best: float | None) -> float | None:
-        """The metric that chooses the best export, where it is better than the best so far; else None."""
+    @property
+    def compared(self) -> Compared:
+        """The metric that chooses the best export, and by which a run that gains nothing ends early."""
+
+    def told(self) -> dict[str, Any]:
+        """What there is to say of its rows in the run's result, as plain JSON; empty where that is said elsewhere."""
 
     def attended_tokens(self) -> float:
         """Mean over tokens of the length of the document they stand in: what the attention's FLOPs depend on."""

@@ -1,44 +1,37 @@
 """Every kind of task from rows to an export that answers, on two ranks at ZeRO-3, without Ray."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
-import torch
+from transformers import AutoTokenizer
 
-from llmcore.config.finetune import FinetuneSettings
-from llmcore.config.model import ModelSettings
 from llmcore.evaluation.kinds import Subject
 from llmcore.evaluation.metrics import make_metrics
 from llmcore.evaluation.score import Scorer
-from llmcore.models.build import build_language_model, model_config
 from llmcore.records import read_metrics
 from llmcore.storage import Folder, read_manifest
+from llmcore.tasks import task_class
 from llmcore.tasks.columns import KINDS
 from llmcore.tasks.evaluation_set import EvaluationSet, write_evaluation_set
-from llmcore.tokens.tokenizer import OWN_IDS, hugging_face_files, train_tokenizer
+from tests.bases import BASES, WORDS, finetuned, write_base
 from tests.ranks import run_ranks
 
-VOCAB_SIZE, NUM_STEPS = 330, 16
-WORDS = {"red": "rot", "blue": "blau", "cat": "Katze", "dog": "Hund", "house": "Haus", "tree": "Baum"}
-BASES: dict[str, tuple[Any, dict[str, Any]]] = {
-    "gpt2": ("causal_lm", {"n_embd": 32, "n_layer": 1, "n_head": 2}),
-    "bert": (
-        "next_sentence",
-        {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64},
-    ),
-    "t5": (
-        "span_corruption",
-        {"d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 1, "num_heads": 2, "initializer_factor": 0.3},
-    ),
-}
+NUM_STEPS = 16
+ONE_LABEL = "text_classification of one label"
 CASES = {
     "translation": "gpt2",
     "translation by an encoder-decoder": "t5",
     "question_answering": "bert",
     "question_answering by a decoder": "gpt2",
     "text_classification": "bert",
+    "text_classification by a decoder": "gpt2",
+    ONE_LABEL: "bert",
+    f"{ONE_LABEL}, written": "gpt2",
+    f"{ONE_LABEL}, written by an encoder-decoder": "t5",
+    f"{ONE_LABEL} by a decoder": "gpt2",
     "chat": "gpt2",
     "summarization": "t5",
     "code_generation": "gpt2",
@@ -75,79 +68,54 @@ def _row(kind: str, number: int) -> dict[str, Any]:
             "answers": [] if number % 4 == 3 else [{"text": first, "start": context.index(first)}],
         },
         "text_classification": {"text": source, "text_pair": target, "labels": [0] if number % 3 else [0, 1]},
+        ONE_LABEL: {"text": source, "label": int(source.startswith("red"))},
     }
     return {"id": f"r{number}", "group": f"g{number // 2}", **rows[kind]}
-
-
-def _table(kind: str, numbers: range) -> pa.Table:
-    columns = KINDS[kind].chosen(_row(kind, 0).keys() - {"id", "group"})
-    return pa.Table.from_pylist([_row(kind, number) for number in numbers], schema=columns.schema())
 
 
 def _kind(case: str) -> str:
     return case.partition(" ")[0]
 
 
-def _publish(storage: Folder, kind: str) -> EvaluationSet:
-    columns = KINDS[kind].chosen(_row(kind, 0).keys() - {"id", "group"})
+def _set(case: str) -> str:
+    """What the labelled set of a case is called: that of its kind, unless it has one of its own."""
+    return ONE_LABEL if case.startswith(ONE_LABEL) else _kind(case)
+
+
+def _publish(storage: Folder, name: str) -> EvaluationSet:
+    columns = KINDS[_kind(name)].chosen(_row(name, 0).keys() - {"id", "group"})
     splits = {"train": range(20), "validation": range(20, 25), "test": range(25, 31)}
-    tables: Any = {split: [_table(kind, numbers)] for split, numbers in splits.items()}
+    tables: Any = {
+        split: [pa.Table.from_pylist([_row(name, number) for number in numbers], schema=columns.schema())]
+        for split, numbers in splits.items()
+    }
     names = ["any", "third"] if columns.has_labels else []
-    return write_evaluation_set(storage, kind, names, tables, columns=columns, allow_duplicates=True)
+    return write_evaluation_set(storage, name, names, tables, columns=columns, allow_duplicates=True)
 
 
-def _write_base(folder: Path, family: str) -> None:
-    learnt, sizes = BASES[family]
-    settings = ModelSettings(family=family, sizes=sizes)  # type: ignore[arg-type]
-    config = model_config(settings, vocab_size=VOCAB_SIZE, sequence_length=96, eos_id=OWN_IDS.end, pad_id=OWN_IDS.pad)
-    build_language_model(learnt, config, seed=1).save_pretrained(folder)  # type: ignore[operator]
-    tokenizer = train_tokenizer([text for pair in WORDS.items() for text in pair] * 3, VOCAB_SIZE)
-    files = hugging_face_files(tokenizer, 96, begin=family == "bert", token_types=family == "bert")
-    for name, data in files.items():
-        (folder / name).write_bytes(data)
-
-
-def _train(root: str, sets: dict[str, str]) -> dict[str, str]:
-    """Trains each case on this rank; the folders of their exports."""
-    from llmcore.cost import Ledger
-    from llmcore.train.finetuning import Finetuning
-    from llmcore.train.fit import fit
-    from llmcore.train.place import Place
-
-    exports = {}
+def _train(root: str, sets: dict[str, str]) -> tuple[dict[str, str], dict[str, Any]]:
+    """Trains each case on this rank; the folders of their exports, and their outcomes."""
+    exports, outcomes = {}, {}
     for case, family in CASES.items():
-        train = {"num_steps": NUM_STEPS, "global_batch_size": 5, "micro_batch_size": 2, "zero_stage": 3}
-        train |= {"precision": "fp32", "log_every": 1, "optimizer": {"learning_rate": 1e-2}}
-        task = {"kind": _kind(case), "max_tokens": 48}
-        settings = FinetuneSettings.model_validate({"task": task, "train": train})
-        data = EvaluationSet.open(Folder(sets[_kind(case)]))
-        recipe = Finetuning(settings, Path(root, family), data, "0" * 64)
-        place = Place(Folder(f"{root}/{case}"), attempt=1)
-        outcome = fit(
-            recipe,
-            place,
-            device=torch.device("cpu"),
-            report=lambda _: None,
-            pulse=lambda: None,
-            ledger=Ledger(1, "cpu"),
-        )
-        exports[case] = f"{place.run.url}/exports/{outcome['progress']['newest_export']}"
-    return exports
+        run, task = f"{root}/{case}", {"kind": _kind(case)} | ({"answer": "text"} if "written" in case else {})
+        outcome = finetuned(Path(root, family), sets[_set(case)], run, task, num_steps=NUM_STEPS)
+        exports[case] = f"{run}/exports/{outcome['progress']['best_export']}"
+        outcomes[case] = outcome
+    return exports, outcomes
 
 
-Trained = tuple[dict[str, EvaluationSet], dict[str, str]]
+Trained = tuple[dict[str, EvaluationSet], dict[str, str], dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     root = tmp_path_factory.mktemp("kinds")
     for family in BASES:
-        (root / family).mkdir()
-        _write_base(root / family, family)
-    sets = {kind: _publish(Folder(str(root / "sets")), kind) for kind in map(_kind, CASES)}
-    urls = {kind: labelled.folder.url for kind, labelled in sets.items()}
-    [exports, _] = run_ranks(2, _train, str(root), urls, out=root / "out")
-    return sets, exports
+        write_base(root / family, family)
+    sets = {name: _publish(Folder(str(root / "sets")), name) for name in map(_set, CASES)}
+    urls = {name: labelled.folder.url for name, labelled in sets.items()}
+    [(exports, outcomes), _] = run_ranks(2, _train, str(root), urls, out=root / "out")
+    return sets, exports, outcomes
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -160,7 +128,7 @@ def test_its_loss_falls(trained: Trained, case: str) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_export_answers_every_row_and_has_the_metrics_that_were_told(trained: Trained, case: str) -> None:
-    labelled, export = trained[0][_kind(case)], Folder(trained[1][case])
+    labelled, export = trained[0][_set(case)], Folder(trained[1][case])
     manifest = read_manifest(export)
     assert manifest is not None
     scorer = Scorer.load(export)
@@ -177,6 +145,69 @@ def test_the_export_answers_every_row_and_has_the_metrics_that_were_told(trained
 
 @pytest.mark.parametrize("case", CASES)
 def test_answers_do_not_depend_on_the_batch(trained: Trained, case: str) -> None:
-    scorer, rows = Scorer.load(Folder(trained[1][case])), trained[0][_kind(case)].rows("test")
+    scorer, rows = Scorer.load(Folder(trained[1][case])), trained[0][_set(case)].rows("test")
     together, alone = (scorer.predict(rows, batch_tokens=size).table["prediction"] for size in (4096, 1))
     assert together.to_pylist() == alone.to_pylist()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_how_long_examples_are_is_told_and_nothing_is_padding(trained: Trained, case: str) -> None:
+    labelled, outcome = trained[0][_set(case)], trained[2][case]
+    assert outcome["padding_share"] == 0.0
+    for split in ("train", "validation"):
+        told = outcome["examples"][split]
+        assert told["num_rows"] == labelled.num_rows(split) <= told["num_examples"]  # type: ignore[arg-type]
+        assert 0 < told["mean_tokens"] <= told["longest_tokens"]
+        assert told["num_truncated"] <= told["num_rows"]
+
+
+def _asked(case: str, said: dict[str, Any]) -> dict[str, Any]:
+    """The row that a card's example asks of."""
+    match _kind(case):
+        case "text_classification" if "written" in case:
+            return {"text": "A cat sits on the mat."}
+        case "text_classification":
+            pair = {} if _set(case) == ONE_LABEL else {"text_pair": "A dog runs in the garden."}
+            return {"text": said["text"], **pair}
+        case "question_answering":
+            return {"question": said["question"], "context": said["context"]}
+        case "chat":
+            return {"messages": [said["messages"][0], {"role": "assistant", "content": "Yes."}]}
+        case kind:
+            column = next(column.name for column in KINDS[kind].columns if column.is_input)
+            return {column: "A cat sits on the mat.", task_class(kind).answer_column: "?"}  # type: ignore[attr-defined]
+
+
+def _answer(case: str, told: dict[str, Any], names: tuple[str, ...]) -> Any:
+    """What the example is to say, by the columns of a prediction; of classes their names and probabilities."""
+    if _kind(case) != "text_classification":
+        return told["prediction"]
+    if "written" in case:
+        return pytest.approx(dict(zip(names, told["probabilities"], strict=True)), abs=1e-5)
+    shares = sorted(zip(told["probabilities"], names, strict=True), reverse=True)
+    answers = [{"label": name, "score": pytest.approx(share, abs=1e-5)} for share, name in shares]
+    return answers[:1] if _set(case) == ONE_LABEL else answers
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_example_of_the_card_gives_the_same_answer(
+    trained: Trained, case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export = Path(trained[1][case])
+    card = (export / "README.md").read_text()
+    [example] = re.findall(r"^```python\n(.*?)^```$", card, flags=re.DOTALL | re.MULTILINE)
+    monkeypatch.chdir(export)
+    said: dict[str, Any] = {}
+    exec(example, said)  # the code that the card shows
+    row = {"id": "r", "group": "g", **_asked(case, said)}
+    scorer = Scorer.load(Folder(str(export)))
+    [told] = scorer.predict(pa.Table.from_pylist([row]), batch_tokens=256).table.to_pylist()
+    names = getattr(scorer.task, "label_names", ())
+    assert said["answer"] == _answer(case, told, names)
+    assert f"pipeline_tag: {scorer.task.pipeline_tag}\n" in card and scorer.task.told() in card
+
+
+def test_a_chat_export_has_its_template(trained: Trained) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(trained[1]["chat"])
+    written = tokenizer.apply_chat_template([{"role": "user", "content": "cat"}], tokenize=False)
+    assert written == "### user\ncat\n"

@@ -19,6 +19,7 @@ from llmcore.evaluation.results import Evaluation, evaluate_once
 from llmcore.evaluation.score import Predictions, predictions_table
 from llmcore.evaluation.suite import Suite
 from llmcore.storage import Folder
+from llmcore.tasks.columns import KINDS
 
 SOURCE = ["ein Mann läuft", "zwei Hunde", "das Haus ist rot", "Bernd und Anna"]
 TARGET = ["a man runs", "two dogs", "the house is red", "Bernd and Anna"]
@@ -47,7 +48,7 @@ def suite_of(choose_by: str) -> Suite:
 def translated(written: list[str], loss: float) -> Any:
     def predict(rows: pa.Table) -> Predictions:
         columns = {"prediction": written, "loss_sum": [loss] * 4, "num_tokens": [3] * 4, "num_bytes": [11] * 4}
-        return Predictions(predictions_table("translation", rows, columns), num_truncated=0)
+        return Predictions(predictions_table(KINDS["translation"].references, rows, columns), num_truncated=0)
 
     return predict
 

@@ -19,6 +19,7 @@ from llmcore.evaluation.results import Evaluation, difference, evaluate_once, st
 from llmcore.evaluation.score import Predictions, predictions_table
 from llmcore.evaluation.suite import Suite
 from llmcore.storage import Folder
+from llmcore.tasks.columns import KINDS
 from llmcore.tasks.evaluation_set import EvaluationSet, write_evaluation_set
 from tests.predictions import classes
 
@@ -39,7 +40,7 @@ class Model:
         predicted = np.where(generator.random(len(labels)) < self.right, labels, (labels + 1) % 3)
         probabilities = np.eye(3, dtype=np.float32)[predicted]
         columns = {"prediction": predicted.astype(np.int32), "probabilities": probabilities}
-        return Predictions(predictions_table("text_classification", rows, columns), num_truncated=2)
+        return Predictions(predictions_table(KINDS["text_classification"].references, rows, columns), num_truncated=2)
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ from llmcore.errors import CheckpointError, ConfigError, CorpusError
 from llmcore.models.build import build_language_model, model_config
 from llmcore.tasks import build_task, task_from_about
 from llmcore.tasks.base import Reader, SetFacts
-from llmcore.tasks.question_answering import QuestionAnswering, QuestionExample
-from llmcore.tasks.spans import best_span
+from llmcore.tasks.question_answering import QuestionAnswering
+from llmcore.tasks.spans import QuestionExample, best_span
 from llmcore.tokens.tokenizer import OWN_IDS, hugging_face_files, train_tokenizer
 
 CONTEXT = "The river Aare rises in the Bernese Alps. It flows past Thun and Bern, and joins the Rhine near Koblenz. "

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from llmcore.evaluation.results import Evaluation
 from llmcore.evaluation.score import Predictions, predictions_table
 from llmcore.storage import content_hash
+from llmcore.tasks.columns import KINDS
 from llmcore.tokens.sentences import sentences
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ class Copies:
     def predict(self, rows: "pa.Table") -> Predictions:
         """Predictions for all rows."""
         written = [self.copied(text) for text in rows[self.column].to_pylist()]
-        return Predictions(predictions_table(self.kind, rows, {"prediction": written}), num_truncated=0)
+        table = predictions_table(KINDS[self.kind].references, rows, {"prediction": written})
+        return Predictions(table, num_truncated=0)
 
     def describe(self, _: Evaluation) -> dict[str, str]:
         """Nothing beyond its name."""

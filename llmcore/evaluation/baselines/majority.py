@@ -66,7 +66,7 @@ class MajorityClass:
         one: Any = list(labels) if subject.multi_label else labels[0]
         kind = pa.list_(pa.int32()) if subject.multi_label else pa.int32()
         columns = {"prediction": pa.array([one] * rows.num_rows, kind), "probabilities": probabilities}
-        return predictions_table(subject.kind, rows, columns)
+        return predictions_table(subject.references, rows, columns)
 
 
 def _labels(rows: "pa.Table") -> list[_Labels]:

@@ -91,6 +91,8 @@ class RowMaker:
             case "labels" if self.labels is not None:
                 parts = parts_of_labels(text, self._settings.label_separator)
                 value = list(dict.fromkeys(map(self.labels.index, parts)))
+            case "number":
+                value = float(text)
             case "texts":
                 value = _texts(text)
             case "messages":

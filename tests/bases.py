@@ -1,0 +1,61 @@
+"""Small base models of three families with a tokenizer, and fine-tunings of them without Ray."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from llmcore.config.finetune import FinetuneSettings
+from llmcore.config.model import ModelSettings
+from llmcore.models.build import build_language_model, model_config
+from llmcore.storage import Folder
+from llmcore.tasks.evaluation_set import EvaluationSet
+from llmcore.tokens.tokenizer import OWN_IDS, hugging_face_files, train_tokenizer
+
+__all__ = ["BASES", "WORDS", "finetuned", "write_base"]
+
+_VOCAB_SIZE, _LONGEST = 330, 96
+WORDS = {"red": "rot", "blue": "blau", "cat": "Katze", "dog": "Hund", "house": "Haus", "tree": "Baum"}
+"""What their tokenizer was trained on."""
+BASES: dict[str, tuple[Any, dict[str, Any]]] = {
+    "gpt2": ("causal_lm", {"n_embd": 32, "n_layer": 1, "n_head": 2}),
+    "bert": (
+        "next_sentence",
+        {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64},
+    ),
+    "t5": (
+        "span_corruption",
+        {"d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 1, "num_heads": 2, "initializer_factor": 0.3},
+    ),
+}
+"""What each was trained for, and its sizes."""
+
+
+def write_base(folder: Path, family: str) -> None:
+    """A model of random weights with its tokenizer."""
+    learnt, sizes = BASES[family]
+    settings = ModelSettings(family=family, sizes=sizes)  # type: ignore[arg-type]
+    ids = {"eos_id": OWN_IDS.end, "pad_id": OWN_IDS.pad}
+    config = model_config(settings, vocab_size=_VOCAB_SIZE, sequence_length=_LONGEST, **ids)
+    folder.mkdir(parents=True, exist_ok=True)
+    build_language_model(learnt, config, seed=1).save_pretrained(folder)  # type: ignore[operator]
+    tokenizer = train_tokenizer([text for pair in WORDS.items() for text in pair] * 3, _VOCAB_SIZE)
+    files = hugging_face_files(tokenizer, _LONGEST, begin=family == "bert", token_types=family == "bert")
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+
+
+def finetuned(base: Path, labelled: str, run: str, task: dict[str, Any], **train: Any) -> dict[str, Any]:
+    """The outcome of a fine-tuning of `base` on a set by its URL, in fp32 at ZeRO-3. A collective."""
+    from llmcore.cost import Ledger
+    from llmcore.train.finetuning import Finetuning
+    from llmcore.train.fit import fit
+    from llmcore.train.place import Place
+
+    common = {"global_batch_size": 5, "micro_batch_size": 2, "zero_stage": 3, "precision": "fp32", "log_every": 1}
+    common |= {"optimizer": {"learning_rate": 1e-2}}
+    settings = FinetuneSettings.model_validate({"task": {"max_tokens": 48} | task, "train": common | train})
+    recipe = Finetuning(settings, base, EvaluationSet.open(Folder(labelled)), "0" * 64)
+    place = Place(Folder(run), attempt=1)
+    told: dict[str, Any] = {"report": lambda _: None, "pulse": lambda: None, "ledger": Ledger(1, "cpu")}
+    return fit(recipe, place, device=torch.device("cpu"), **told)

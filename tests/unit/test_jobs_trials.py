@@ -1,0 +1,77 @@
+"""A trial's record: its model is its best export, and whether it ended by itself or was stopped."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from jobs.runtime.trials import TrialRecords
+from llmcore.config.finetune import FinetuneConfig
+from llmcore.cost import Ledger
+from llmcore.errors import TrialError
+from llmcore.records import checkpoint_name
+from llmcore.storage import Folder, write_file, write_manifest
+from llmcore.train.progress import Progress
+
+KEY = "validation_macro_f1"
+TRAIN = {"num_steps": 40, "validate_every": 10, "early_stopping": {"patience": 2}}
+LABELLED: Any = SimpleNamespace(
+    num_rows=lambda split: 8,
+    manifest=SimpleNamespace(
+        about={"kind": "text_classification", "label_names": ["a", "b"], "columns": {"text": "", "label": ""}}
+    ),
+)
+
+
+def _records(root: Path, trials: list[str]) -> TrialRecords:
+    config = {"name": "s", "storage": str(root), "base": "b", "data": "p/d", "train": TRAIN}
+    attempt: Any = SimpleNamespace(run=Folder(str(root / "s")), number=1, ledger=Ledger(1, "cpu"))
+    configs = dict.fromkeys(trials, FinetuneConfig.model_validate(config))
+    return TrialRecords(attempt, {trial: {"train.seed": 1} for trial in trials}, configs, LABELLED)
+
+
+def _write(folder: Folder, kind: str, about: dict[str, Any]) -> None:
+    write_manifest(folder, kind, [write_file(folder, "file", kind.encode())], about)
+
+
+def _trained(records: TrialRecords, trial: str, told: dict[int, float], *, without_gain: int = 0) -> dict[str, Any]:
+    """The record of a trial that validated at these steps."""
+    for step, value in told.items():
+        about = {"step": step, "metrics": {KEY: value, "validation_loss": 1.0}}
+        _write(records.folder(trial) / "exports" / checkpoint_name(step, 1), "model", about)
+        records.reported(trial, {"step": step, KEY: value, "ledger": Ledger(1, "cpu").to_json()})
+    progress = Progress(step=max(told), validations_without_gain=without_gain).to_json()
+    _write(records.folder(trial) / "checkpoints" / checkpoint_name(max(told), 1), "checkpoint", {"progress": progress})
+    line = records.write(trial, error=None)
+    record = records.folder(trial).find_json("trial.json")
+    assert record is not None and f"{record['best_value']:.3f} after {record['best_step']} of {max(told)}" in line
+    return record
+
+
+def test_the_model_is_the_best_export_and_the_first_of_equals(tmp_path: Path) -> None:
+    records = _records(tmp_path, ["t0", "t1"])
+    record = _trained(records, "t0", {10: 0.5, 20: 0.8, 30: 0.8, 40: 0.6})
+    assert (record["status"], record["num_steps"], record["best_step"], record["best_value"]) == (
+        "finished",
+        40,
+        20,
+        0.8,
+    )
+    assert record["model"] == f"s/trials/t0/exports/{checkpoint_name(20, 1)}"
+    _trained(records, "t1", {10: 0.7, 20: 0.1, 30: 0.1, 40: 0.75})
+    result = records.close()
+    assert (result["best_trial"], result["best_value"]) == ("t0", 0.8)
+
+
+@pytest.mark.parametrize(("without_gain", "status"), [(2, "finished"), (1, "stopped")])
+def test_one_that_gained_nothing_more_ended_by_itself(tmp_path: Path, without_gain: int, status: str) -> None:
+    record = _trained(_records(tmp_path, ["t0"]), "t0", {10: 0.8, 20: 0.5, 30: 0.6}, without_gain=without_gain)
+    assert (record["status"], record["num_steps"], record["best_step"]) == (status, 30, 10)
+
+
+def test_one_without_an_export_has_failed(tmp_path: Path) -> None:
+    records = _records(tmp_path, ["t0"])
+    assert "it ended without an export" in records.write("t0", error=None)
+    with pytest.raises(TrialError, match="no trial left a model"):
+        records.close()
