@@ -102,7 +102,7 @@ def check_pairs(config: PretrainConfig, shards: "TokenShards") -> None:
     if pieces is not None and not (pieces["follows"] and pieces["random"]):
         raise ConfigError(
             f"next_sentence=true: tokens={config.tokens!r} have {pieces['follows']} train pairs that follow and "
-            f"{pieces['random']} of two documents, which teaches nothing: give several documents of several sentences"
+            f"{pieces['random']} of two places, which teaches nothing: give several documents of several sentences"
         )
 
 

@@ -96,12 +96,13 @@ def test_rows_that_do_not_fit_the_objective_are_refused_before_a_worker_starts(
     assert not list(tmp_path.rglob("checkpoints"))
 
 
-def test_pairs_of_one_document_teach_nothing_and_are_refused(tmp_path: Path) -> None:
+def test_one_pair_teaches_nothing_and_is_refused(tmp_path: Path) -> None:
     text = " ".join(f"Part {number} is here." for number in range(300))
     (tmp_path / "one.jsonl").write_text(json.dumps({"text": text}) + "\n")
     tokenizer, splits = BEGIN | {"vocab_size": 324}, {"validation": 0, "test": 0}
-    _prepared(_config(tmp_path / "one.jsonl", tmp_path, tokenizer=tokenizer, splits=splits))
-    with pytest.raises(ConfigError, match="and 0 of two documents, which teaches nothing: give several documents"):
+    packing = PAIRS | {"sequence_length": 4096}  # the whole text is one pair, with none to change segments with
+    _prepared(_config(tmp_path / "one.jsonl", tmp_path, tokenizer=tokenizer, splits=splits, packing=packing))
+    with pytest.raises(ConfigError, match="1 train pairs that follow and 0 of two places, which teaches nothing"):
         pretrain(_pretraining(True), Folder(str(tmp_path)), RunOptions())
 
 

@@ -109,7 +109,9 @@ def test_the_same_program_goes_the_same_way_each_time() -> None:
 def test_a_lost_sandbox_is_a_failure_of_its_program_alone() -> None:
     with closing(Lane(Limits(), seccomp.compile_filter())) as lane:
         [launcher] = [child for child in psutil.Process().children() if child.pid == lane._process.pid]
+        beneath = launcher.children(recursive=True)
         launcher.kill()
+        psutil.wait_procs(beneath, timeout=60)  # it dies with its launcher, but not before it
         outcome = lane.run(Program("", ["1"]))
         assert (outcome.status, outcome.signal, lane.alive) == ("ended_by_signal", 9, False)
 

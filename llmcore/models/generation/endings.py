@@ -40,10 +40,8 @@ class Endings:
         """
         end = next((place for place, token in enumerate(tokens) if token in self.end_ids), None)
         body = list(tokens[:end])
-        if self._has_stop(self._decode(body, special=True)):
-            complete = bisect_left(
-                range(len(body)), True, key=lambda last: self._has_stop(self._decode(body[: last + 1], special=True))
-            )
+        if self._is_stopped(body):
+            complete = bisect_left(range(len(body)), True, key=lambda last: self._is_stopped(body[: last + 1]))
             body = body[: complete + 1]
             return Ended(body, self._before_stop(body), "stop")
         text = self._decode(body)
@@ -54,11 +52,7 @@ class Endings:
         answers = tokens[:, start:].tolist()
         tail = _MARGIN + max((len(stop.encode()) for stop in self.stops), default=0)
         # A stop text is in what the last tokens say, if in anything: all of a long answer is not decoded each time.
-        found = [
-            self._has_stop(self._decode(answer[-tail:], special=True))
-            and self._has_stop(self._decode(answer, special=True))
-            for answer in answers
-        ]
+        found = [self._is_stopped(answer[-tail:]) and self._is_stopped(answer) for answer in answers]
         return torch.tensor(found, dtype=torch.bool, device=tokens.device)
 
     def ended(self, start: int, max_new_tokens: int, tokens: Tensor) -> Tensor:
@@ -71,6 +65,10 @@ class Endings:
     def _decode(self, tokens: Sequence[int], *, special: bool = False) -> str:
         text: str = self.tokenizer.decode(tokens, skip_special_tokens=not special, clean_up_tokenization_spaces=False)
         return text
+
+    def _is_stopped(self, tokens: Sequence[int]) -> bool:
+        """Whether a stop text stands in what tokens say, special ones written out, or in what is shown of them."""
+        return any(self._has_stop(self._decode(tokens, special=special)) for special in (True, False))
 
     def _has_stop(self, text: str) -> bool:
         return any(stop in text for stop in self.stops)
