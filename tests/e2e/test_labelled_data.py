@@ -79,13 +79,13 @@ def test_a_csv_of_other_columns_is_learnt_found_again_and_refused_where_it_is_wr
     assert {split: labelled.num_rows(split) for split in labelled.splits} == {"train": 36, "validation": 12, "test": 12}
     groups = [set(labelled.rows(split)["group"].to_pylist()) for split in labelled.splits]
     assert not groups[0] & groups[1], "a module is in one split"
-    assert "train: 36 rows" in ended.out and "files 33.3%" in ended.out, "a person reads what is learnt"
+    assert "train: 36 rows;" in ended.out and "files 33.3%" in ended.out, "a person reads what is learnt"
 
     moved = files.rename(tmp_path / "moved")
     there = (f"data.train={moved}/train.csv", f"data.test={moved}/test.csv")
     again = _run(tmp_path, config, *there)
     assert again.code == 0, again.out + again.err
-    assert "train: 36 rows" not in again.out, "the same rows are the same run, which is done"
+    assert "train: 36 rows;" not in again.out, "the same rows are the same run, which is done"
 
     _write(moved / "train.csv", [*rows[:3], {"sentence": "late", "subject": "", "module": "x"}])
     wrong = _run(tmp_path, config | {"name": "wrong"}, *there)
