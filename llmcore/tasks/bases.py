@@ -7,6 +7,7 @@ from llmcore.models.foundation import POSITIONS, find_foundation, foundation_fil
 from llmcore.records import newest_result, run_folder
 from llmcore.storage import Folder, Manifest, artifact, folder_at, is_location, publish, read_manifest, write_file
 from llmcore.storage.content import chunks
+from llmcore.tokens.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
     from llmcore.tasks.base import Task
@@ -80,20 +81,6 @@ def _of_hub(name: str) -> Folder:
     return find_foundation(local, "base")
 
 
-def _tokenizer(base: Folder) -> Any:
-    """The folder's tokenizer; its weights are not read for it."""
-    import tempfile
-    from pathlib import Path
-
-    from transformers import AutoTokenizer
-
-    with tempfile.TemporaryDirectory() as local:
-        for name in base.names():
-            if not name.endswith(".safetensors") and name != "manifest.json":
-                Path(local, name).write_bytes(base.read_bytes(name))
-        return AutoTokenizer.from_pretrained(local)
-
-
 def check_base(task: "Task[Any, Any]", base: Folder) -> None:
     """Raises ConfigError where a task cannot be learnt from a base model, before any worker looks at it.
 
@@ -110,7 +97,7 @@ def check_base(task: "Task[Any, Any]", base: Folder) -> None:
         raise ConfigError(
             f"task.max_tokens={task.max_tokens} is more than the {positions} positions of {base.url}: lower it"
         )
-    num_entries, known = len(_tokenizer(base)), int(config["vocab_size"])
+    num_entries, known = len(load_tokenizer(base)), int(config["vocab_size"])
     if num_entries > known:
         raise ConfigError(
             f"the tokenizer of {base.url} has {num_entries:,} entries, and the model {known:,}: it belongs to another "

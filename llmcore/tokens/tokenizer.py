@@ -241,9 +241,13 @@ def tokenizer_hash(tokens: Manifest) -> str:
     return content_hash(read, tokens.about["special_ids"])
 
 
+_READ = (".json", ".txt", ".model", ".jinja")
+"""Endings of a tokenizer's files, and of the config that says whose it is."""
+
+
 def load_tokenizer(folder: Folder) -> Any:
-    """The tokenizer of a folder as a transformers tokenizer. Raises StorageError."""
-    return _loaded({name: folder.read_bytes(name) for name in folder.names()})
+    """The tokenizer of a folder as a transformers tokenizer; weights beside it are not read. Raises StorageError."""
+    return _loaded({name: folder.read_bytes(name) for name in folder.names() if name.endswith(_READ)})
 
 
 def _saved(tokenizer: Any) -> dict[str, bytes]:

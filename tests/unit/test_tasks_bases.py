@@ -99,6 +99,13 @@ def test_a_base_that_cannot_learn_the_task_is_refused(
         check_base(build_task(TaskSettings(kind="translation", max_tokens=16), SetFacts()), base)
 
 
+def test_a_folder_beside_the_files_is_not_the_tokenizers(tmp_path: Path) -> None:
+    base = Folder(str(write(tmp_path, "gpt2")))
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter/adapter_config.json").write_text("{}")
+    check_base(build_task(TaskSettings(kind="text_generation", max_tokens=16), SetFacts()), base)
+
+
 def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
     base = Folder(str(write(tmp_path, "gpt2", vocab_size=200)))
     with pytest.raises(ConfigError, match="has 330 entries, and the model 200: it belongs to another model"):
