@@ -12,7 +12,7 @@ from llmcore.storage import Folder
 from llmcore.tasks.evaluation_set import EvaluationSet
 from llmcore.tokens.tokenizer import OWN_IDS, hugging_face_files, train_tokenizer
 
-__all__ = ["BASES", "WORDS", "finetuned", "write_base"]
+__all__ = ["BASES", "WORDS", "finetuned", "write_base", "write_model"]
 
 _VOCAB_SIZE, _LONGEST = 330, 96
 WORDS = {"red": "rot", "blue": "blau", "cat": "Katze", "dog": "Hund", "house": "Haus", "tree": "Baum"}
@@ -33,16 +33,32 @@ BASES: dict[str, tuple[Any, dict[str, Any]]] = {
 
 def write_base(folder: Path, family: str) -> None:
     """A model of random weights with its tokenizer."""
-    learnt, sizes = BASES[family]
+    texts = [text for pair in WORDS.items() for text in pair] * 3
+    framed = {"begin": family == "bert", "token_types": family == "bert"}
+    write_model(folder, family, *BASES[family], texts=texts, longest=_LONGEST, **framed)
+
+
+def write_model(
+    folder: Path,
+    family: str,
+    learnt: Any,
+    sizes: dict[str, Any],
+    *,
+    texts: list[str],
+    longest: int,
+    num_entries: int = _VOCAB_SIZE,
+    vocab_size: int | None = None,
+    **framed: bool,
+) -> Path:
+    """A model of random weights with a tokenizer of the texts; `vocab_size` where its own is not the tokenizer's."""
     settings = ModelSettings(family=family, sizes=sizes)  # type: ignore[arg-type]
     ids = {"eos_id": OWN_IDS.end, "pad_id": OWN_IDS.pad}
-    config = model_config(settings, vocab_size=_VOCAB_SIZE, sequence_length=_LONGEST, **ids)
+    config = model_config(settings, vocab_size=vocab_size or num_entries, sequence_length=longest, **ids)
     folder.mkdir(parents=True, exist_ok=True)
     build_language_model(learnt, config, seed=1).save_pretrained(folder)  # type: ignore[operator]
-    tokenizer = train_tokenizer([text for pair in WORDS.items() for text in pair] * 3, _VOCAB_SIZE)
-    files = hugging_face_files(tokenizer, _LONGEST, begin=family == "bert", token_types=family == "bert")
-    for name, data in files.items():
+    for name, data in hugging_face_files(train_tokenizer(texts, num_entries), longest, **framed).items():
         (folder / name).write_bytes(data)
+    return folder
 
 
 def finetuned(base: Path, labelled: str, run: str, task: dict[str, Any], **train: Any) -> dict[str, Any]:

@@ -6,15 +6,13 @@ from typing import Any
 
 import pytest
 
-from llmcore.config.model import ModelSettings
 from llmcore.config.task import TaskSettings
 from llmcore.errors import ConfigError, CorpusError
-from llmcore.models.build import build_language_model, model_config
 from llmcore.storage import Folder, publish, verify_files
 from llmcore.tasks import build_task
 from llmcore.tasks.base import SetFacts
 from llmcore.tasks.bases import base_model, check_base
-from llmcore.tokens.tokenizer import OWN_IDS, hugging_face_files, train_tokenizer
+from tests.bases import write_model
 
 VOCAB_SIZE = 330
 MODELS: dict[str, tuple[Any, dict[str, Any]]] = {
@@ -28,15 +26,9 @@ MODELS: dict[str, tuple[Any, dict[str, Any]]] = {
 
 
 def write(folder: Path, family: str, *, vocab_size: int = VOCAB_SIZE) -> Path:
-    learnt, sizes = MODELS[family]
-    settings = ModelSettings(family=family, sizes=sizes)  # type: ignore[arg-type]
-    ids = {"eos_id": OWN_IDS.end, "pad_id": OWN_IDS.pad}
-    config = model_config(settings, vocab_size=vocab_size, sequence_length=32, **ids)
-    build_language_model(learnt, config, seed=1).save_pretrained(folder)  # type: ignore[operator]
-    tokenizer = train_tokenizer(["a cat sits here and there"] * 3, VOCAB_SIZE)
-    for name, data in hugging_face_files(tokenizer, 32, begin=family == "bert").items():
-        (folder / name).write_bytes(data)
-    return folder
+    texts = ["a cat sits here and there"] * 3
+    sizes = {"vocab_size": vocab_size, "longest": 32}
+    return write_model(folder, family, *MODELS[family], texts=texts, begin=family == "bert", **sizes)
 
 
 def test_a_folder_of_another_maker_is_copied_once_under_its_content(tmp_path: Path) -> None:

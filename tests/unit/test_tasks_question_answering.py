@@ -12,15 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForQuestionAnswering
 
-from llmcore.config.model import ModelSettings
 from llmcore.config.task import TaskSettings
 from llmcore.errors import CheckpointError, ConfigError, CorpusError
-from llmcore.models.build import build_language_model, model_config
 from llmcore.tasks import build_task, task_from_about
 from llmcore.tasks.base import Reader, SetFacts
 from llmcore.tasks.question_answering import QuestionAnswering
 from llmcore.tasks.spans import QuestionExample, best_span
-from llmcore.tokens.tokenizer import OWN_IDS, hugging_face_files, train_tokenizer
+from tests.bases import write_model
 
 CONTEXT = "The river Aare rises in the Bernese Alps. It flows past Thun and Bern, and joins the Rhine near Koblenz. "
 VOCAB_SIZE = 340
@@ -35,19 +33,20 @@ MODELS: dict[str, tuple[Any, dict[str, Any]]] = {
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    tokenizer = train_tokenizer([CONTEXT, "Where does it rise?"] * 2, VOCAB_SIZE)
-    made = {}
-    for family, (learnt, sizes) in MODELS.items():
-        folder = tmp_path_factory.mktemp(family)
-        settings = ModelSettings(family=family, sizes=sizes)  # type: ignore[arg-type]
-        ids = {"eos_id": OWN_IDS.end, "pad_id": OWN_IDS.pad}
-        config = model_config(settings, vocab_size=VOCAB_SIZE, sequence_length=128, **ids)
-        build_language_model(learnt, config, seed=1).save_pretrained(folder)  # type: ignore[operator]
-        files = hugging_face_files(tokenizer, 128, begin=family != "gpt2", token_types=family == "bert")
-        for name, data in files.items():
-            (folder / name).write_bytes(data)
-        made[family] = folder
-    return made
+    texts = [CONTEXT, "Where does it rise?"] * 2
+    return {
+        family: write_model(
+            tmp_path_factory.mktemp(family),
+            family,
+            *about,
+            texts=texts,
+            longest=128,
+            num_entries=VOCAB_SIZE,
+            begin=family != "gpt2",
+            token_types=family == "bert",
+        )
+        for family, about in MODELS.items()
+    }
 
 
 def task(**settings: Any) -> QuestionAnswering:

@@ -10,20 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
-from llmcore.config.model import ModelSettings
 from llmcore.config.task import TaskSettings
 from llmcore.errors import ConfigError, CorpusError
-from llmcore.models.build import build_language_model, model_config
 from llmcore.tasks import build_task
 from llmcore.tasks.base import Reader, SetFacts
 from llmcore.tasks.chat import Chat
 from llmcore.tasks.text_to_text import TextToText
 from llmcore.tasks.translation import Translation
-from llmcore.tokens.tokenizer import OWN_IDS, hugging_face_files, train_tokenizer
+from tests.bases import write_model
 
 PAIRS = [("a cat sits here", "eine Katze sitzt hier"), ("dogs run", "Hunde rennen"), ("yes", "ja ja ja")]
 ROWS = pa.table({"source": [source for source, _ in PAIRS], "target": [target for _, target in PAIRS]})
-VOCAB_SIZE = 330
 MODELS: dict[str, tuple[Any, dict[str, Any]]] = {
     "gpt2": ("causal_lm", {"n_embd": 32, "n_layer": 2, "n_head": 2}),
     "llama": (
@@ -46,18 +43,13 @@ MODELS: dict[str, tuple[Any, dict[str, Any]]] = {
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A random model of each family, with a tokenizer."""
-    tokenizer = train_tokenizer([text for pair in PAIRS for text in pair] * 2, VOCAB_SIZE)
-    made = {}
-    for family, (learnt, sizes) in MODELS.items():
-        folder = tmp_path_factory.mktemp(family)
-        settings = ModelSettings(family=family, sizes=sizes)  # type: ignore[arg-type]
-        ids = {"eos_id": OWN_IDS.end, "pad_id": OWN_IDS.pad}
-        config = model_config(settings, vocab_size=VOCAB_SIZE, sequence_length=64, **ids)
-        build_language_model(learnt, config, seed=1).save_pretrained(folder)  # type: ignore[operator]
-        for name, data in hugging_face_files(tokenizer, 64, begin=family == "bert").items():
-            (folder / name).write_bytes(data)
-        made[family] = folder
-    return made
+    texts = [text for pair in PAIRS for text in pair] * 2
+    return {
+        family: write_model(
+            tmp_path_factory.mktemp(family), family, *about, texts=texts, longest=64, begin=family == "bert"
+        )
+        for family, about in MODELS.items()
+    }
 
 
 def translation(**settings: Any) -> TextToText:
