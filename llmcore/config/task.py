@@ -53,6 +53,12 @@ class TaskSettings(Section):
     stride: int | None = identity(
         None, ge=1, description="Question answering: tokens that neighbouring windows share. Null: a quarter."
     )
+    answerless_windows: int | None = identity(
+        None,
+        ge=0,
+        description="Question answering: windows without the answer that are learnt of each question, drawn by its id. "
+        "Null: all; of a long context they are many.",
+    )
     options: dict[str, Any] = identity(dict, description="What a task of your own reads besides.")
 
     @model_validator(mode="after")

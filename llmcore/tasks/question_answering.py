@@ -1,5 +1,6 @@
 """Where in a context the answer to a question stands, or that it stands nowhere (SQuAD 1.1 and 2.0)."""
 
+import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from llmcore.tasks.base import Features, Judged, Reader, SetFacts, Task, batches
 from llmcore.tasks.columns import KINDS, SetKind
 from llmcore.tasks.examples import span_example
 from llmcore.tasks.heads import load_head
-from llmcore.tasks.spans import QuestionExample, Span, Window, best_span
+from llmcore.tasks.spans import NO_ANSWER, QuestionExample, Span, Window, best_span
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,11 +61,15 @@ class QuestionAnswering(Task[Window, SpanBatch]):
 
     Attributes:
         stride: Tokens that neighbouring windows share.
+        answerless_windows: Of each question, how many windows without its answer are learnt, drawn by its id; a long
+            context has many, which say little (Alberti et al., 2019, "A BERT Baseline for the Natural Questions",
+            section 3). None: all.
         max_answer_tokens: Longest span that is considered.
         null_threshold: A question has no answer where the first token scores higher than the best span by more.
     """
 
     stride: int = 0
+    answerless_windows: int | None = None
     max_answer_tokens: int = 30
     null_threshold: float = 0.0
 
@@ -72,7 +77,7 @@ class QuestionAnswering(Task[Window, SpanBatch]):
     set_kind: ClassVar[SetKind] = KINDS[kind]
     metrics: ClassVar[tuple[str, ...]] = ("squad2_f1", "squad2_exact_match")
     validation_metrics: ClassVar[tuple[str, ...]] = ("squad2_f1", "squad2_exact_match")
-    settings: ClassVar[tuple[str, ...]] = ("stride", "max_answer_tokens")
+    settings: ClassVar[tuple[str, ...]] = ("stride", "answerless_windows", "max_answer_tokens")
     pipeline_tag: ClassVar[str] = "question-answering"
 
     @classmethod
@@ -94,13 +99,25 @@ class QuestionAnswering(Task[Window, SpanBatch]):
         return build_span_reader(folder, seed=seed, random_weights=random_weights, home=home)
 
     def features(self, reader: Reader, rows: "pa.Table") -> Features:
-        """Every window of every question, to learn from: that without the answer learns that it has none.
+        """The windows of every question, to learn from: one without the answer learns that it has none.
 
         Raises:
             CorpusError: An answer is not where the row says; it names the row.
         """
-        found = list(self._questions(reader, rows))
-        return Features([window for windows, _ in found for window in windows], sum(was_cut for _, was_cut in found))
+        learnt: list[Window] = []
+        num_cut = 0
+        for name, (windows, was_cut) in zip(_names(rows), self._questions(reader, rows), strict=True):
+            learnt += self._learnt(name, windows)
+            num_cut += was_cut
+        return Features(learnt, num_cut)
+
+    def _learnt(self, name: str, windows: list[Window]) -> list[Window]:
+        """All windows with the answer, and as many of the others as are asked for, in their order."""
+        if self.answerless_windows is None:
+            return windows
+        without = [number for number, window in enumerate(windows) if window.span == NO_ANSWER]
+        drawn = random.Random(name).sample(without, min(self.answerless_windows, len(without)))
+        return [window for number, window in enumerate(windows) if window.span != NO_ANSWER or number in drawn]
 
     def judged(self, reader: Reader, rows: "pa.Table") -> Features:
         """Each question with its windows."""
@@ -119,8 +136,7 @@ class QuestionAnswering(Task[Window, SpanBatch]):
                 "task.kind=question_answering needs a fast tokenizer, which knows each token's characters"
             )
         questions, contexts = (rows[name].to_pylist() for name in ("question", "context"))
-        ids = rows["id"].to_pylist() if "id" in rows.column_names else range(rows.num_rows)
-        for name, question, context, answers in zip(ids, questions, contexts, _answers(rows), strict=True):
+        for name, question, context, answers in zip(_names(rows), questions, contexts, _answers(rows), strict=True):
             for text, start in answers:
                 if context[start : start + len(text)] != text:
                     raise CorpusError(f"question {name!r}: {text!r} does not stand at character {start} of its context")
@@ -270,6 +286,11 @@ class SpanPredictor:
         return columns, num_truncated
 
 
+def _names(rows: "pa.Table") -> list[str]:
+    """What each question is called: its id, or else its number."""
+    return rows["id"].to_pylist() if "id" in rows.column_names else [str(number) for number in range(rows.num_rows)]
+
+
 def _answers(rows: "pa.Table") -> list[list[tuple[str, int]]]:
     """Of each row, its answers and where they begin; none where the column is not there."""
     if "answers" not in rows.column_names:
@@ -278,11 +299,11 @@ def _answers(rows: "pa.Table") -> list[list[tuple[str, int]]]:
 
 
 def _tokens_of(offsets: Sequence[tuple[int, int]], wanted: tuple[int, int] | None, first: int) -> tuple[int, int]:
-    """First and last token that the characters stand in; (0, 0) where they are not all in this window."""
+    """First and last token that the characters stand in; `NO_ANSWER` where they are not all in this window."""
     if wanted is None or not offsets or wanted[0] < offsets[0][0] or wanted[1] > offsets[-1][1]:
-        return 0, 0
+        return NO_ANSWER
     inside = [at for at, (start, stop) in enumerate(offsets) if start < wanted[1] and stop > wanted[0]]
-    return (first + inside[0], first + inside[-1]) if inside else (0, 0)
+    return (first + inside[0], first + inside[-1]) if inside else NO_ANSWER
 
 
 def _log_softmax_by_window(logits: "torch.Tensor", batch: SpanBatch) -> "tuple[torch.Tensor, torch.Tensor]":

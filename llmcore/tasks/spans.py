@@ -7,10 +7,14 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["NUM_BEST", "QuestionExample", "Span", "Window", "best_span"]
+__all__ = ["NO_ANSWER", "NUM_BEST", "QuestionExample", "Span", "Window", "best_span"]
 
 NUM_BEST = 20
 """First and last tokens that are considered, of each window, as in BERT's `run_squad.py`."""
+
+
+NO_ANSWER = (0, 0)
+"""The span of a window without the answer: its first token."""
 
 
 class Window(NamedTuple):
@@ -21,7 +25,7 @@ class Window(NamedTuple):
         types: 1 in the second segment, as the tokenizer says; empty where it says nothing.
         first: Place of the context's first token here.
         offsets: Characters of the whole context that each token of the part stands for: (start, stop).
-        span: First and last token of the answer here; (0, 0), the first token, where it has none; None: no target.
+        span: First and last token of the answer here; `NO_ANSWER` where it has none; None: no target.
     """
 
     tokens: list[int]

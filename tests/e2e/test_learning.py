@@ -18,12 +18,10 @@ from transformers import AutoModelForCausalLM
 from jobs.benchmarks.row_tensors import block_mask, document_positions, next_tokens, row_tensors
 from llmcore.config.pretrain import PretrainConfig
 from llmcore.models.build import build_causal_lm, model_config, num_parameters
-from llmcore.records import newest_result, read_metrics
-from llmcore.storage import Folder
+from llmcore.records import read_metrics
 from llmcore.tokens.shards import TokenShards
-from tests.drivers import ray_folder, run_jobs
 from tests.parity import plain_validation_loss
-from tests.tiny import write_config
+from tests.workshop import Workshop
 
 pytestmark = [
     pytest.mark.proof,
@@ -38,26 +36,6 @@ WORKERS = {"num_workers": 2, "cpus_per_worker": 0.5, "threads_per_worker": 1}
 GPT = {"family": "gpt2", "sizes": {"n_embd": 320, "n_layer": 7, "n_head": 5}}
 GPT_STEPS, GPT_ROWS = 160, 16
 SMALL_STEPS = 150
-
-
-class Workshop:
-    """A storage in which jobs run by the command line, each with a Ray of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self.storage = Folder(str(folder / "runs"))
-
-    def run(self, job: str, name: str, settings: dict[str, Any]) -> dict[str, Any]:
-        """The result of a job."""
-        common = {"name": name, "storage": self.storage.url, "cluster": {"num_cpus": 2}}
-        config = write_config(self._folder / f"{name}.yaml", common | settings)
-        with ray_folder() as ray:
-            ended = run_jobs(job, str(config), cwd=self._folder, RAY_TMPDIR=ray, timeout_s=3000)
-        assert ended.code == 0, ended.out + ended.err
-        print(f"\n{name}: {ended.seconds:.0f} s\n{ended.out}")
-        result = newest_result(self.storage / name)
-        assert result is not None
-        return result
 
 
 @pytest.fixture(scope="module")
@@ -115,9 +93,7 @@ def test_a_gpt_loses_no_more_than_a_plain_loop_after_the_same_tokens(
     assert 9e6 < num_parameters(plain) < 11e6
     plain.save_pretrained(tmp_path / "plain")  # type: ignore[operator]
     num_rows = tokens.num_rows("validation")
-    exported = workshop.storage.local_path()
-    assert exported is not None
-    ours = plain_validation_loss(exported / result["model"], tokens, num_rows)
+    ours = plain_validation_loss(workshop.path(result["model"]), tokens, num_rows)
     theirs = plain_validation_loss(tmp_path / "plain", tokens, num_rows)
     print(f"gpt: {result['tokens_seen']:,} tokens, ours {ours:.4f}, plain {theirs:.4f}, {ours / theirs - 1:+.3%}")
     assert ours == pytest.approx(result["validation_loss"], rel=1e-3)

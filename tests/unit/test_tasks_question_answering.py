@@ -17,7 +17,7 @@ from llmcore.errors import CheckpointError, ConfigError, CorpusError
 from llmcore.tasks import build_task, task_from_about
 from llmcore.tasks.base import Reader, SetFacts
 from llmcore.tasks.question_answering import QuestionAnswering
-from llmcore.tasks.spans import QuestionExample, best_span
+from llmcore.tasks.spans import NO_ANSWER, QuestionExample, best_span
 from tests.bases import write_model
 
 CONTEXT = "The river Aare rises in the Bernese Alps. It flows past Thun and Bern, and joins the Rhine near Koblenz. "
@@ -65,6 +65,19 @@ def rows(*questions: tuple[str, str, str | None]) -> pa.Table:
 
 
 ASKED = rows(("Where does it rise?", CONTEXT, "Bernese Alps"), ("Who?", CONTEXT, None), ("Past?", CONTEXT * 4, "Thun"))
+
+
+def test_of_a_long_context_few_windows_without_the_answer_are_learnt(folders: dict[str, Path]) -> None:
+    reader = Reader.of(folders["bert"])
+    asked = rows(*(("Past?", CONTEXT * 4, "Thun") for _ in range(8)))
+    every, two, none = (task(answerless_windows=number).features(reader, asked).examples for number in (None, 2, 0))
+    with_answer = [window for window in every if window.span != NO_ANSWER]
+    assert none == with_answer and len(with_answer) >= 8
+    assert len(two) == len(with_answer) + 16 < len(every)
+    assert two == task(answerless_windows=2).features(reader, asked).examples, "the same ones each time"
+    apart = {window.offsets[0] for window in two if window.span == NO_ANSWER}
+    assert len(apart) > 3, "each question draws its own"
+    assert task(answerless_windows=999).features(reader, asked).examples == every
 
 
 @pytest.mark.parametrize("family", sorted(MODELS))
