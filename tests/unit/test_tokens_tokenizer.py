@@ -1,5 +1,4 @@
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -21,6 +20,7 @@ from llmcore.tokens.tokenizer import (
     load_tokenizer,
     train_tokenizer,
 )
+from tests.shared_data import DATA, needs_data
 
 TEXTS = [f"def read_{word}(self, path):\n    return the {word} of the path\n" for word in ("line", "file", "byte")] * 3
 VOCAB_SIZE = 350
@@ -104,21 +104,21 @@ def test_a_tokenizer_is_found_in_its_folder(tokenizer: Tokenizer, tmp_path: Path
     assert encode_documents(found.tokenizer, TEXTS) == encode_documents(tokenizer, TEXTS)
 
 
-@pytest.mark.skipif("LLMCORE_DATA" not in os.environ, reason="needs the shared data: set LLMCORE_DATA")
+@needs_data
 @pytest.mark.parametrize(
     ("name", "special", "hello"),
     [("gpt2", SpecialIds(50256, 50256), [15496, 995]), ("bert", SpecialIds(102, 0), [7592, 2088])],
 )
 def test_well_known_tokenizers_are_found(name: str, special: SpecialIds, hello: list[int]) -> None:
-    found = find_tokenizer(f"{os.environ['LLMCORE_DATA']}/{name}_tokenizer")
+    found = find_tokenizer(str(DATA / f"{name}_tokenizer"))
     assert found.special == special
     assert encode_documents(found.tokenizer, ["Hello world"]) == [hello]
 
 
-@pytest.mark.skipif("LLMCORE_DATA" not in os.environ, reason="needs the shared data: set LLMCORE_DATA")
+@needs_data
 @pytest.mark.parametrize(("name", "begin"), [("gpt2", 50256), ("bert", 101)])
 def test_documents_begin_with_the_class_token_or_the_begin_of_text(name: str, begin: int) -> None:
-    assert find_tokenizer(f"{os.environ['LLMCORE_DATA']}/{name}_tokenizer", begin=True).special.begin == begin
+    assert find_tokenizer(str(DATA / f"{name}_tokenizer"), begin=True).special.begin == begin
 
 
 def test_a_tokenizer_whose_documents_have_a_beginning_frames_texts_alike(tokenizer: Tokenizer, tmp_path: Path) -> None:
