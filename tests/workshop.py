@@ -6,6 +6,7 @@ from typing import Any
 
 from llmcore.records import newest_result
 from llmcore.storage import Folder
+from llmcore.tasks.evaluation_set import EvaluationSet, find_published
 from tests.drivers import ROOT, Ended, ray_folder, run_jobs
 from tests.tiny import write_config
 
@@ -47,6 +48,12 @@ class Workshop:
         content = (self.storage / name / "evaluation").read_json("metrics.json")
         assert isinstance(content, dict)
         return content
+
+    def labelled(self, name: str) -> EvaluationSet:
+        """The set of an evaluation."""
+        found = find_published(self.storage, self.judged(name)["set"]["hash"])
+        assert found is not None
+        return found
 
     def _result(self, job: str, name: str, *arguments: str) -> dict[str, Any]:
         with ray_folder() as ray:

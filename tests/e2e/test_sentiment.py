@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, get_linear_schedule_with_warmup
 
 from llmcore.records import newest_result
-from llmcore.tasks.evaluation_set import EvaluationSet, find_published
+from llmcore.tasks.evaluation_set import EvaluationSet
 from tests.shared_data import DATA, needs_data, needs_encoder, real_encoder
 from tests.workshop import Workshop
 
@@ -42,8 +42,7 @@ def full(workshop: Workshop) -> list[float]:
 
 
 def test_as_good_as_a_plain_loop(workshop: Workshop, full: list[float]) -> None:
-    labelled = find_published(workshop.storage, workshop.judged("full-0.judged")["set"]["hash"])
-    assert labelled is not None
+    labelled = workshop.labelled("full-0.judged")
     plain = [_plain_accuracy(labelled, seed) for seed in SEEDS]
     print(f"full: {full}, plain: {plain}")
     assert fmean(full) >= fmean(plain) - 0.01
