@@ -1,0 +1,105 @@
+"""`make proof TOPIC=bert`, `TOPIC=gpt`: the three stages, from books to a judged classifier, with a model made here."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.shared_data import DATA, needs_data, write_chapters
+from tests.workshop import Workshop
+
+pytestmark = [pytest.mark.proof, pytest.mark.timeout(3600), needs_data]
+
+WITHIN_S = 40 * 60
+"""Of two cores, for a pre-training."""
+SIZE = (9e6, 12e6)
+NEWS = {"1": "World", "2": "Sports", "3": "Business", "4": "Sci/Tech"}
+SETS: dict[str, dict[str, Any]] = {
+    "sst2": {
+        "train": str(DATA / "sst2/train.tsv"),
+        "test": str(DATA / "sst2/dev.tsv"),
+        "header": ["text", "label"],
+        "label_names": {"0": "negative", "1": "positive"},
+        "allow_duplicates": True,  # one sentence stands in both
+    },
+    "ag_news": {
+        "train": str(DATA / "ag_news/train.csv"),
+        "test": str(DATA / "ag_news/dev.csv"),
+        "label_names": NEWS,
+        "allow_duplicates": True,
+    },
+}
+FINETUNING = {
+    "num_epochs": 3,
+    "global_batch_size": 32,
+    "micro_batch_size": 32,
+    "optimizer": {"learning_rate": 3e-4, "head_learning_rate_factor": 3},
+    "schedule": {"kind": "linear", "warmup_fraction": 0.1, "final_fraction": 0.0},
+    "zero_stage": 1,
+    "validate_every": 150,
+}
+
+
+@pytest.fixture
+def workshop(tmp_path: Path) -> Workshop:
+    return Workshop(tmp_path)
+
+
+def _prepare(workshop: Workshop, folder: Path, tokenizer: Mapping[str, Any], packing: Mapping[str, Any]) -> None:
+    folder.mkdir()
+    source = {"name": "books", "url": str(write_chapters(folder))}
+    settings = {"sources": [source], "splits": {"validation": 0.02, "test": 0}}
+    about = {"tokenizer": {"sample_bytes": 8_000_000} | dict(tokenizer), "packing": dict(packing)}
+    workshop.run("prepare", "books", settings | about)
+
+
+def _pretrain(workshop: Workshop, name: str, train: Mapping[str, Any], **settings: Any) -> dict[str, Any]:
+    common = {"zero_stage": 1, "compile": True, "log_every": 20}
+    result = workshop.run("pretrain", name, {"tokens": "books", "train": common | dict(train)} | settings)
+    assert SIZE[0] < result["num_parameters"] < SIZE[1]
+    assert workshop.seconds[name] <= WITHIN_S
+    return result
+
+
+def _specialize(workshop: Workshop, base: str) -> dict[str, Any]:
+    """By set, accuracy on the test split above that of the same architecture trained as long from random weights."""
+    found = {}
+    for name, files in SETS.items():
+        task = {"kind": "text_classification", "max_tokens": 128, "validation_metric": "accuracy"}
+        data = {"name": name} | files
+        workshop.run("finetune", f"{base}.{name}", {"base": base, "data": data, "task": task, "train": FINETUNING})
+        settings = {"models": {base: f"{base}.{name}"}, "choose_by": "accuracy"}
+        workshop.run("evaluate", f"{base}.{name}.judged", settings)
+        content = workshop.judged(f"{base}.{name}.judged")
+        accuracy = content["models"][0]["test"]["accuracy"]
+        found[name] = content["differences"]["chosen - random_weights"]["accuracy"]
+        print(f"{base} on {name}: {accuracy}, above random weights by {found[name]}")
+    return found
+
+
+@pytest.mark.proof_bert
+def test_a_bert_of_books_guesses_masks_and_pairs_and_classifies(workshop: Workshop, tmp_path: Path) -> None:
+    tokenizer = {"algorithm": "wordpiece", "vocab_size": 1024, "begin_documents": True}
+    _prepare(workshop, tmp_path / "texts", tokenizer, {"sequence_length": 128, "sentence_pairs": True})
+    # Six thinner layers diverged at 1e-3: BERT's normalize after each sum.
+    sizes = {"hidden_size": 512, "num_hidden_layers": 3, "num_attention_heads": 8, "intermediate_size": 2048}
+    train = {"num_steps": 4000, "global_batch_size": 16, "micro_batch_size": 8, "optimizer": {"learning_rate": 6e-4}}
+    settings = {"objective": "masked_lm", "next_sentence": True, "masking": {"share": 0.2}}
+    result = _pretrain(workshop, "bert", train, model={"family": "bert", "sizes": sizes}, **settings)
+    names = ("num_parameters", "tokens_seen", "validation_accuracy", "unigram_accuracy")
+    print({name: result[name] for name in (*names, "validation_next_sentence_accuracy")})
+    above = _specialize(workshop, "bert")
+    assert all(difference["low"] > 0 for difference in above.values())
+    assert result["validation_accuracy"] >= 5 * result["unigram_accuracy"]
+    assert result["validation_next_sentence_accuracy"] >= 0.6
+
+
+@pytest.mark.proof_gpt
+def test_a_gpt_of_books_classifies(workshop: Workshop, tmp_path: Path) -> None:
+    _prepare(workshop, tmp_path / "texts", {"vocab_size": 4096}, {"sequence_length": 256})
+    sizes = {"n_embd": 320, "n_layer": 7, "n_head": 5}
+    train = {"num_steps": 1500, "global_batch_size": 16, "micro_batch_size": 8, "optimizer": {"learning_rate": 1e-3}}
+    _pretrain(workshop, "gpt", train, model={"family": "gpt2", "sizes": sizes})
+    above = _specialize(workshop, "gpt")
+    assert all(difference["low"] > 0 for difference in above.values())
