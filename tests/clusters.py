@@ -14,7 +14,10 @@ from tests.drivers import environment, ray_folder
 
 __all__ = ["LocalCluster", "local_cluster"]
 
-_ENVIRONMENT = {"DS_ACCELERATOR": "cpu", "OMP_WAIT_POLICY": "PASSIVE", "RAY_AUTH_MODE": "disabled"}
+_ENVIRONMENT = {
+    "DS_ACCELERATOR": "cpu",
+    "RAY_AUTH_MODE": "disabled",
+}
 
 
 @dataclass

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from llmcore.models.attention import _at_once, _has_kernel, _Rule, _run_by_run, _starts
+from llmcore.models.attention import _at_once, _by_size, _has_kernel, _Rule, _starts
 
 LENGTHS = (7, 7, 1, 30, 19)
 PLAIN = _Rule(is_causal=True, window=None, scale=None, dropout=0.0, bias=None)
@@ -29,11 +29,11 @@ def test_the_kernel_is_for_half_precision_on_gpus() -> None:
 @pytest.mark.parametrize("is_causal", [True, False])
 @pytest.mark.parametrize("window", [None, 5])
 @pytest.mark.parametrize("key_heads", [4, 2])
-def test_the_kernel_gives_what_runs_of_documents_give(is_causal: bool, window: int | None, key_heads: int) -> None:
+def test_the_kernel_gives_what_blocks_of_documents_give(is_causal: bool, window: int | None, key_heads: int) -> None:
     rule = PLAIN._replace(is_causal=is_causal, window=window)
     query, key, value = (_tokens(heads, seed).cuda().bfloat16() for seed, heads in enumerate((4, key_heads, key_heads)))
     assert _has_kernel(query, rule)
-    expected = _run_by_run(query.float(), key.float(), value.float(), LENGTHS, LENGTHS, rule)
+    expected = _by_size(query.float(), key.float(), value.float(), LENGTHS, LENGTHS, rule)
     assert torch.allclose(_at_once(query, key, value, LENGTHS, LENGTHS, rule).float(), expected, atol=2e-2)
 
 
