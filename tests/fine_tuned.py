@@ -29,6 +29,7 @@ from llmcore.tasks.text_classification import ClassExample, TextClassification
 from llmcore.tokens.order import share
 from llmcore.train.deepspeed_config import num_micro_batches
 from llmcore.train.rows import split_evenly
+from tests.engines import tiny_settings
 from tests.plain_loop import Document
 
 if TYPE_CHECKING:
@@ -140,18 +141,9 @@ def documents(family: str, step: int) -> list[Document]:
 
 
 def settings(stage: int, **changes: Any) -> TrainSettings:
-    return TrainSettings.model_validate(
-        {
-            "num_steps": NUM_STEPS,
-            "global_batch_size": GLOBAL_BATCH,
-            "micro_batch_size": 2,
-            "zero_stage": stage,
-            "precision": "fp32",
-            "optimizer": {"learning_rate": 3e-3, "max_grad_norm": 0.5},
-            "schedule": {"kind": "constant", "warmup_fraction": 0.2},
-        }
-        | changes
-    )
+    own: dict[str, Any] = {"num_steps": NUM_STEPS, "global_batch_size": GLOBAL_BATCH}
+    own["schedule"] = {"kind": "constant", "warmup_fraction": 0.2}
+    return tiny_settings(stage, **own | changes)
 
 
 def build(family: str, folder: Path, method: MethodSettings, home: Home | None = None) -> nn.Module:
