@@ -62,11 +62,10 @@ class Inputs:
 def find_inputs(storage: Folder, base: str, data: str | LabelledDataSettings, task: TaskSettings) -> Inputs:
     """The base model and the labelled set that a configuration names; a set from files is published.
 
-    Raises `CorpusError` for what is not there, or not as it must be; `ConfigError` for a task that does not fit it.
+    Raises `CorpusError` for what is not there, or not as it must be; `ConfigError` for a task that is none.
     """
     model, manifest = base_model(storage, base)
     inputs = Inputs(model, manifest.sha256, find_labelled_data(storage, data, task_class(task.kind).set_kind))
-    check_task(task, inputs)
     if missing := sorted({"train", "validation"} - set(inputs.data.splits)):
         raise CorpusError(f"data={told_data(data)} has no {' and no '.join(missing)} split: give one, or carve it")
     return inputs
@@ -121,10 +120,19 @@ def plan_of_data(data: str | LabelledDataSettings, task: TaskSettings) -> list[s
 
 
 def finished(config: FinetuneConfig, storage: Folder) -> dict[str, Any] | None:
-    """The result of an earlier start, if there is nothing left to do."""
-    inputs = find_inputs(storage, config.base, config.data, config.task).hashes()
-    result = finished_result(storage, config, kind=KIND, step_version=STEP_VERSION, inputs=inputs)
-    return result if result and read_manifest(storage / result["model"]) is not None else None
+    """The result of an earlier start, if there is nothing left to do; else what is left was checked.
+
+    Raises `CorpusError`, `ConfigError` for what is not there or does not go together.
+    """
+    return _finished(config, storage, find_inputs(storage, config.base, config.data, config.task))
+
+
+def _finished(config: FinetuneConfig, storage: Folder, inputs: Inputs) -> dict[str, Any] | None:
+    result = finished_result(storage, config, kind=KIND, step_version=STEP_VERSION, inputs=inputs.hashes())
+    if result and read_manifest(storage / result["model"]) is not None:
+        return result
+    check_task(config.task, inputs)
+    return None
 
 
 def check_fits_cluster(config: FinetuneConfig) -> None:
@@ -163,10 +171,10 @@ def finetune(config: FinetuneConfig, storage: Folder, options: RunOptions) -> di
 
     Raises `ConfigError` for what the cluster cannot hold, `RunError` with ranks and reasons.
     """
-    result = finished(config, storage)
+    inputs = find_inputs(storage, config.base, config.data, config.task)  # once: a base may be read whole for its hash
+    result = _finished(config, storage, inputs)
     if result is not None:
         return result
-    inputs = find_inputs(storage, config.base, config.data, config.task)
     check_fits_cluster(config)
     check_method(config, inputs)
     attempt = begin_attempt(

@@ -69,10 +69,19 @@ def result_line(result: dict[str, Any], storage: Folder) -> str:
 
 
 def finished(config: TuneConfig, storage: Folder) -> dict[str, Any] | None:
-    """The result of an earlier start, if the search is closed."""
-    inputs = find_inputs(storage, config.base, config.data, config.finetune.task).hashes()
-    result = finished_result(storage, config, kind=KIND, step_version=STEP_VERSION, inputs=inputs)
-    return result if result and (storage / config.name).find_json("search.json") else None
+    """The result of an earlier start, if the search is closed; else what is left was checked.
+
+    Raises `CorpusError`, `ConfigError` for what is not there or does not go together.
+    """
+    return _finished(config, storage, find_inputs(storage, config.base, config.data, config.finetune.task))
+
+
+def _finished(config: TuneConfig, storage: Folder, inputs: Inputs) -> dict[str, Any] | None:
+    result = finished_result(storage, config, kind=KIND, step_version=STEP_VERSION, inputs=inputs.hashes())
+    if result and (storage / config.name).find_json("search.json"):
+        return result
+    check_task(config.finetune.task, inputs)
+    return None
 
 
 def sampled_values(config: TuneConfig) -> dict[str, dict[str, Any]]:
@@ -139,10 +148,10 @@ def tune(config: TuneConfig, storage: Folder, options: RunOptions) -> dict[str, 
 
     Raises `ConfigError` for what the cluster cannot hold, `TrialError` when no trial left a model.
     """
-    result = finished(config, storage)
+    inputs = find_inputs(storage, config.base, config.data, config.finetune.task)  # once: a base may be read whole
+    result = _finished(config, storage, inputs)
     if result is not None:
         return result
-    inputs = find_inputs(storage, config.base, config.data, config.finetune.task)
     samples = sampled_values(config)
     configs = {trial: _trial_config(config, trial, values) for trial, values in samples.items()}
     check_fits_cluster(next(iter(configs.values())))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from jobs.finetune import find_inputs
+from jobs.finetune import check_task, find_inputs
 from llmcore.config.labelled import LabelledDataSettings
 from llmcore.config.task import TaskSettings
 from llmcore.errors import ConfigError, CorpusError
@@ -93,6 +93,11 @@ def _publish_base(root: Path) -> None:
             publication.add(write_file(Folder(str(root / "base")), file.name, file.read_bytes()))
 
 
+def _check(root: Path, data: str | LabelledDataSettings, task: TaskSettings) -> None:
+    """What a start does before it begins."""
+    check_task(task, find_inputs(Folder(str(root)), str(root / "base"), data, task))
+
+
 @pytest.mark.parametrize(
     ("task", "message"),
     [
@@ -110,7 +115,7 @@ def test_what_does_not_fit_is_refused_before_a_worker_starts(root: Path, task: d
     if not (root / "base").exists():
         _publish_base(root)
     with pytest.raises(ConfigError, match=message):
-        find_inputs(Folder(str(root)), str(root / "base"), _data(root), TaskSettings.model_validate(task))
+        _check(root, _data(root), TaskSettings.model_validate(task))
 
 
 def test_a_set_without_its_columns_is_refused(root: Path) -> None:
@@ -128,4 +133,4 @@ def test_metrics_of_a_validation_must_be_sums(root: Path, labelled: EvaluationSe
     similarity = importlib.import_module("similarity")
     monkeypatch.setattr(similarity.Similarity, "validation_metrics", ("similarity:spearman",))
     with pytest.raises(ConfigError, match="similarity:spearman among the validation_metrics of similarity is not addi"):
-        find_inputs(Folder(str(root)), str(root / "base"), labelled.folder.url, TaskSettings(kind=KIND))
+        _check(root, labelled.folder.url, TaskSettings(kind=KIND))

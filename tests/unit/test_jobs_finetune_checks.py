@@ -1,14 +1,20 @@
 """What a fine-tuning refuses before a worker starts."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from jobs.finetune import Inputs, check_fits_cluster, check_method
+from jobs.finetune import KIND, STEP_VERSION, Inputs, check_fits_cluster, check_method, find_inputs, finished
 from jobs.runtime import training
 from llmcore.config.finetune import FinetuneConfig
 from llmcore.errors import ConfigError
-from llmcore.storage import Folder
+from llmcore.records import begin_attempt
+from llmcore.storage import Folder, publish
+from llmcore.tasks import bases
+from llmcore.tokens import tokenizer
+from tests.bases import WORDS
+from tests.bases import write_base as write_base_with_tokenizer
 from tests.fine_tuned import write_base
 
 
@@ -30,3 +36,38 @@ def test_a_method_is_held_against_the_base(tmp_path: Path) -> None:
     check_method(_config(name="lora"), inputs)
     with pytest.raises(ConfigError, match=r"method\.frozen_layers=3: the model has 2 layers"):
         check_method(_config(frozen_layers=3), inputs)
+
+
+def test_a_start_with_nothing_to_do_loads_no_tokenizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_base_with_tokenizer(tmp_path / "base", "bert")
+    lines = [f"{word},{word[0]}" for word in WORDS]
+    files = {split: str(tmp_path / f"{split}.csv") for split in ("train", "validation", "test")}
+    for place, file in enumerate(files.values()):
+        Path(file).write_text("\n".join(["text,label", *lines[2 * place :][:2]]), encoding="utf-8")
+    labels = {"label_names": {word[0]: word[0] for word in WORDS}}
+    config = FinetuneConfig.model_validate(
+        {
+            "name": "done",
+            "storage": str(tmp_path / "runs"),
+            "base": str(tmp_path / "base"),
+            "data": files | labels,
+            "task": {"max_tokens": 16},
+            "train": {"num_steps": 1},
+        }
+    )
+    storage, loaded = Folder(config.storage), []
+
+    def load_tokenizer(folder: Folder) -> Any:
+        loaded.append(folder.url)
+        return tokenizer.load_tokenizer(folder)
+
+    monkeypatch.setattr(bases, "load_tokenizer", load_tokenizer)
+    assert finished(config, storage) is None
+    assert len(loaded) == 1, "what is to be done is checked"
+    inputs = find_inputs(storage, config.base, config.data, config.task).hashes()
+    with begin_attempt(storage, config, kind=KIND, step_version=STEP_VERSION, inputs=inputs) as attempt:
+        with publish(attempt.run / "model", "model", {}):
+            pass
+        attempt.result["model"] = "done/model"
+    assert finished(config, storage) == {"model": "done/model"}
+    assert len(loaded) == 1
