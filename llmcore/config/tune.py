@@ -54,7 +54,7 @@ class TuneSettings(Section):
 class TuneConfig(JobSettings, TuneSettings):
     """`python -m jobs tune`."""
 
-    base: str = identity(description="Name or URL of the run with the base model.")
+    base: str = identity(description="Name, URL or folder of the base model, as for `finetune`.")
     data: DataReference = identity(
         description="`<prepare run>/<labelled set name>`, the URL of an evaluation set, or files to make one of."
     )

@@ -17,9 +17,9 @@ from transformers.modeling_utils import LoadStateDictInfo
 
 from llmcore.errors import CheckpointError, ConfigError
 
-__all__ = ["FolderWeights"]
+__all__ = ["INDEX", "FolderWeights"]
 
-_SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
+_SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 _LAYER = re.compile(r"\.\d+\.")
 
 
@@ -119,13 +119,13 @@ class FolderWeights:
 
 def _files(folder: Path) -> dict[str, str]:
     """The file that each stored weight is in."""
-    if (folder / _INDEX).is_file():
-        index: dict[str, str] = json.loads((folder / _INDEX).read_text(encoding="utf-8"))["weight_map"]
+    if (folder / INDEX).is_file():
+        index: dict[str, str] = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
         if absent := sorted(file for file in set(index.values()) if not (folder / file).is_file()):
-            raise CheckpointError(f"{folder}: {absent} are named by {_INDEX} and are not there")
+            raise CheckpointError(f"{folder}: {absent} are named by {INDEX} and are not there")
         return index
     if not (folder / _SINGLE).is_file():
-        raise CheckpointError(f"{folder} has neither {_SINGLE} nor {_INDEX}: save the model as safetensors")
+        raise CheckpointError(f"{folder} has neither {_SINGLE} nor {INDEX}: save the model as safetensors")
     with safe_open(str(folder / _SINGLE), "pt") as file:
         return dict.fromkeys(file.keys(), _SINGLE)
 

@@ -1,6 +1,7 @@
 """A Hugging Face folder whose weights a pre-training begins with. Needs no torch."""
 
 import hashlib
+from collections.abc import Iterable
 from typing import Any
 
 from llmcore.config.pretrain import FAMILIES, Learnt
@@ -9,7 +10,7 @@ from llmcore.storage import MANIFEST, Folder, content_hash, folder_at, read_mani
 from llmcore.storage.content import chunks
 from llmcore.tokens.tokenizer import VOCABULARY_FILES, find_tokenizer, load_tokenizer
 
-__all__ = ["POSITIONS", "check_foundation", "find_foundation", "foundation_config", "foundation_files"]
+__all__ = ["POSITIONS", "check_foundation", "file_hashes", "find_foundation", "foundation_config", "foundation_files"]
 __all__ += ["foundation_hash"]
 
 POSITIONS = {
@@ -23,7 +24,7 @@ POSITIONS = {
 }
 """Where a family's config keeps how many positions there are; T5's are relative."""
 _CONFIG = "config.json"
-_READ = (".safetensors", ".json", ".txt", ".model")
+_READ = (".safetensors", ".json", ".txt", ".model", ".jinja")
 
 
 def find_foundation(reference: str, key: str = "model.folder") -> Folder:
@@ -50,14 +51,19 @@ def foundation_hash(folder: Folder) -> str:
     """SHA-256 of what is read of it: its manifest's where it is published, else every byte is read."""
     if (manifest := read_manifest(folder)) is not None:
         return manifest.sha256
+    return content_hash(file_hashes(folder, foundation_files(folder)))
+
+
+def file_hashes(folder: Folder, names: Iterable[str]) -> dict[str, str]:
+    """SHA-256 of each of these files, in hex."""
     hashes = {}
-    for name in foundation_files(folder):
+    for name in names:
         digest = hashlib.sha256()
         with folder.open(name) as file:
             for chunk in chunks(file):
                 digest.update(chunk)
         hashes[name] = digest.hexdigest()
-    return content_hash(hashes)
+    return hashes
 
 
 def foundation_files(folder: Folder) -> list[str]:

@@ -1,4 +1,4 @@
-"""The model that a fine-tuning begins with: a run's, a published one, a Hugging Face folder, or one of the hub."""
+"""The model that a fine-tuning begins with: of a run, published, a Hugging Face folder, of the hub, or DeepSpeed's."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -7,6 +7,7 @@ from llmcore.models.foundation import POSITIONS, find_foundation, foundation_fil
 from llmcore.records import newest_result, run_folder
 from llmcore.storage import Folder, Manifest, artifact, folder_at, is_location, publish, read_manifest, write_file
 from llmcore.storage.content import chunks
+from llmcore.tasks.converted import converted_hash, is_checkpoint, publish_converted
 from llmcore.tokens.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
@@ -36,14 +37,17 @@ def find_base(storage: Folder, base: str) -> tuple[Folder, Manifest]:
 def base_model(storage: Folder, base: str) -> tuple[Folder, Manifest]:
     """The model that `base` names: as `find_base`, or a Hugging Face folder, or `owner/name` of the hub.
 
-    A folder of another maker is copied once, under the hash of its content, to where all nodes read it.
+    A folder of another maker is copied once, under the hash of its content, to where all nodes read it. Of one where
+    DeepSpeed's engine saved a checkpoint such a folder is made.
 
     Raises:
         CorpusError: There is no such model.
-        ConfigError: The folder has no config with safetensors beside it.
+        ConfigError: The folder has no config with safetensors, or with a whole checkpoint, beside it.
     """
-    if is_location(base) or folder_at(base).exists(_CONFIG):
-        folder = folder_at(base)
+    folder = folder_at(base)
+    if is_checkpoint(folder):
+        return _converted(storage, folder)
+    if is_location(base) or folder.exists(_CONFIG):
         if read_manifest(folder) is None and folder.exists(_CONFIG):
             return _published(storage, find_foundation(base, "base"))
     elif base.count("/") == 1 and not run_folder(storage, base).exists():
@@ -54,15 +58,26 @@ def base_model(storage: Folder, base: str) -> tuple[Folder, Manifest]:
 def _published(storage: Folder, source: Folder) -> tuple[Folder, Manifest]:
     """The copy of a folder, made now if there is none."""
     target = artifact(storage, _KIND, foundation_hash(source))
-    manifest = read_manifest(target)
-    if manifest is None:
+    if read_manifest(target) is None:
         with publish(target, _KIND, {"source": source.url}) as publication:
             for name in foundation_files(source):
                 with source.open(name) as file:
                     publication.add(write_file(target, name, chunks(file)))
-        manifest = read_manifest(target)
-    assert manifest is not None, target.url
-    return target, manifest
+    return _complete(target)
+
+
+def _converted(storage: Folder, source: Folder) -> tuple[Folder, Manifest]:
+    """The Hugging Face folder of a checkpoint of DeepSpeed, made now if there is none."""
+    target = artifact(storage, _KIND, converted_hash(source))
+    if read_manifest(target) is None:
+        publish_converted(source, target, _KIND)
+    return _complete(target)
+
+
+def _complete(folder: Folder) -> tuple[Folder, Manifest]:
+    manifest = read_manifest(folder)
+    assert manifest is not None, folder.url
+    return folder, manifest
 
 
 def _of_hub(name: str) -> Folder:
@@ -71,7 +86,7 @@ def _of_hub(name: str) -> Folder:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        local = snapshot_download(name, allow_patterns=["*.safetensors", "*.json", "*.txt", "*.model"])
+        local = snapshot_download(name, allow_patterns=["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"])
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise CorpusError(

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from llmcore.models.adapters import PlainWeight, adapter_config
+from llmcore.models.folder import INDEX
 from llmcore.models.initialize import whole_shape
 from llmcore.models.quantized import computed_dtype
 from llmcore.storage import FileEntry, Folder, readable_json, write_file
@@ -27,7 +28,6 @@ CONFIG = "config.json"
 SHARD_BYTES = 2 << 30
 _ADAPTER = "adapter/adapter_model.safetensors"
 _ADAPTER_CONFIG = "adapter/adapter_config.json"
-_INDEX = "model.safetensors.index.json"
 
 
 def write_architecture(model: Any, tokenizer: Path, folder: Path) -> None:
@@ -93,4 +93,4 @@ def write_weights(folder: Folder, layouts: Mapping[str, Layout], data: Iterable[
         places = {tensor: name for name, layout in layouts.items() for tensor in layout.specs}
         total = sum(layout.num_bytes for layout in layouts.values())
         index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(places.items()))}
-        yield write_file(folder, _INDEX, readable_json(index))
+        yield write_file(folder, INDEX, readable_json(index))

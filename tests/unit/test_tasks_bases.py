@@ -12,6 +12,7 @@ from llmcore.storage import Folder, publish, verify_files
 from llmcore.tasks import build_task
 from llmcore.tasks.base import SetFacts
 from llmcore.tasks.bases import base_model, check_base
+from llmcore.tokens.tokenizer import load_tokenizer
 from tests.bases import write_model
 
 VOCAB_SIZE = 330
@@ -35,9 +36,11 @@ def test_a_folder_of_another_maker_is_copied_once_under_its_content(tmp_path: Pa
     storage = Folder(str(tmp_path / "runs"))
     source = write(tmp_path / "given", "gpt2")
     (source / "notes.md").write_text("not read")
+    (source / "chat_template.jinja").write_text("{{ messages[0].content }}")
     copy, manifest = base_model(storage, str(source))
     verify_files(copy, manifest)
     assert copy.url.startswith(f"{storage.url}/artifacts/base-models/")
+    assert load_tokenizer(copy).chat_template == "{{ messages[0].content }}"
     assert "model.safetensors" in manifest.files and "notes.md" not in manifest.files
     elsewhere = source.rename(tmp_path / "moved")
     again, same = base_model(storage, str(elsewhere))
