@@ -116,11 +116,12 @@ def _checkpoints(run: str, storage: str, verify: bool, as_json: bool, verbose: b
 @_STORAGE
 @click.option("--step", type=int, help="That of the checkpoint; without it, the newest good one.")
 @click.option("--to", help="Folder or URL to write to; without it, in the run.")
+@click.option("--push-to-hub", "hub", metavar="OWNER/NAME", help="Upload it to the Hugging Face hub as well.")
 @click.option("--verbose", is_flag=True, help="Show what transformers says, and tracebacks.")
-def _export(run: str, storage: str, step: int | None, to: str | None, verbose: bool) -> None:
+def _export(run: str, storage: str, step: int | None, to: str | None, hub: str | None, verbose: bool) -> None:
     """Make a Hugging Face folder of a checkpoint of a RUN, a name or a URL."""
     quiet(verbose)
-    _named("jobs.export:export")(run, storage, step=step, to=to)
+    _named("jobs.export:export")(run, storage, step=step, to=to, hub=hub)
 
 
 @click.command("generate")

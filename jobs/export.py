@@ -8,6 +8,7 @@ from jobs.runtime.console import say
 from jobs.runtime.references import existing_run
 from llmcore.config.method import MethodSettings
 from llmcore.errors import CheckpointError, ConfigError
+from llmcore.models.hub import check_hub, push_to_hub
 from llmcore.records import CONFIG
 from llmcore.storage import Folder, Manifest, check_writable, read_manifest, resolve_storage
 from llmcore.tasks.bases import find_base
@@ -17,17 +18,22 @@ from llmcore.train.inspection import choose_checkpoint
 __all__ = ["export"]
 
 
-def export(reference: str, storage_url: str, *, step: int | None, to: str | None) -> None:
+def export(reference: str, storage_url: str, *, step: int | None, to: str | None, hub: str | None = None) -> None:
     """Writes the model of the newest good checkpoint, or of that of a step, to a folder, and says where.
 
-    Raises ConfigError where there is no such run, checkpoint, or place; StorageError; CheckpointError.
+    It is uploaded, too, as `hub`. Raises ConfigError where there is no such run, checkpoint, or place; StorageError;
+    CheckpointError; RunError where the hub refuses it.
     """
+    if hub is not None:
+        check_hub(hub)
     run = existing_run(storage_url, reference)
     checkpoint, manifest = choose_checkpoint(run, step)
     target = run / "exported" / checkpoint.name if to is None else resolve_storage(to, inside_ray_job=False)
     _check_free(target)
     export_checkpoint(run, checkpoint, manifest, target, base=_base(run, manifest))
     say(f"export: {checkpoint.name} of {run.url} is a model folder at {target.url}")
+    if hub is not None:
+        say(f"The model is at {push_to_hub(target, hub)}")
 
 
 def _base(run: Folder, manifest: Manifest) -> Path | None:

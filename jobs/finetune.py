@@ -7,7 +7,7 @@ from typing import Any
 
 from jobs.runtime.console import say
 from jobs.runtime.options import RunOptions
-from jobs.runtime.start import find_or_do
+from jobs.runtime.start import find_or_make
 from llmcore.config.finetune import FinetuneConfig
 from llmcore.config.labelled import LabelledDataSettings, told_data
 from llmcore.config.task import TaskSettings
@@ -85,7 +85,7 @@ def parents_of(base: str, data: str | LabelledDataSettings) -> list[str]:
 
 def run(config: FinetuneConfig, options: RunOptions) -> None:
     """`python -m jobs finetune`."""
-    result, storage = find_or_do(config, options, finished, lambda storage, _: finetune(config, storage, options))
+    result, storage = find_or_make(config, options, finished, lambda storage, _: finetune(config, storage, options))
     for line in result_lines(config, result, storage):
         say(line)
 

@@ -16,7 +16,7 @@ from jobs.runtime.pretrain_checks import (
 )
 from jobs.runtime.pretrain_inputs import find_inputs, find_validation_sets, freeze_inputs, urls_of
 from jobs.runtime.retries import counted_retries
-from jobs.runtime.start import find_or_do
+from jobs.runtime.start import find_or_make
 from llmcore.config.pretrain import PretrainConfig
 from llmcore.errors import CorpusError
 from llmcore.models.foundation import find_foundation
@@ -53,7 +53,7 @@ _TOLD = (
 
 def run(config: PretrainConfig, options: RunOptions) -> None:
     """`python -m jobs pretrain`."""
-    result, storage = find_or_do(
+    result, storage = find_or_make(
         config,
         options,
         finished,

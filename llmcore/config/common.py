@@ -6,7 +6,7 @@ from pydantic import StringConstraints, model_validator
 
 from llmcore.config.base import Section, free, identity
 
-__all__ = ["ClusterSettings", "JobSettings", "Name", "WorkerSettings"]
+__all__ = ["ClusterSettings", "JobSettings", "ModelJobSettings", "Name", "WorkerSettings"]
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,79}$")]
 
@@ -28,6 +28,17 @@ class JobSettings(Section):
     name: Name = identity(description="Name of the run: lower case letters, digits, `.`, `_`, `-`.")
     storage: str = free("runs", description="Where runs and artifacts are kept: any fsspec URL, or a folder.")
     cluster: ClusterSettings = free(ClusterSettings, description="Where the job runs.")
+
+
+class ModelJobSettings(JobSettings):
+    """The keys of a job that leaves one model."""
+
+    push_to_hub: str | None = free(
+        None,
+        pattern=r"^[\w.-]+/[\w.-]+$",
+        description="`owner/name`: upload the finished model to the Hugging Face hub, with HF_TOKEN. A repository that "
+        "is not there is made, a private one.",
+    )
 
 
 class WorkerSettings(Section):

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import model_validator
 
 from llmcore.config.base import Section, free, identity
-from llmcore.config.common import JobSettings, WorkerSettings
+from llmcore.config.common import ModelJobSettings, WorkerSettings
 from llmcore.config.labelled import DataReference
 from llmcore.config.method import MethodSettings
 from llmcore.config.task import TaskSettings
@@ -46,10 +46,13 @@ class FinetuneSettings(Section):
         return self
 
 
-class FinetuneConfig(JobSettings, FinetuneSettings):
+class FinetuneConfig(ModelJobSettings, FinetuneSettings):
     """`python -m jobs finetune`."""
 
-    base: str = identity(description="Name or URL of the run, or a Hugging Face folder, with the base model.")
+    base: str = identity(
+        description="The base model: a run's name or URL, a Hugging Face folder, `owner/name` of the hub, or a folder "
+        "with a checkpoint of DeepSpeed's engine."
+    )
     data: DataReference = identity(
         description="`<prepare run>/<labelled set name>`, the URL of an evaluation set, or files to make one of."
     )

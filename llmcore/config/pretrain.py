@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import model_validator
 
 from llmcore.config.base import Section, free, identity
-from llmcore.config.common import JobSettings, WorkerSettings
+from llmcore.config.common import ModelJobSettings, WorkerSettings
 from llmcore.config.corruption import InfillingSettings, SpanSettings
 from llmcore.config.masking import MaskingSettings
 from llmcore.config.model import ModelSettings
@@ -108,7 +108,7 @@ class PretrainSettings(Section):
         return self
 
 
-class PretrainConfig(JobSettings, PretrainSettings):
+class PretrainConfig(ModelJobSettings, PretrainSettings):
     """`python -m jobs pretrain`."""
 
     tokens: str | None = identity(

@@ -142,7 +142,7 @@ def test_it_is_read_once(saved: Saved, tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_safetensors_beside_it_are_taken(saved: Saved, tmp_path: Path) -> None:
     root, _ = saved
-    checkpoint = shutil.copytree(root / "gpt2-2-bf16", tmp_path / "given")
+    checkpoint = shutil.copytree(root / "gpt2-3-bf16", tmp_path / "given")
     shutil.copy(root / "gpt2/model.safetensors", checkpoint)
     folder, _ = base_model(Folder(str(tmp_path / "runs")), str(checkpoint))
     assert (Path(folder.url) / "model.safetensors").read_bytes() == (root / "gpt2/model.safetensors").read_bytes()
