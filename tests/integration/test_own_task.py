@@ -1,6 +1,7 @@
 """The documented task that the package does not have, word for word: from files to an export that answers."""
 
 import importlib
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,8 +24,10 @@ from llmcore.tasks import task_class
 from llmcore.tasks.evaluation_set import EvaluationSet
 from llmcore.tasks.labelled import publish_labelled_data
 from tests.bases import WORDS, finetuned, write_base
-from tests.documented import write_example
+from tests.documented import install_example, write_example
+from tests.drivers import ROOT, run_jobs
 from tests.ranks import run_ranks
+from tests.tiny import write_config
 
 KIND = "similarity:Similarity"
 TASK: dict[str, Any] = {"kind": KIND, "options": {"highest": 4}}
@@ -116,6 +119,26 @@ def test_what_does_not_fit_is_refused_before_a_worker_starts(root: Path, task: d
         _publish_base(root)
     with pytest.raises(ConfigError, match=message):
         _check(root, _data(root), TaskSettings.model_validate(task))
+
+
+def test_an_installed_distribution_brings_it_by_its_name(root: Path, tmp_path: Path) -> None:
+    """By the command line, in a process that finds the distribution as it finds any other."""
+    install_example(tmp_path / "site")
+    config = {
+        "name": "alike",
+        "storage": str(tmp_path / "runs"),
+        "base": "a-run-that-is-still-to-come",
+        "data": _data(root).model_dump(mode="json", exclude_unset=True),
+        "task": TASK | {"kind": "similarity"},
+        "train": {"num_steps": 1},
+    }
+    path = write_config(tmp_path / "alike.yaml", config)
+    site = f"{ROOT}{os.pathsep}{tmp_path / 'site'}"
+    ended = run_jobs("finetune", str(path), "--dry-run", cwd=tmp_path, PYTHONPATH=site)
+    assert ended.code == 0, ended.out + ended.err
+    assert "columns id, text, text_pair, score, group" in ended.out, "files are read by its columns"
+    with pytest.raises(ConfigError, match=r"task\.kind='similarity' is no task: give one of"):
+        task_class("similarity")  # in this process it is a module, and not installed
 
 
 def test_a_set_without_its_columns_is_refused(root: Path) -> None:
