@@ -11,7 +11,7 @@ from llmcore.errors import CheckpointError, ConfigError
 from llmcore.models.hub import check_hub, push_to_hub
 from llmcore.records import CONFIG
 from llmcore.storage import Folder, Manifest, check_writable, read_manifest, resolve_storage
-from llmcore.tasks.bases import find_base
+from llmcore.tasks.bases import copied_base, find_base
 from llmcore.train.exported import export_checkpoint
 from llmcore.train.inspection import choose_checkpoint
 
@@ -52,6 +52,9 @@ def _base(run: Folder, manifest: Manifest) -> Path | None:
         )
     search = Folder(run.url.rpartition("/trials/")[0] or run.url)
     config = yaml.safe_load(search.read_bytes(CONFIG))
+    copy = copied_base(Folder(config["storage"]), about["base_sha256"])
+    if copy is not None:
+        return copy.as_local()
     base, there = find_base(Folder(config["storage"]), config["base"])
     if there.sha256 != about["base_sha256"]:
         raise CheckpointError(f"{base.url} is another model than the one that {run.url} began with")

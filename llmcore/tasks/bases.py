@@ -13,7 +13,7 @@ from llmcore.tokens.tokenizer import load_tokenizer
 if TYPE_CHECKING:
     from llmcore.tasks.base import Task
 
-__all__ = ["base_model", "check_base", "find_base"]
+__all__ = ["base_model", "check_base", "copied_base", "find_base"]
 
 _KIND = "base-models"
 _CONFIG = "config.json"
@@ -53,6 +53,16 @@ def base_model(storage: Folder, base: str) -> tuple[Folder, Manifest]:
     elif base.count("/") == 1 and not run_folder(storage, base).exists():
         return _published(storage, _of_hub(base))
     return find_base(storage, base)
+
+
+def copied_base(storage: Folder, sha256: str) -> Folder | None:
+    """The copy of another maker's model that has this hash, wherever that which was copied is now."""
+    copies = storage / "artifacts" / _KIND
+    for name in copies.names():
+        manifest = read_manifest(copies / name)
+        if manifest is not None and manifest.sha256 == sha256:
+            return copies / name
+    return None
 
 
 def _published(storage: Folder, source: Folder) -> tuple[Folder, Manifest]:

@@ -11,7 +11,7 @@ from llmcore.errors import ConfigError, CorpusError
 from llmcore.storage import Folder, publish, verify_files
 from llmcore.tasks import build_task
 from llmcore.tasks.base import SetFacts
-from llmcore.tasks.bases import base_model, check_base
+from llmcore.tasks.bases import base_model, check_base, copied_base
 from llmcore.tokens.tokenizer import load_tokenizer
 from tests.bases import write_model
 
@@ -43,6 +43,7 @@ def test_a_folder_of_another_maker_is_copied_once_under_its_content(tmp_path: Pa
     assert load_tokenizer(copy).chat_template == "{{ messages[0].content }}"
     assert "model.safetensors" in manifest.files and "notes.md" not in manifest.files
     elsewhere = source.rename(tmp_path / "moved")
+    assert copied_base(storage, manifest.sha256) == copy and copied_base(storage, "0" * 64) is None
     again, same = base_model(storage, str(elsewhere))
     assert (again.url, same.sha256) == (copy.url, manifest.sha256)
     config = json.loads((elsewhere / "config.json").read_text())
