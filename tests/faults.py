@@ -14,7 +14,7 @@ from llmcore.train.kept import complete_names
 from tests.drivers import Ended, run_jobs, start_jobs, wait_for
 from tests.tiny import told_losses, write_config
 
-__all__ = ["CHECKPOINT_EVERY", "NUM_STEPS", "Training", "assert_same_losses"]
+__all__ = ["CHECKPOINT_EVERY", "NUM_STEPS", "Training", "assert_same_losses", "sessions"]
 
 NUM_STEPS = 240
 CHECKPOINT_EVERY = 10
@@ -100,15 +100,20 @@ class Training:
 
     def sessions(self, attempt: int) -> list[int]:
         """The steps that each start of the workers went on from."""
-        parts = self.run / f"attempts/{attempt:02d}/metrics"
-        lines = [json.loads(line) for name in parts.names() for line in parts.read_text(name).splitlines()]
-        return [line["session"]["resumed_at"] for line in lines if "session" in line]
+        return sessions(self.run, attempt)
 
     def assert_nothing_torn(self) -> None:
         """Every checkpoint that has a manifest has a good one, and its files."""
         checkpoints = self.run / "checkpoints"
         claimed = [name for name in checkpoints.names() if (checkpoints / name).exists("manifest.json")]
         assert complete_names(checkpoints) == claimed
+
+
+def sessions(run: Folder, attempt: int) -> list[int]:
+    """The steps that each start of an attempt's workers went on from."""
+    parts = run / f"attempts/{attempt:02d}/metrics"
+    lines = [json.loads(line) for name in parts.names() for line in parts.read_text(name).splitlines()]
+    return [line["session"]["resumed_at"] for line in lines if "session" in line]
 
 
 def assert_same_losses(
