@@ -19,7 +19,7 @@ from llmcore.storage import Folder, read_manifest
 __all__ = ["evaluate", "finished", "plan", "result_line", "run"]
 
 KIND = "evaluate"
-STEP_VERSION = 3
+STEP_VERSION = 4
 
 
 def run(config: EvaluateConfig, options: RunOptions) -> None:
