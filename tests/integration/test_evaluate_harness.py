@@ -20,6 +20,7 @@ from llmcore.config.evaluate import EvaluateConfig
 from llmcore.errors import ConfigError, RunError
 from llmcore.evaluation.harness import Harness, Told
 from llmcore.models.generation import Generator
+from llmcore.report import gather
 from llmcore.storage import Folder, publish
 from llmcore.tasks.columns import KINDS
 from llmcore.tasks.evaluation_set import write_evaluation_set
@@ -150,6 +151,11 @@ def test_what_the_harness_says_stands_beside_our_figures_and_chooses_nothing(
     assert (line["id"], line["harness_arc_acc"], line["harness_arc_acc_stderr"]) == ("mine", "0.25", "0.1")
     assert line["harness_arc_word_perplexity"] == "" and float(line["test_bits_per_byte"]) > 0
     assert "mine by lm-evaluation-harness: arc acc 0.25 ± 0.1000" in capsys.readouterr().out
+
+    written.evaluate("tiny.evaluate", tasks=["arc"], limit=20)
+    report = gather(written.storage, "tiny")
+    lines = {(line.task, line.metric): line for line in report.closer.harness}
+    assert report.problems == () and lines["arc", "acc"].value == 0.25 and lines["arc", "word_perplexity"].value is None
 
     config = written.config(tasks=["arc"], models={"untuned": "base"}, limit=20)
     assert finished(config, written.storage) is not None
