@@ -19,11 +19,14 @@ from jobs.runtime.harness import AskHarness, Writer
 from llmcore.config.evaluate import EvaluateConfig
 from llmcore.errors import ConfigError, RunError
 from llmcore.evaluation.harness import Harness, Told
+from llmcore.evaluation.harness.asking import AskedModel
 from llmcore.models.generation import Generator
 from llmcore.report import gather
-from llmcore.storage import Folder, publish
+from llmcore.storage import Folder, publish, read_manifest
+from llmcore.tasks.base import Reader
 from llmcore.tasks.columns import KINDS
 from llmcore.tasks.evaluation_set import write_evaluation_set
+from llmcore.tasks.framing import framing_tokenizer
 from llmcore.tasks.text_generation import TextGeneration
 from tests.judged import OPTIONS, InProcess, World, write_classifier
 from tests.unit.test_evaluation_harness import REPORT
@@ -217,6 +220,26 @@ def test_the_harness_finds_a_text_as_likely_as_we_do_and_is_asked_once(
     monkeypatch.setattr(AskHarness, "_ask", lambda *_: pytest.fail("it was asked again"))
     assert written.evaluate("again", models={"untuned": "base"})["harness"] == result["harness"]
     assert Harness.of(written.config().harness, 100).version == result["harness"]["version"]  # type: ignore[arg-type]
+
+
+@needs_harness
+def test_an_encoder_decoder_is_asked_by_its_encoder(written: Written) -> None:
+    folder = written.storage / "bart"
+    with publish(folder, "model", {}) as publication, publication.staging() as staged:
+        write_writer(staged, "bart")
+        framing_tokenizer(Reader.of(staged)).save_pretrained(staged)
+    manifest, asked = read_manifest(folder), written.config().harness
+    assert manifest is not None and asked is not None
+    harness = Harness.of(asked, 100)
+    told = AskedModel.load(folder, manifest.sha256, harness).ask(harness, "own_likelihood")
+    generator = Generator.load(folder.as_local())
+    prompts = generator.encode([str(row["prompt"]) for row in ROWS[8:]])
+    assert all(prompt[-1] == generator.tokenizer.eos_token_id for prompt in prompts)
+    texts = [f"{row['completion']}<|endoftext|>" for row in ROWS[8:]]
+    answers = generator.tokenizer(texts, add_special_tokens=False)["input_ids"]
+    losses = [loss for loss, _ in generator.score(prompts, answers)]
+    likelihood = told.tasks["own_likelihood"]["metrics"]["perplexity"]["value"]
+    assert likelihood == pytest.approx(np.exp(np.mean(losses)), rel=1e-4)
 
 
 @needs_harness
