@@ -17,6 +17,7 @@ from llmcore.errors import ConfigError
 from llmcore.tasks.base import Features, Judged, Predictor, Reader, Task
 from llmcore.tasks.examples import writer_example
 from llmcore.tasks.framing import framing_tokenizer
+from llmcore.tasks.prompts import fitted_prompt, rendered_prompts
 from llmcore.tasks.writing import WritingPredictor
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from llmcore.models.packed import PackedBatch
     from llmcore.tasks.base import SetFacts
 
-__all__ = ["TextToText", "WrittenBatch", "WrittenExample", "rendered_prompts"]
+__all__ = ["TextToText", "WrittenBatch", "WrittenExample"]
 
 
 class WrittenExample(NamedTuple):
@@ -163,7 +164,7 @@ class TextToText(Task[WrittenExample, WrittenBatch]):
         for (body, tail), text, answer in zip(prompts, texts, reader.tokens(texts), strict=True):
             kept = answer[: self.max_answer_tokens - 1]
             left = self.max_tokens - (0 if encoded else len(kept) + 1)
-            prompt, was_cut = _fitted(reader, body, tail, left if room is None else room, encoded=encoded)
+            prompt, was_cut = fitted_prompt(reader, body, tail, left if room is None else room, encoded=encoded)
             num_truncated += was_cut or len(kept) < len(answer)
             written = [*kept, reader.end]
             examples.append(WrittenExample(prompt, written, [True] * len(written), len(text.encode()), encoded))
@@ -298,27 +299,3 @@ class TextToText(Task[WrittenExample, WrittenBatch]):
 
 
 _SAID = "A cat sits on the mat."
-
-
-def rendered_prompts(template: str, rows: "pa.Table") -> tuple[list[str], str]:
-    """Of each row, the template filled up to its last column; and what follows that, the same for all."""
-    parts = parts_of(template)
-    tail = parts[-1][0] if parts[-1][1] is None else ""
-    body = parts[:-1] if parts[-1][1] is None else parts
-    columns = {name: rows[name].to_pylist() for _, name in body if name is not None}
-    filled: Iterator[str] = (
-        "".join(literal + (columns[name][row] or "" if name is not None else "") for literal, name in body)
-        for row in range(rows.num_rows)
-    )
-    return list(filled), tail
-
-
-def _fitted(reader: Reader, body: list[int], tail: list[int], room: int, *, encoded: bool) -> tuple[list[int], bool]:
-    """A prompt in so many tokens, and whether it was cut: at its body's end, since most is told first.
-
-    A text without any prompt begins behind the end of another one, as it does in pre-training.
-    """
-    frame = [reader.end] if encoded else []
-    before = reader.begin if encoded else []
-    kept = body[: max(1, room - len(tail) - len(frame) - len(before))]
-    return [*before, *kept, *tail, *frame] or [reader.end], len(kept) < len(body)
