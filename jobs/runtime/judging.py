@@ -191,11 +191,15 @@ def _nothing_to_choose(candidates: Sequence[Candidate]) -> str:
 
 def _asked_figures(by_task: Mapping[str, Told]) -> str:
     return ", ".join(
-        f"{task} {metric} {figure['value']}" + (f" ± {figure['stderr']:.4f}" if figure["stderr"] is not None else "")
+        f"{task} {metric} {_number(figure['value'])} ± {_number(figure['stderr'])}"
         for told in by_task.values()
         for task, about in told.tasks.items()
         for metric, figure in about["metrics"].items()
     )
+
+
+def _number(value: float | None) -> str:
+    return "?" if value is None else f"{value:.4g}"
 
 
 def _figures(evaluation: Evaluation) -> str:

@@ -153,7 +153,10 @@ def test_what_the_harness_says_stands_beside_our_figures_and_chooses_nothing(
         [line] = csv.DictReader(file)
     assert (line["id"], line["harness_arc_acc"], line["harness_arc_acc_stderr"]) == ("mine", "0.25", "0.1")
     assert line["harness_arc_word_perplexity"] == "" and float(line["test_bits_per_byte"]) > 0
-    assert "mine by lm-evaluation-harness: arc acc 0.25 ± 0.1000" in capsys.readouterr().out
+    assert (
+        "mine by lm-evaluation-harness: arc acc 0.25 ± 0.1, arc exact_match,strict-match 0.5 ± ?"
+        in capsys.readouterr().out
+    )
 
     written.evaluate("tiny.evaluate", tasks=["arc"], limit=20)
     report = gather(written.storage, "tiny")
