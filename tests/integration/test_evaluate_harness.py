@@ -226,7 +226,8 @@ def test_the_harness_finds_a_text_as_likely_as_we_do_and_is_asked_once(
 
 
 @needs_harness
-def test_an_encoder_decoder_is_asked_by_its_encoder(written: Written) -> None:
+def test_an_encoder_decoder_is_asked_by_its_encoder(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DISABLE_MULTIPROC", "1")  # as its actors are told: no process for each CPU
     folder = written.storage / "bart"
     with publish(folder, "model", {}) as publication, publication.staging() as staged:
         write_writer(staged, "bart")
