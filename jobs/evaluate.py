@@ -6,20 +6,20 @@ from typing import Any
 
 from jobs.runtime.candidates import Sources
 from jobs.runtime.console import say
+from jobs.runtime.harness import checked_harness, plan_of_harness
 from jobs.runtime.judging import Finetune, Judging
 from jobs.runtime.options import RunOptions
 from jobs.runtime.start import find_or_do
 from llmcore.config.common import JobSettings
 from llmcore.config.evaluate import EvaluateConfig
 from llmcore.config.labelled import told_data
-from llmcore.evaluation.candidates import candidates_hash
 from llmcore.records import begin_attempt, finished_result
 from llmcore.storage import Folder, read_manifest
 
 __all__ = ["evaluate", "finished", "plan", "result_line", "run"]
 
 KIND = "evaluate"
-STEP_VERSION = 3
+STEP_VERSION = 4
 
 
 def run(config: EvaluateConfig, options: RunOptions) -> None:
@@ -40,6 +40,7 @@ def plan(config: JobSettings) -> list[str]:
         f"Judges {', '.join(judged)} on validation{on} by metrics: {metrics}",
         f"Chooses by validation {config.choose_by or of_kind}, and opens the test split for the chosen model and the "
         f"baselines: {baselines}",
+        *plan_of_harness(config.harness),
     ]
 
 
@@ -51,7 +52,7 @@ def finished(config: EvaluateConfig, storage: Folder) -> dict[str, Any] | None:
     sources = Sources.of(config, storage)
     if sources.missing():
         return None
-    judged = candidates_hash(sources.candidates(), sources.labelled(config).hash)
+    judged = sources.hash(config, sources.candidates(), sources.labelled(config))
     return result if result["candidates_hash"] == judged else None
 
 
@@ -90,7 +91,8 @@ def evaluate(
 
     Raises:
         RunError: There is no model that may be chosen; the message names them all.
-        ConfigError: A search or a model does not exist, or they are made for different labelled sets.
+        ConfigError: A search or a model does not exist, they are made for different labelled sets, or what `harness`
+            asks for is not installed or not there.
         CheckpointError: A model is not what was published; the message names it.
         SandboxError: Programs are to be run, and this machine cannot confine them.
         InterruptedRunError: `stop` was set.
@@ -99,6 +101,7 @@ def evaluate(
     if result is not None:
         return result
     sources = Sources.of(config, storage)
+    harness = checked_harness(config)
     attempt = begin_attempt(
         storage,
         config,
@@ -111,7 +114,7 @@ def evaluate(
     )
     with attempt:
         judging = Judging(
-            config, storage, options, attempt, sources, finetune or _finetune(), stop or threading.Event()
+            config, storage, options, attempt, sources, harness, finetune or _finetune(), stop or threading.Event()
         )
         outcome = judging.judge()
         figures = outcome.write(attempt.run / "evaluation")
@@ -125,7 +128,8 @@ def evaluate(
             "baselines": {name: baseline["test"] for name, baseline in figures["baselines"].items()},
             "differences": figures["differences"],
             "register_looks": outcome.num_looks,
-            "candidates_hash": candidates_hash(judging.candidates, outcome.evaluation_set.hash),
+            "harness": outcome.harness,
+            "candidates_hash": sources.hash(config, judging.candidates, outcome.evaluation_set),
         }
     return attempt.result
 

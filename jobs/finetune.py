@@ -38,7 +38,7 @@ __all__ = [
 __all__ += ["plan", "plan_of_data", "run", "worker_spec"]
 
 KIND = "finetune"
-STEP_VERSION = 4
+STEP_VERSION = 5
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 from jobs import evaluate, prepare, pretrain, report, tune
 from jobs.runtime.console import say
+from jobs.runtime.harness import checked_harness
 from jobs.runtime.options import RunOptions
 from jobs.runtime.pretrain_inputs import find_validation_sets
 from llmcore.config.pipeline import PipelineConfig
@@ -84,6 +85,7 @@ def _work(config: PipelineConfig, storage: Folder, options: RunOptions) -> list[
     needs_cluster = _on_the_cluster(config, storage) is None  # asked first: it also finds that a corpus is missing
     if needs_cluster:
         find_validation_sets(config.pretrain, storage)  # of runs that are there already
+        checked_harness(config.evaluate)
     attempt = begin_attempt(
         storage,
         config,

@@ -37,7 +37,7 @@ from llmcore.train.lengths import last_step
 __all__ = ["finished", "plan", "result_line", "run", "tune"]
 
 KIND = "tune"
-STEP_VERSION = 3
+STEP_VERSION = 4
 _RESERVED_CPUS = 0.5
 """Left to the evaluation job, which judges trials as they land."""
 _TRIAL_DRIVER = {"CPU": 0, "node:__internal_head__": 0.001}

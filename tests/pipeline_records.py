@@ -82,6 +82,51 @@ def evaluation(gain_over_random: Ends = (0.094, 0.051, 0.139)) -> dict[str, Any]
     }  # fmt: skip
 
 
+def _asked(metric: str, value: float, stderr: float | None, *, higher: bool, **about: Any) -> dict[str, Any]:
+    figure = {"value": value, "stderr": stderr, "higher_is_better": higher}
+    return {"num_rows": 500, "num_rows_of_task": 2376, "metrics": {metric: figure}, **about}
+
+
+CLOSER: dict[str, Any] = {
+    "details": {
+        "a3": {
+            "slices": {
+                "label": {
+                    "data": {
+                        "num_rows": 31, "num_groups": 9,
+                        "metrics": {
+                            "macro_f1": interval(0.702, 0.601, 0.792), "accuracy": interval(0.815, 0.71, 0.911),
+                        },
+                    },
+                    "text <b>": {"num_rows": 2, "num_groups": 1, "metrics": {"accuracy": {"value": 0.5}}},
+                },
+            },
+            "figures": {
+                "confusion": [[0, 0, 25], [0, 1, 4], [0, -1, 2], [1, 0, 9], [1, 1, 20]],
+                "calibration": [
+                    {"num": 20, "confidence": 0.61, "right": 0.55}, {"num": 40, "confidence": 0.9, "right": 0.8},
+                ],
+                "no_answer_threshold": {"exact_match": 1.25, "f1": None},
+            },
+            "undefined": {"roc_auc": "there is no probabilities"},
+        },
+    },
+    "harness": {
+        "version": "0.4.13", "num_fewshot": None, "limit": 500, "chat_template": False,
+        "models": {
+            "base": {
+                "arc": _asked("acc", 0.25, 0.019, higher=True, version=1.5, num_fewshot=3),
+                "lambada": _asked("perplexity", 12.5, None, higher=False, version=None, num_fewshot=0),
+            },
+            "a3": {
+                "arc": _asked("acc", 0.41, 0.021, higher=True, version=1.5, num_fewshot=3),
+                "lambada": _asked("perplexity", 31.0, None, higher=False, version=None, num_fewshot=0),
+            },
+        },
+    },
+}  # fmt: skip
+"""What an evaluation may say besides."""
+
 PASSPORT: dict[str, Any] = {
     "sources": {
         "python": {

@@ -1,11 +1,13 @@
 """From what an evaluation's configuration names to models, and to the labelled set that they are judged on."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from jobs.runtime.harness import Writer
 from llmcore.config.evaluate import EvaluateConfig
 from llmcore.errors import ConfigError, CorpusError
-from llmcore.evaluation.candidates import Candidate, FineTuning, Source
+from llmcore.evaluation.candidates import Candidate, FineTuning, Source, candidates_hash
+from llmcore.evaluation.harness.asked import own_files_hash
 from llmcore.evaluation.kinds import Subject
 from llmcore.evaluation.named import NamedModel
 from llmcore.evaluation.searches import Search
@@ -13,6 +15,7 @@ from llmcore.evaluation.suite import Suite
 from llmcore.records import run_folder
 from llmcore.storage import Folder
 from llmcore.tasks import task_class
+from llmcore.tasks.bases import base_model
 from llmcore.tasks.evaluation_set import SPLITS, EvaluationSet
 from llmcore.tasks.references import find_labelled_data
 from llmcore.tasks.text_to_text import TextToText
@@ -22,11 +25,15 @@ __all__ = ["Sources"]
 
 @dataclass(frozen=True)
 class Sources:
-    """All that is judged: searches, whose trials may still come, and models, which are there."""
+    """All that is judged: searches, whose trials may still come, and models, which are there.
+
+    Further models are those that lm-evaluation-harness alone asks.
+    """
 
     storage: Folder
     searches: list[Search]
     models: list[NamedModel]
+    further: list[Writer] = field(default_factory=list)
 
     @classmethod
     def of(cls, config: EvaluateConfig, storage: Folder) -> "Sources":
@@ -39,6 +46,7 @@ class Sources:
             storage,
             [Search(folder, f"{folder.name}/" if several else "") for folder in folders],
             [NamedModel.find(storage, name, reference) for name, reference in config.models.items()],
+            [_further(storage, *named) for named in (config.harness.models if config.harness else {}).items()],
         )
 
     @property
@@ -98,10 +106,22 @@ class Sources:
             raise ConfigError(f"what {source.name} has learnt is not recorded beside it: give `data`, to judge it on")
         return made.learnt()
 
-    def check(self, suite: Suite, baselines: Sequence[str]) -> None:
+    def hash(self, config: EvaluateConfig, candidates: Sequence[Candidate], labelled: EvaluationSet) -> str:
+        """Of what there is to judge, and what it is judged by: when it is the same, nothing has to be done again."""
+        asked = [f"{one.name} {one.sha256}" for one in self.further]
+        if config.harness and (own := own_files_hash(config.harness)):
+            asked.append(own)
+        return candidates_hash(candidates, labelled.hash, *asked)
+
+    def check(self, suite: Suite, baselines: Sequence[str], *, harness: bool = False) -> None:
         """Raises ConfigError where what is asked for is not possible with these models."""
         for source in self.all:
             kind = str(source.task_kind())
+            if harness and not source.writes():
+                raise ConfigError(
+                    f"harness asks models that write, and {source.name}, a {kind} model, has a head instead: leave "
+                    "`harness` out, or judge that model apart"
+                )
             if suite.generation is not None and not issubclass(task_class(kind), TextToText):
                 raise ConfigError(
                     f"generation says how answers are written, and {source.name}, a {kind} model, writes none: leave "
@@ -124,6 +144,21 @@ class Sources:
         sets = [None if one is None else one.checked_sets() for one in made]
         known = [one for one in sets if one is not None]
         return all(labelled.hash in one for one in known) if len(known) == len(sets) else None
+
+
+def _further(storage: Folder, name: str, reference: str) -> Writer:
+    """A model for the harness alone. Raises ConfigError where it is not there, or writes nothing."""
+    from llmcore.models.generation.loading import way_to_write
+
+    key = f"harness.models.{name}"
+    try:
+        folder, manifest = base_model(storage, reference, key)
+    except CorpusError as error:
+        raise ConfigError(str(error)) from error
+    architecture = (folder.read_json("config.json").get("architectures") or ["no architecture"])[0]
+    if way_to_write(architecture) is None:
+        raise ConfigError(f"{key}={reference!r} is a {architecture}, which writes no text: the harness cannot ask it")
+    return Writer(name, folder, manifest.sha256)
 
 
 def _check_fits(model: NamedModel, labelled: EvaluationSet) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from jobs.runtime.candidates import Sources
 from jobs.runtime.console import say
+from jobs.runtime.harness import AskHarness, Writer
 from jobs.runtime.options import RunOptions
 from jobs.runtime.scorers import Evaluator
 from llmcore.config.evaluate import EvaluateConfig
@@ -15,6 +16,7 @@ from llmcore.config.finetune import FinetuneConfig
 from llmcore.errors import ConfigError, InterruptedRunError, RunError
 from llmcore.evaluation.baselines import baseline_model
 from llmcore.evaluation.candidates import Candidate
+from llmcore.evaluation.harness import Harness, Told, harness_json
 from llmcore.evaluation.kinds import Subject
 from llmcore.evaluation.leaderboard import Entry, rank
 from llmcore.evaluation.outcome import Baseline, Outcome
@@ -45,6 +47,7 @@ class Judging:
     options: RunOptions
     attempt: Attempt
     sources: Sources
+    harness: Harness | None
     finetune: Finetune
     stop: threading.Event
     candidates: list[Candidate] = field(default_factory=list)
@@ -68,7 +71,8 @@ class Judging:
         num_looks = len(looks(self.storage, labelled.split_hash("test")))
         checked = self.sources.checked(labelled)
         searched = bool(self.sources.searches)
-        return Outcome(labelled, suite, board, board.leader, test, baselines, num_looks, checked, searched)
+        told = None if self.harness is None else self._ask(self.harness)
+        return Outcome(labelled, suite, board, board.leader, test, baselines, num_looks, checked, searched, told)
 
     def _await_searches(self) -> None:
         while missing := self.sources.missing():
@@ -87,7 +91,7 @@ class Judging:
             raise ConfigError(f"evaluation set {labelled.name!r}: {error}") from error
         suite = Suite(labelled.hash, subject, metrics, choose_by, config.num_resamples, config.seed, config.generation)
         suite.all_metrics(), suite.choosing_metric()  # a metric that the set does not define is refused before any work
-        self.sources.check(suite, baselines)
+        self.sources.check(suite, baselines, harness=self.harness is not None)
         return suite, baselines
 
     def _evaluator(self, labelled: EvaluationSet, suite: Suite) -> Evaluator:
@@ -127,6 +131,18 @@ class Judging:
         return Entry(
             candidate.id, candidate.status, validation, candidate.error, candidate.settings, candidate.num_steps
         )
+
+    def _ask(self, harness: Harness) -> dict[str, Any]:
+        """What lm-evaluation-harness says of all models that may be chosen, and of those that it alone is to ask."""
+        there = [one for one in self.candidates if one.model_sha256 is not None and one.status != "failed"]
+        writers = [*(Writer(one.id, *_model_of(one)) for one in there), *self.sources.further]
+        config = self.config
+        asking = AskHarness(self.storage, harness, config.num_scorers, config.cpus, self.attempt.ledger)
+        told = {}
+        for writer, by_task in asking.ask(writers):
+            told[writer.name] = by_task
+            say(f"evaluate: {writer.name} by lm-evaluation-harness: {_asked_figures(by_task)}")
+        return harness_json(harness, told)
 
     def _baseline(self, name: str, chosen: Candidate, evaluator: Evaluator) -> Baseline:
         if name == "random_weights":
@@ -171,6 +187,19 @@ def _nothing_to_choose(candidates: Sequence[Candidate]) -> str:
         return "the searches have no ended trial: there is nothing to judge"
     said = "; ".join(f"{one.id}: {' '.join((one.error or 'left no model').split())}" for one in candidates)
     return f"none of {len(candidates)} trials has a model that may be chosen: {said}"
+
+
+def _asked_figures(by_task: Mapping[str, Told]) -> str:
+    return ", ".join(
+        f"{task} {metric} {_number(figure['value'])} ± {_number(figure['stderr'])}"
+        for told in by_task.values()
+        for task, about in told.tasks.items()
+        for metric, figure in about["metrics"].items()
+    )
+
+
+def _number(value: float | None) -> str:
+    return "?" if value is None else f"{value:.4g}"
 
 
 def _figures(evaluation: Evaluation) -> str:

@@ -7,6 +7,7 @@ from pydantic import model_validator
 from llmcore.config.base import Section, free, identity
 from llmcore.config.common import JobSettings, Name, WorkerSettings
 from llmcore.config.generation import GenerationSettings
+from llmcore.config.harness import HarnessSettings
 from llmcore.config.judging import BASELINES, JUDGING, check_baselines, check_metrics, samples_needed
 from llmcore.config.labelled import DataReference
 
@@ -45,6 +46,10 @@ class EvaluateSettings(Section):
         None,
         description="How models that write do so; an answer is never longer than those they have learnt. Null: the "
         "likeliest tokens. Of several answers, `num_samples`, all are judged by pass@k, and the first one by the rest.",
+    )
+    harness: HarnessSettings | None = identity(
+        None,
+        description="Tasks of lm-evaluation-harness, by which all models are judged as well; none of them chooses.",
     )
     num_resamples: int = identity(2000, ge=100, description="Bootstrap resamples of an interval.")
     seed: int = identity(0, ge=0, description="Seed of the bootstrap.")
@@ -115,4 +120,6 @@ class EvaluateConfig(JobSettings, EvaluateSettings):
             raise ValueError("there is nothing to judge: give `searches`, or `models`, or both")
         if taken := sorted(set(self.models) & set(BASELINES)):
             raise ValueError(f"models.{taken[0]}: that is what a baseline is called: give the model another name")
+        if self.harness and (taken := sorted(set(self.models) & set(self.harness.models))):
+            raise ValueError(f"harness.models.{taken[0]}: `models` has that name, too, and is asked in any case")
         return self

@@ -106,15 +106,20 @@ class Source(Protocol):
     def task_kind(self) -> str | None:
         """The kind of task that it learns; None before it has begun."""
 
+    def writes(self) -> bool:
+        """Whether its candidates are models that write; asked once it has begun."""
+
     def fine_tuning(self) -> FineTuning | None:
         """How its candidates are made; None where there is no record of that, or not yet."""
 
 
-def candidates_hash(candidates: Sequence[Candidate], set_hash: str) -> str:
+def candidates_hash(candidates: Sequence[Candidate], set_hash: str, *others: str) -> str:
     """A hash of what there was to judge: when it is the same again, nothing has to be done again.
 
     Args:
         candidates: The models, and what went wrong.
         set_hash: The labelled set that they were judged on.
+        others: Hashes of what else there was.
     """
-    return content_hash([[one.id, one.status, one.model_sha256, one.error] for one in candidates], set_hash)
+    judged = [[one.id, one.status, one.model_sha256, one.error] for one in candidates]
+    return content_hash(judged, set_hash, *others)

@@ -1,8 +1,10 @@
 """What the labelled sets of a kind hold: what a model is given, and what it is judged against."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from llmcore.tasks.chat import ASSISTANT
 from llmcore.tasks.columns import KINDS, Column, SetKind
 from llmcore.tasks.evaluation_set import EvaluationSet
 
@@ -41,16 +43,16 @@ class Subject:
         return SetKind(self.kind, self._columns).references
 
     def reference_texts(self, rows: "pa.Table") -> list[str]:
-        """The text that was to be written: the first of the references, or the last message of a conversation."""
+        """The text that was to be written: the first of the references, or the last answer of a conversation."""
         texts: list[Any] = rows[self.references[0]].to_pylist()
-        return [text if isinstance(text, str) else text[-1]["content"] for text in texts]
+        return [text if isinstance(text, str) else text[_last_answer(text)]["content"] for text in texts]
 
     def input_words(self, rows: "pa.Table") -> list[int]:
-        """Words (at white space) that a model is given of each row; of a conversation, all but the last message."""
+        """Words (at white space) that a model is given of each row; of a conversation, all before the last answer."""
         counts = [0] * rows.num_rows
         for name in self._inputs(rows):
             for index, text in enumerate(rows[name].to_pylist()):
-                texts = [text] if isinstance(text, str) else [one["content"] for one in (text or [])[:-1]]
+                texts = [text] if isinstance(text, str) else _before_last_answer(text or [])
                 counts[index] += sum(len(one.split()) for one in texts)
         return counts
 
@@ -72,3 +74,12 @@ class Subject:
     @property
     def _columns(self) -> tuple[Column, ...]:
         return KINDS[self.kind].columns if self.kind in KINDS else self.own_columns
+
+
+def _last_answer(messages: Sequence[Mapping[str, str]]) -> int:
+    """Where it stands in a conversation; none: at the end."""
+    return max((number for number, one in enumerate(messages) if one["role"] == ASSISTANT), default=len(messages))
+
+
+def _before_last_answer(messages: Sequence[Mapping[str, str]]) -> list[str]:
+    return [one["content"] for one in messages[: _last_answer(messages)]]

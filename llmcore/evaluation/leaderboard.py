@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,13 +57,17 @@ class Leaderboard:
         """The entry chosen; None when no entry may be."""
         return self.entries[0] if self.entries and self.entries[0].eligible else None
 
-    def to_csv(self, suite: Suite, test: dict[str, Evaluation]) -> str:
+    def to_csv(
+        self, suite: Suite, test: dict[str, Evaluation], harness: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> str:
         """One line an entry: rank, validation and test metrics with their intervals, settings, error.
 
         Args:
             suite: The suite that judged them.
             test: Results on the test split, of the entries for which it was opened, by entry id.
+            harness: By entry id and task, what lm-evaluation-harness says (`evaluation.harness.harness_json`).
         """
+        asked = {name: _harness_figures(tasks) for name, tasks in (harness or {}).items()}
         settings = sorted({key for entry in self.entries for key in entry.settings})
         figures = [
             f"{split}_{metric.name}{end}"
@@ -72,7 +76,9 @@ class Leaderboard:
             for end in ("", "_low", "_high")
         ]
         stream = io.StringIO()
-        columns = ["rank", "id", "status", "num_steps", *figures, "distinguishable_from_leader", *settings, "error"]
+        of_harness = dict.fromkeys(column for entry in self.entries for column in asked.get(entry.id, {}))
+        columns = ["rank", "id", "status", "num_steps", *figures, "distinguishable_from_leader", *of_harness]
+        columns += [*settings, "error"]
         writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
         writer.writeheader()
         for position, entry in enumerate(self.entries, start=1):
@@ -85,6 +91,7 @@ class Leaderboard:
                     **_figures("validation", entry.validation),
                     **_figures("test", test.get(entry.id)),
                     "distinguishable_from_leader": self.distinguishable.get(entry.id, ""),
+                    **asked.get(entry.id, {}),
                     **entry.settings,
                     "error": " ".join((entry.error or "").split()),
                 }
@@ -120,4 +127,13 @@ def _figures(split: str, evaluation: Evaluation | None) -> dict[str, float]:
         f"{split}_{metric}{end}": number
         for metric, interval in evaluation.metrics.items()
         for end, number in (("", interval.value), ("_low", interval.low), ("_high", interval.high))
+    }
+
+
+def _harness_figures(tasks: Mapping[str, Any]) -> dict[str, float | None]:
+    return {
+        f"harness_{task}_{metric}{end}": figure[part]
+        for task, about in tasks.items()
+        for metric, figure in about["metrics"].items()
+        for end, part in (("", "value"), ("_stderr", "stderr"))
     }

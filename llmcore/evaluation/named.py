@@ -12,6 +12,7 @@ from llmcore.evaluation.kinds import Subject
 from llmcore.records import newest_result, run_folder
 from llmcore.storage import Folder, Manifest, read_manifest
 from llmcore.tasks import task_class, task_from_about
+from llmcore.tasks.text_to_text import TextToText
 
 __all__ = ["NamedModel"]
 
@@ -72,6 +73,10 @@ class NamedModel:
     def task_kind(self) -> str:
         """The kind of its task."""
         return str(self.manifest.about["task"]["kind"])
+
+    def writes(self) -> bool:
+        """Whether its task is one whose answers are written."""
+        return isinstance(task_from_about(self.manifest.about), TextToText)
 
     def subject(self) -> Subject:
         """What it was made for: the kind of set, and the classes that it tells apart."""

@@ -47,6 +47,7 @@ class Outcome:
         num_looks: Looks at this test split in the register, by all runs.
         checked: Whether the text of pre-training was checked for this set's held-out rows; None where that is unknown.
         searched: Whether trials of searches are among them.
+        harness: What lm-evaluation-harness says (`evaluation.harness.harness_json`), where it was asked.
     """
 
     evaluation_set: EvaluationSet
@@ -58,6 +59,7 @@ class Outcome:
     num_looks: int
     checked: bool | None = None
     searched: bool = False
+    harness: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The content of metrics.json."""
@@ -84,6 +86,7 @@ class Outcome:
             },
             "details": {self.chosen.id: self.test.details}
             | {name: baseline.test.details for name, baseline in self.baselines.items()},
+            "harness": self.harness,
             "register_looks": self.num_looks,
             "note": f"{_SEARCHED if self.searched else ''}{_CHECKED[self.checked]}",
         }
@@ -95,7 +98,8 @@ class Outcome:
         with publish(folder, "evaluation-run", about) as publication:
             with publication.staging() as staged:
                 self._write_predictions(str(staged / "predictions.parquet"))
-            table = self.board.to_csv(self.suite, {self.chosen.id: self.test})
+            asked = self.harness["models"] if self.harness else None
+            table = self.board.to_csv(self.suite, {self.chosen.id: self.test}, asked)
             publication.write_bytes("leaderboard.csv", table.encode())
             publication.write_bytes("metrics.json", readable_json(content))
         return content

@@ -11,6 +11,8 @@ from llmcore.config.tune import TuneConfig
 from llmcore.errors import RunError
 from llmcore.evaluation.candidates import Candidate, FineTuning
 from llmcore.storage import Folder
+from llmcore.tasks import task_class
+from llmcore.tasks.text_to_text import TextToText
 
 __all__ = ["Search", "with_values"]
 
@@ -47,6 +49,13 @@ class Search:
         """The kind of task that is searched for."""
         config = self.config()
         return None if config is None else config.finetune.task.kind
+
+    def writes(self) -> bool:
+        """Whether what is searched for is a model whose answers are written."""
+        config = self.config()
+        assert config is not None, self.folder.url
+        task = config.finetune.task
+        return issubclass(task_class(task.kind, task.answer), TextToText)
 
     def fine_tuning(self) -> FineTuning | None:
         """What its trials have in common."""

@@ -13,8 +13,8 @@ from llmcore.storage import content_hash
 
 __all__ = ["Suite"]
 
-_VERSION = 3
-"""Raised when the same predictions would give other numbers, or more of them."""
+_VERSION = 4
+"""Raised when the same model would give other predictions, or the same predictions other numbers, or more of them."""
 
 
 @dataclass(frozen=True)

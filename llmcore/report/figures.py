@@ -8,6 +8,7 @@ from itertools import cycle, pairwise
 from typing import TYPE_CHECKING, Any
 
 from llmcore.evaluation.bootstrap import Interval
+from llmcore.report.closer import CalibrationBin
 from llmcore.report.model import JudgedModel, PretrainReport, StageReport, TrialReport
 from llmcore.report.words import plain
 
@@ -15,7 +16,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["cost_figure", "difference_figure", "leaderboard_figure", "loss_figure", "trials_figure"]
+__all__ = [
+    "calibration_figure",
+    "cost_figure",
+    "difference_figure",
+    "leaderboard_figure",
+    "loss_figure",
+    "trials_figure",
+]
 
 # Stand-ins that no drawing contains by chance: each becomes a variable of the style sheet, light or dark.
 _COLOURS = {
@@ -171,6 +179,23 @@ def difference_figure(differences: Mapping[str, Mapping[str, Interval]], metric:
         axes.set_xlabel(f"difference in {plain(metric)} on test, 95 % interval")
 
     return _svg("differences", f"Difference in {plain(metric)} to each baseline", 0.75 + 0.36 * len(rows), draw)
+
+
+def calibration_figure(bins: Sequence[CalibrationBin]) -> str:
+    """How often the model is right, by how sure it is, beside the line on which both are the same."""
+
+    def draw(figure: "Figure", axes: "Axes") -> None:
+        axes.plot([0, 1], [0, 1], color=_COLOURS["muted"], linewidth=1, linestyle=(0, (4, 3)))
+        accent, most = _COLOURS["accent"], max(one.num for one in bins)
+        sure, right = ([getattr(one, side) for one in bins] for side in ("confidence", "right"))
+        axes.plot(sure, right, color=accent, linewidth=1)
+        axes.scatter(sure, right, [12 + 60 * one.num / most for one in bins], color=accent, zorder=3)
+        axes.set_xlim(-0.03, 1.03)
+        axes.set_ylim(-0.03, 1.03)
+        axes.set_xlabel("how sure the model is, on average")
+        axes.set_ylabel("share that is right")
+
+    return _svg("calibration", "Share that is right by how sure the model is", 3.1, draw)
 
 
 def cost_figure(stages: Sequence[StageReport]) -> str:

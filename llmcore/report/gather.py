@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from llmcore.records import attempt_folder, attempt_numbers, list_runs, read_metrics_counted
 from llmcore.records.heartbeat import last_beat
+from llmcore.report.closer import closer_look
 from llmcore.report.model import (
     STAGES,
     TWIN,
@@ -108,6 +109,7 @@ class _Reader:
             num_test_looks=evaluation.register_looks,
             notes=(evaluation.note,) if evaluation.note else (),
             passport=self._passport(),
+            closer=closer_look(evaluation),
             problems=tuple(self.problems),
         )
 

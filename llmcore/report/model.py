@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from llmcore.evaluation.bootstrap import Interval
+from llmcore.report.closer import CloserLook
 from llmcore.report.passport import DataPassport
 
 __all__ = [
@@ -180,6 +181,7 @@ class PipelineReport:
         notes: What a reader must know to judge the figures.
         problems: Records that are there but cannot be read, each with its place.
         passport: What is in the corpus.
+        closer: Where the chosen model is right, and what lm-evaluation-harness says.
     """
 
     pipeline: str
@@ -198,6 +200,7 @@ class PipelineReport:
     notes: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
     passport: DataPassport = field(default_factory=DataPassport)
+    closer: CloserLook = field(default_factory=CloserLook)
 
     @property
     def metrics(self) -> tuple[str, ...]:

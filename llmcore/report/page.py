@@ -32,6 +32,10 @@ def render(report: PipelineReport) -> str:
         headline=words.headline(report),
         bought=words.bought_by_pretraining(report),
         chosen=next((judged for judged in report.judged if judged.kind == "chosen"), None),
+        # More than these do not stand side by side on a page.
+        of_slices=[metric for metric in report.metrics if any(metric in one.metrics for one in report.closer.slices)][
+            :4
+        ],
         gains={name: of[report.metric] for name, of in report.differences.items() if report.metric in of},
         # Drawn by matplotlib, which escapes the texts in it.
         pictures={name: Markup(svg) for name, svg in _pictures(report).items()},
@@ -56,9 +60,17 @@ def _pictures(report: PipelineReport) -> dict[str, str]:
         pictures["leaderboard"] = figures.leaderboard_figure(report.judged, report.metric)
     if any(report.metric in of for of in report.differences.values()):
         pictures["differences"] = figures.difference_figure(report.differences, report.metric)
+    if report.closer.calibration:
+        pictures["calibration"] = figures.calibration_figure(report.closer.calibration)
     if any(stage.seconds for stage in report.stages):
         pictures["cost"] = figures.cost_figure(report.stages)
     return pictures
+
+
+def _of_slices(report: PipelineReport) -> list[str]:
+    """Metrics of slices, the choosing one first: as many as stand side by side on a page."""
+    there = {metric for part in report.closer.slices for metric in part.metrics}
+    return [metric for metric in report.metrics if metric in there][:4]
 
 
 def _categories(stages: Sequence[StageReport]) -> list[str]:

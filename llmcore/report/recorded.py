@@ -180,6 +180,63 @@ class BaselineRecord(BaseModel):
     test: Figures | None = None
 
 
+class MeasuredRecord(Record):
+    """A value, with whatever is known of how far it may be off."""
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    stderr: float | None = None
+    higher_is_better: bool | None = None
+
+
+class SliceRecord(Record):
+    """Rows that have something in common; of a single group there are no intervals."""
+
+    num_rows: int
+    metrics: dict[str, MeasuredRecord] = {}
+
+
+class BinRecord(Record):
+    """A bin of `calibration`."""
+
+    num: int
+    confidence: float
+    right: float
+
+
+class FiguresRecord(Record):
+    """`details.<model>.figures`."""
+
+    confusion: list[tuple[int, int, int]] = []
+    calibration: list[BinRecord] = []
+    no_answer_threshold: dict[str, float | None] = {}
+
+
+class DetailsRecord(Record):
+    """`details.<model>`, on the test split."""
+
+    slices: dict[str, dict[str, SliceRecord]] = {}
+    figures: FiguresRecord = FiguresRecord()
+    undefined: dict[str, str] = {}
+
+
+class HarnessTaskRecord(Record):
+    """A model by a task of lm-evaluation-harness."""
+
+    version: Any = None
+    num_fewshot: int | None = None
+    num_rows: int | None = None
+    metrics: dict[str, MeasuredRecord] = {}
+
+
+class HarnessRecord(Record):
+    """`harness`."""
+
+    version: str = ""
+    models: dict[str, dict[str, HarnessTaskRecord]] = {}
+
+
 class EvaluationRecord(Record):
     """`evaluation/metrics.json`."""
 
@@ -190,5 +247,7 @@ class EvaluationRecord(Record):
     baselines: dict[str, BaselineRecord] = {}
     differences: dict[str, Figures] = {}
     lower_is_better: list[str] = []
+    details: dict[str, DetailsRecord] = {}
+    harness: HarnessRecord | None = None
     register_looks: int | None = None
     note: str = ""

@@ -118,6 +118,12 @@ class Reader:
         return [int(self.tokenizer.cls_token_id)] if framed else []
 
     @property
+    def between(self) -> list[int]:
+        """What stands between two texts: the end of the first, or as many of them as the tokenizer puts there."""
+        added = self.tokenizer.num_special_tokens_to_add
+        return [self.end] * (added(pair=True) - added(pair=False) if self.begin else 1)
+
+    @property
     def end(self) -> int:
         """What ends a text."""
         eos = self.tokenizer.eos_token_id

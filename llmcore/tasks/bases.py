@@ -19,23 +19,25 @@ _KIND = "base-models"
 _CONFIG = "config.json"
 
 
-def find_base(storage: Folder, base: str) -> tuple[Folder, Manifest]:
-    """The model of a finished run, or at the URL of a published one.
+def find_base(storage: Folder, base: str, key: str = "base") -> tuple[Folder, Manifest]:
+    """The model of a finished run, or at the URL of a published one, which `key` of a configuration names.
 
     Raises:
         CorpusError: There is no such model.
     """
     run = run_folder(storage, base)
     result = newest_result(run)
+    if result is not None and "model" not in result:
+        raise CorpusError(f"{key}={base!r} is a run that leaves no model")
     model = run if result is None else Folder(f"{run.url.rpartition('/')[0]}/{result['model']}")
     manifest = read_manifest(model)
     if manifest is None:
-        raise CorpusError(f"base={base!r}: there is no complete model at {model.url}: run `pretrain` first")
+        raise CorpusError(f"{key}={base!r}: there is no complete model at {model.url}: run `pretrain` first")
     return model, manifest
 
 
-def base_model(storage: Folder, base: str) -> tuple[Folder, Manifest]:
-    """The model that `base` names: as `find_base`, or a Hugging Face folder, or `owner/name` of the hub.
+def base_model(storage: Folder, base: str, key: str = "base") -> tuple[Folder, Manifest]:
+    """The model that `key` names: as `find_base`, or a Hugging Face folder, or `owner/name` of the hub.
 
     A folder of another maker is copied once, under the hash of its content, to where all nodes read it. Of one where
     DeepSpeed's engine saved a checkpoint such a folder is made.
@@ -49,10 +51,10 @@ def base_model(storage: Folder, base: str) -> tuple[Folder, Manifest]:
         return _converted(storage, folder)
     if is_location(base) or folder.exists(_CONFIG):
         if read_manifest(folder) is None and folder.exists(_CONFIG):
-            return _published(storage, find_foundation(base, "base"))
+            return _published(storage, find_foundation(base, key))
     elif base.count("/") == 1 and not run_folder(storage, base).exists():
-        return _published(storage, _of_hub(base))
-    return find_base(storage, base)
+        return _published(storage, _of_hub(base, key))
+    return find_base(storage, base, key)
 
 
 def copied_base(storage: Folder, sha256: str) -> Folder | None:
@@ -90,7 +92,7 @@ def _complete(folder: Folder) -> tuple[Folder, Manifest]:
     return folder, manifest
 
 
-def _of_hub(name: str) -> Folder:
+def _of_hub(name: str, key: str) -> Folder:
     """A model of the hub, as its own library fetches and keeps it; with HF_HUB_OFFLINE, only what is kept."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -100,10 +102,10 @@ def _of_hub(name: str) -> Folder:
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise CorpusError(
-            f"base={name!r} is no run of this storage, no folder, and cannot be had from the hub ({reason}): name a "
+            f"{key}={name!r} is no run of this storage, no folder, and cannot be had from the hub ({reason}): name a "
             "run, or give a folder"
         ) from error
-    return find_foundation(local, "base")
+    return find_foundation(local, key)
 
 
 def check_base(task: "Task[Any, Any]", base: Folder) -> None:

@@ -31,7 +31,8 @@ Messages = list[dict[str, str]]
 class Chat(TextToText):
     """A conversation, written down by the tokenizer's chat template, is one document; answers alone are its targets.
 
-    Of a conversation that does not fit, the last turns are left out, and of a single turn its beginning.
+    Of a conversation that does not fit, the last turns are left out, and of a single turn its beginning. It is judged
+    by how likely each answer is, and by what is written for the last one, after all that was truly said before it.
     """
 
     kind: ClassVar[str] = "chat"
@@ -67,17 +68,28 @@ class Chat(TextToText):
 
     def features(self, reader: Reader, rows: "pa.Table") -> Features:
         """Each conversation as one document. Raises CorpusError, naming the row, where it has no answer."""
+        return self._read(reader, rows, None)
+
+    def judged(self, reader: Reader, rows: "pa.Table") -> Features:
+        """The same, with all that is said before the last answer: of what is too long, its end."""
+        return self._read(reader, rows, self.room_for_prompts(reader))
+
+    def _read(self, reader: Reader, rows: "pa.Table", room: int | None) -> Features:
         examples, num_truncated = [], 0
         ids = rows["id"].to_pylist() if "id" in rows.column_names else range(rows.num_rows)
         for name, messages in zip(ids, rows["messages"].to_pylist(), strict=True):
             turns = conversation_turns(reader, messages, name)
             kept, was_cut = self._fitted(turns)
+            asked = None
+            if room is not None:
+                before = [token for tokens, _ in turns[:-1] for token in tokens]
+                asked, was_cut = before[-room:], was_cut or len(before) > room
             num_truncated += was_cut
             (prompt, _), *others = kept
             answer = [token for tokens, _ in others for token in tokens]
             is_learnt = [learns for tokens, learns in others for _ in tokens]
-            told = "".join(message["content"] for message in messages if message["role"] == ASSISTANT)
-            examples.append(WrittenExample(prompt, answer, is_learnt, len(told.encode())))
+            told = [message["content"] for message in messages if message["role"] == ASSISTANT][: len(kept) // 2]
+            examples.append(WrittenExample(prompt, answer, is_learnt, len("".join(told).encode()), asked=asked))
         return Features(examples, num_truncated)
 
     def _fitted(self, turns: list[tuple[list[int], bool]]) -> tuple[list[tuple[list[int], bool]], bool]:

@@ -21,10 +21,11 @@ def framed_texts(
     """Texts in at most so many tokens each, and how many were cut; of a pair, the longer one is cut first.
 
     A text is its tokens and the end-of-text token, as in pre-training; where the tokenizer frames texts, as BERT's
-    does, its class token stands before them. A second text follows the first one's end, and has an end of its own. A
-    special token written out in a text stays text.
+    does, its class token stands before them. A second text follows the first one's end (RoBERTa has two of them there),
+    and has an end of its own. A special token written out in a text stays text.
     """
     framed, num_truncated = [], 0
+    between = reader.between if pairs is not None else []
     room = max_tokens - len(reader.begin) - 1
     firsts = reader.tokens(texts)
     others = reader.tokens(pairs) if pairs is not None else [None] * len(firsts)
@@ -33,9 +34,9 @@ def framed_texts(
             kept, second, tail = first[:room], 0, [reader.end]
             num_truncated += len(first) > room
         else:
-            kept, kept_other = _cut_pair(first, other, room - 1)
-            second = len(reader.begin) + len(kept) + 1
-            tail = [reader.end, *kept_other, reader.end]
+            kept, kept_other = _cut_pair(first, other, room - len(between))
+            second = len(reader.begin) + len(kept) + len(between)
+            tail = [*between, *kept_other, reader.end]
             num_truncated += len(kept) + len(kept_other) < len(first) + len(other)
         framed.append(FramedText([*reader.begin, *kept, *tail], second))
     return framed, num_truncated
@@ -44,7 +45,8 @@ def framed_texts(
 def framing_tokenizer(reader: Reader) -> Any:
     """The reader's tokenizer, which frames a text, and a pair of texts, as `framed_texts` does.
 
-    One that is not fast goes on framing as it does.
+    Where the model tells two kinds of tokens apart, a pair's second text has the second. A tokenizer that is not fast
+    goes on framing as it does.
     """
     from tokenizers import processors
 
@@ -52,19 +54,19 @@ def framing_tokenizer(reader: Reader) -> Any:
     if not tokenizer.is_fast:
         return tokenizer
     begin, [end] = tokenizer.convert_ids_to_tokens(reader.begin), tokenizer.convert_ids_to_tokens([reader.end])
-    single = [*begin, "$A", end]
+    kind = int(getattr(reader.config, "type_vocab_size", 0) > 1)
     tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
-        single=single,
-        pair=[*single, "$B:1", f"{end}:1"],
+        single=[*begin, "$A", end],
+        pair=[*begin, "$A", *([end] * len(reader.between)), f"$B:{kind}", f"{end}:{kind}"],
         special_tokens=[*zip(begin, reader.begin, strict=True), (end, reader.end)],
     )
     return tokenizer
 
 
 def _cut_pair(first: list[int], second: list[int], room: int) -> tuple[list[int], list[int]]:
-    """Both, cut to so many tokens together: the longer one down to the length of the other, then both alike."""
+    """Both, cut to so many tokens together as `longest_first` of tokenizers does: the longer one, then both alike."""
     if len(first) + len(second) <= room:
         return first, second
-    half = room // 2
-    kept = room - len(second) if len(second) <= half else min(len(first), room - half)
-    return first[:kept], second[: room - min(kept, len(first))]
+    shorter = min(len(first), len(second), room // 2)
+    of_first = shorter if len(first) <= len(second) else room - shorter
+    return first[:of_first], second[: room - of_first]

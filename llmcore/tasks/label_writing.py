@@ -78,12 +78,12 @@ class LabelWriting(TextToText):
 
     def features(self, reader: Reader, rows: "pa.Table") -> Features:
         """Texts, each with the name of its class; all names have room."""
-        return self.written(reader, rows, self.answer_texts(rows), reserved=self._longest(reader))
+        return self.written(reader, rows, self.answer_texts(rows), room=self.max_tokens - self._longest(reader))
 
     def judged(self, reader: Reader, rows: "pa.Table") -> Features:
         """Texts, each with all names."""
-        longest = self._longest(reader)
-        by_name = [self.written(reader, rows, [name] * rows.num_rows, reserved=longest) for name in self.label_names]
+        room = self.max_tokens - self._longest(reader)
+        by_name = [self.written(reader, rows, [name] * rows.num_rows, room=room) for name in self.label_names]
         labels = rows["label"].to_pylist() if "label" in rows.column_names else [NO_TARGET] * rows.num_rows
         told = zip(*(features.examples for features in by_name), strict=True)
         examples = [LabelExample(names, label) for names, label in zip(told, labels, strict=True)]

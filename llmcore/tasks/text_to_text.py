@@ -6,6 +6,7 @@ decoder writes the answer. Which of the two a model is, its config says.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -16,6 +17,7 @@ from llmcore.errors import ConfigError
 from llmcore.tasks.base import Features, Judged, Predictor, Reader, Task
 from llmcore.tasks.examples import writer_example
 from llmcore.tasks.framing import framing_tokenizer
+from llmcore.tasks.prompts import fitted_prompt, rendered_prompts
 from llmcore.tasks.writing import WritingPredictor
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from llmcore.models.packed import PackedBatch
     from llmcore.tasks.base import SetFacts
 
-__all__ = ["TextToText", "WrittenBatch", "WrittenExample", "rendered_prompts"]
+__all__ = ["TextToText", "WrittenBatch", "WrittenExample"]
 
 
 class WrittenExample(NamedTuple):
@@ -39,8 +41,9 @@ class WrittenExample(NamedTuple):
         prompt: Tokens that are read: of a decoder they begin the document, of an encoder-decoder the encoder has them.
         answer: Tokens that are written.
         is_learnt: For each token of the answer, whether it is a target.
-        num_bytes: Of the learnt text, as UTF-8, what was cut off included.
+        num_bytes: Of the learnt text, as UTF-8, what was cut off an answer included.
         encoded: Whether the prompt is the encoder's.
+        asked: Tokens that a model goes on from where it is to write itself; None: the prompt.
     """
 
     prompt: list[int]
@@ -48,11 +51,20 @@ class WrittenExample(NamedTuple):
     is_learnt: list[bool]
     num_bytes: int
     encoded: bool = False
+    asked: list[int] | None = None
 
     @property
     def num_tokens(self) -> int:
         """Tokens that are read and written."""
         return len(self.prompt) + len(self.answer)
+
+    @property
+    def learnt_parts(self) -> Iterator[tuple[list[int], list[int]]]:
+        """Each run of learnt tokens, behind all that stands before it."""
+        ends = [number for number in range(1, len(self.answer)) if self.is_learnt[number] != self.is_learnt[number - 1]]
+        for begin, end in pairwise([0, *ends, len(self.answer)]):
+            if self.is_learnt[begin]:
+                yield [*self.prompt, *self.answer[:begin]], self.answer[begin:end]
 
 
 @dataclass(frozen=True)
@@ -144,19 +156,36 @@ class TextToText(Task[WrittenExample, WrittenBatch]):
         """Prompts and answers, cut so that they fit: an answer to its room, then a prompt to what is left of it."""
         return self.written(reader, rows, self.answer_texts(rows))
 
-    def written(self, reader: Reader, rows: "pa.Table", texts: Sequence[str], *, reserved: int = 0) -> Features:
-        """The same with any texts for answers; a decoder's prompt leaves `reserved` tokens, if no more are needed."""
+    def written(self, reader: Reader, rows: "pa.Table", texts: Sequence[str], *, room: int | None = None) -> Features:
+        """The same with any texts for answers; a prompt has `room`, where it is given, whatever its answer needs."""
         prompts = self.prompts(reader, rows)
         encoded = bool(reader.config.is_encoder_decoder)
         examples, num_truncated = [], 0
         for (body, tail), text, answer in zip(prompts, texts, reader.tokens(texts), strict=True):
             kept = answer[: self.max_answer_tokens - 1]
-            room = self.max_tokens - (0 if encoded else max(len(kept) + 1, reserved))
-            prompt, was_cut = _fitted(reader, body, tail, room, encoded=encoded)
+            left = self.max_tokens - (0 if encoded else len(kept) + 1)
+            prompt, was_cut = fitted_prompt(reader, body, tail, left if room is None else room, encoded=encoded)
             num_truncated += was_cut or len(kept) < len(answer)
             written = [*kept, reader.end]
             examples.append(WrittenExample(prompt, written, [True] * len(written), len(text.encode()), encoded))
         return Features(examples, num_truncated)
+
+    def judged(self, reader: Reader, rows: "pa.Table") -> Features:
+        """The same, but a prompt leaves room for any answer: how long the true one is, none of them tells."""
+        return self.written(reader, rows, self.answer_texts(rows), room=self.room_for_prompts(reader))
+
+    def room_for_prompts(self, reader: Reader) -> int:
+        """Tokens of a prompt, at most: as many as any has that is learnt from, and a decoder has positions for behind
+        which there is room for the longest answer.
+        """
+        from llmcore.models.generation.prompts import num_positions
+
+        positions = num_positions(reader.config)
+        if reader.config.is_encoder_decoder:
+            return self.max_tokens
+        return (
+            self.max_tokens - 1 if positions is None else min(self.max_tokens - 1, positions - self.max_answer_tokens)
+        )
 
     def prompts(self, reader: Reader, rows: "pa.Table") -> list[tuple[list[int], list[int]]]:
         """Of each row, the prompt's tokens up to its last column, which may be cut, and those after it."""
@@ -270,24 +299,3 @@ class TextToText(Task[WrittenExample, WrittenBatch]):
 
 
 _SAID = "A cat sits on the mat."
-
-
-def rendered_prompts(template: str, rows: "pa.Table") -> tuple[list[str], str]:
-    """Of each row, the template filled up to its last column; and what follows that, the same for all."""
-    parts = parts_of(template)
-    tail = parts[-1][0] if parts[-1][1] is None else ""
-    body = parts[:-1] if parts[-1][1] is None else parts
-    columns = {name: rows[name].to_pylist() for _, name in body if name is not None}
-    filled: Iterator[str] = (
-        "".join(literal + (columns[name][row] or "" if name is not None else "") for literal, name in body)
-        for row in range(rows.num_rows)
-    )
-    return list(filled), tail
-
-
-def _fitted(reader: Reader, body: list[int], tail: list[int], room: int, *, encoded: bool) -> tuple[list[int], bool]:
-    """A prompt in so many tokens, and whether it was cut: at its body's end, since most is told first."""
-    frame = [reader.end] if encoded else []
-    before = reader.begin if encoded else []
-    kept = body[: max(1, room - len(tail) - len(frame) - len(before))]
-    return [*before, *kept, *tail, *frame], len(kept) < len(body)

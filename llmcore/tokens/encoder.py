@@ -83,7 +83,8 @@ def choose_encoder(tokenizer: Tokenizer, texts: Iterable[str]) -> tuple[EncoderN
     try:
         fast = Encoder(tokenizer, "gigatoken")
     except Exception as error:  # a library in Rust: whatever it says of a tokenizer it does not know
-        return "tokenizers", f"gigatoken cannot load this tokenizer ({error})"
+        reason = str(error).strip().partition("\n")[0]  # Below it stands where in its own source it found that out.
+        return "tokenizers", f"gigatoken cannot load this tokenizer ({reason or type(error).__name__})"
     reference = Encoder(tokenizer, "tokenizers")
     for special, texts_then in ((False, sample), (True, _PROBES)):
         expected, found = reference.encode(texts_then, special=special), fast.encode(texts_then, special=special)

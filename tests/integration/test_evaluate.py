@@ -12,6 +12,7 @@ import pytest
 import jobs.runtime.judging
 from jobs.evaluate import evaluate, finished, result_line
 from llmcore.errors import CheckpointError, ConfigError, InterruptedRunError, RunError
+from llmcore.report import gather, render
 from llmcore.tasks.evaluation_set import write_evaluation_set
 from tests.judged import OPTIONS, TASK, InProcess, World, damage, four_trials
 
@@ -52,6 +53,18 @@ def test_all_trials_are_judged_and_the_test_split_is_opened_for_few(world: World
     on_test = {(name, "test"): 24 for name in (chosen, "majority", "random_weights")}
     assert counts == {(f"t{number}", "validation"): 18 for number in (1, 2, 3)} | on_test
     assert len((folder / "leaderboard.csv").read_text().splitlines()) == 5
+
+
+def test_the_report_reads_what_an_evaluation_has_written(world: World, judge: type[InProcess]) -> None:
+    four_trials(world)
+    world.evaluate(name="tiny.evaluate")
+    report = gather(world.storage, "tiny")
+    assert report.problems == ()
+    by_label = {part.name: part.num_rows for part in report.closer.slices if part.by == "label"}
+    assert by_label == {"files": 8, "text": 8, "time": 8}
+    assert {name: sum(counts) for name, counts in report.closer.confusion.items()} == by_label
+    assert sum(one.num for one in report.closer.calibration) == 24
+    assert "The chosen model on parts of the test split" in render(report)
 
 
 @pytest.mark.parametrize(

@@ -185,3 +185,32 @@ def test_the_data_passport_is_on_the_page(text: str) -> None:
         "decontamination contaminated 2 python/z:3 0.44 of a row of areas: Return the",
     ):
         assert shown in text, shown
+
+
+@pytest.fixture(scope="module")
+def closer(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Of an evaluation with all that there may be to see closer."""
+    storage = Folder(str(tmp_path_factory.mktemp("closer")))
+    records.write_pipeline(storage, records.evaluation() | records.CLOSER)
+    return render(gather(storage, records.PIPELINE))
+
+
+def test_where_the_chosen_model_is_right_is_on_the_page(closer: str) -> None:
+    text = _Page(closer).text
+    for shown in (
+        "label data 31 0.702 0.601 to 0.792 0.815 0.710 to 0.911",
+        "text <b> 2 – 0.500",
+        "true class told data told text told none data 25 4 2 text 9 20 0",
+        "No answer scores best where its score is above 1.250 by exact match; for no row by f1.",
+        "Not defined for the chosen model on test: ROC AUC (there is no probabilities)",
+    ):
+        assert shown in text, shown
+    assert 'aria-label="Share that is right by how sure the model is"' in closer
+
+
+def test_what_the_harness_says_is_on_the_page_the_better_model_first(closer: str, text: str) -> None:
+    lines = _Page(closer).text
+    said = lines[lines.index("By lm-evaluation-harness 0.4.13") :]
+    assert "arc version 1.5 acc a3 0.410 0.0210 3 500 acc base 0.250 0.0190 3 500" in said
+    assert "lambada perplexity base 12.500 – 0 500 perplexity a3 31.000 – 0 500" in said
+    assert "lm-evaluation-harness" not in text, "where it was not asked, nothing is said of it"

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from llmcore.config.task import TaskSettings
 from llmcore.errors import ConfigError, CorpusError
+from llmcore.evaluation.kinds import Subject
 from llmcore.tasks import build_task
 from llmcore.tasks.base import Reader, SetFacts
 from llmcore.tasks.chat import Chat
@@ -19,6 +20,7 @@ from llmcore.tasks.text_to_text import TextToText
 from llmcore.tasks.translation import Translation
 from tests.bases import write_model
 
+NUM_POSITIONS = 64
 PAIRS = [("a cat sits here", "eine Katze sitzt hier"), ("dogs run", "Hunde rennen"), ("yes", "ja ja ja")]
 ROWS = pa.table({"source": [source for source, _ in PAIRS], "target": [target for _, target in PAIRS]})
 MODELS: dict[str, tuple[Any, dict[str, Any]]] = {
@@ -46,7 +48,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     texts = [text for pair in PAIRS for text in pair] * 2
     return {
         family: write_model(
-            tmp_path_factory.mktemp(family), family, *about, texts=texts, longest=64, begin=family == "bert"
+            tmp_path_factory.mktemp(family), family, *about, texts=texts, longest=NUM_POSITIONS, begin=family == "bert"
         )
         for family, about in MODELS.items()
     }
@@ -120,6 +122,35 @@ def test_examples_fit_and_what_is_cut_is_counted(
     assert features.num_truncated == (not whole)
 
 
+@given(source=st.text("ab c", min_size=1, max_size=90), max_answer_tokens=st.integers(2, 30))
+def test_what_is_judged_leaves_room_for_the_longest_answer_and_tells_nothing_of_the_true_one(
+    folders: dict[str, Path], source: str, max_answer_tokens: int
+) -> None:
+    task = translation(max_tokens=56, max_answer_tokens=max_answer_tokens, prompt="> {source} =")
+    reader = Reader.of(folders["gpt2"])
+    short, long = task.judged(reader, pa.table({"source": [source] * 2, "target": ["a", "b b b b b " * 6]})).examples
+    assert short.prompt == long.prompt and short.prompt[-1] == reader.tokens([" ="])[0][-1]
+    assert len(long.prompt) + max_answer_tokens <= NUM_POSITIONS
+    whole = len(reader.tokens([f"> {source}"])[0]) + len(reader.tokens([" ="])[0])
+    assert len(long.prompt) == min(whole, 55, NUM_POSITIONS - max_answer_tokens)
+
+
+def test_a_text_without_a_prompt_begins_behind_the_end_of_another(folders: dict[str, Path]) -> None:
+    task, reader = build_task(TaskSettings(kind="text_generation"), SetFacts()), Reader.of(folders["gpt2"])
+    rows = pa.table({"id": ["a", "b"], "prompt": ["", ""], "completion": ["dogs run", "a cat"]})
+    examples = task.judged(reader, rows).examples
+    assert [example.prompt for example in examples] == [[reader.end]] * 2
+    model = task.build_model(folders["gpt2"], seed=3, random_weights=False).eval()
+    plain = AutoModelForCausalLM.from_pretrained(folders["gpt2"]).eval()
+    told = task.judge(model, examples, torch.device("cpu")).rows["loss_sum"].to_pylist()
+    written, _ = task.predictor(folders["gpt2"]).predict(rows, batch_tokens=64)
+    for example, ours, by_predictor in zip(examples, told, written["loss_sum"], strict=True):
+        ids = torch.tensor([[reader.end, *example.answer]])
+        with torch.no_grad():
+            theirs = float(plain(input_ids=ids, labels=ids).loss) * len(example.answer)
+        assert ours == pytest.approx(theirs, rel=1e-5) and by_predictor == pytest.approx(theirs, rel=1e-5)
+
+
 def test_a_model_that_cannot_write_is_refused(folders: dict[str, Path]) -> None:
     with pytest.raises(ConfigError, match="is a bert, an encoder, which cannot write"):
         translation().build_model(folders["bert"], seed=0, random_weights=False)
@@ -187,6 +218,50 @@ def test_a_conversation_too_long_loses_its_last_turns_and_a_turn_its_beginning(f
     assert [len(learnt(reader, example)) for example in features.examples] == [1, 1]
     (short,) = chat(max_tokens=16, max_answer_tokens=4).features(reader, talks(TALK)).examples
     assert short.num_tokens == 16 and sum(short.is_learnt) == 4
+
+
+def test_a_conversation_is_judged_by_all_its_answers_and_writes_the_last(folders: dict[str, Path]) -> None:
+    """Each answer is as likely as plain transformers finds it behind all that was truly said before it."""
+    folder, reader, ends = folders["gpt2"], Reader.of(folders["gpt2"]), "<|endoftext|>"
+    talk = [*TALK[1:4], {"role": "assistant", "content": "no"}]
+    rows = talks(talk, [*talk, {"role": "user", "content": "bye"}], talk[:2])
+    task = chat(max_tokens=NUM_POSITIONS, max_answer_tokens=6)
+    features = task.judged(reader, rows)
+    before = "### user\ncat?\n### assistant\n"
+    history = f"{before}yes{ends}\n### user\ndog?\n### assistant\n"
+    asked = [reader.tokenizer.decode(example.asked) for example in features.examples]
+    assert asked == [history, history, before] and features.num_truncated == 0
+
+    plain = AutoModelForCausalLM.from_pretrained(folder).eval()
+    columns, _ = task.predictor(folder).predict(rows, batch_tokens=128)
+    model = task.build_model(folder, seed=3, random_weights=False).eval()
+    judged = task.judge(model, features.examples, torch.device("cpu")).rows
+    for row, answers in enumerate([{before: "yes", history: "no"}] * 2 + [{before: "yes"}]):
+        theirs, num_tokens = 0.0, 0
+        for said, answer in answers.items():
+            read, told = (reader.tokenizer(text)["input_ids"] for text in (said, f"{answer}{ends}\n"))
+            labels = torch.tensor([[-100] * len(read) + told])
+            with torch.no_grad():
+                theirs += float(plain(input_ids=torch.tensor([read + told]), labels=labels).loss) * len(told)
+            num_tokens += len(told)
+        assert columns["loss_sum"][row] == pytest.approx(theirs, rel=1e-5)
+        assert judged["loss_sum"][row].as_py() == pytest.approx(theirs, rel=1e-5)
+        assert columns["num_tokens"][row] == judged["num_tokens"][row].as_py() == num_tokens
+        assert columns["num_bytes"][row] == sum(map(len, answers.values()))
+    assert Subject("chat").reference_texts(rows) == ["no", "no", "yes"]
+    assert Subject("chat").input_words(rows) == [3, 3, 1]
+
+
+def test_of_a_conversation_too_long_to_be_judged_the_end_is_what_is_gone_on_from(folders: dict[str, Path]) -> None:
+    reader = Reader.of(folders["gpt2"])
+    task = chat(max_tokens=40, max_answer_tokens=8)
+    features = task.judged(reader, talks(TALK))
+    (example,) = features.examples
+    whole = chat(max_tokens=200).features(reader, talks(TALK)).examples[0]
+    history = [*whole.prompt, *whole.answer]
+    last = len(history) - len(list(whole.learnt_parts)[-1][1])
+    assert example.asked == history[last - 39 : last] and features.num_truncated == 1
+    assert example.num_bytes == len("yes"), "an answer that is left out is judged by nothing"
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,24 @@
 """A model folder as something that writes."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from llmcore.errors import ConfigError
 
-__all__ = ["load_writer"]
+__all__ = ["load_writer", "way_to_write"]
 
 _CAUSAL = ("ForCausalLM", "LMHeadModel")
 _SEQ2SEQ = ("ForConditionalGeneration",)
+
+
+def way_to_write(architecture: str) -> Literal["causal", "seq2seq"] | None:
+    """How a model of a class of transformers writes; None where it does not."""
+    if architecture.endswith(_SEQ2SEQ):
+        return "seq2seq"
+    return "causal" if architecture.endswith(_CAUSAL) else None
 
 
 def load_writer(folder: Path, *, device: torch.device, dtype: torch.dtype) -> tuple[Any, Any]:
@@ -27,9 +34,10 @@ def load_writer(folder: Path, *, device: torch.device, dtype: torch.dtype) -> tu
             f"{folder} is no model folder: it needs a config.json of a model ({_brief(error)})"
         ) from error
     name = (config.architectures or ["no architecture"])[0]
-    if config.is_encoder_decoder and name.endswith(_SEQ2SEQ):
+    way = way_to_write(name)
+    if config.is_encoder_decoder and way == "seq2seq":
         auto: Any = AutoModelForSeq2SeqLM
-    elif name.endswith(_CAUSAL):
+    elif way == "causal":
         auto = AutoModelForCausalLM
     else:
         raise ConfigError(
