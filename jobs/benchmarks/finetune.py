@@ -7,7 +7,7 @@ mask, through transformers' own forward pass and loss.
 
 import io
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
 from itertools import count, islice
@@ -138,23 +138,32 @@ def _measure_on_rank(number: int, base: str, labelled: str, verbose: bool) -> di
     with nullcontext() if verbose else redirect_stdout(io.StringIO()):
         engines = {name: _engine(recipe, side) for name, side in sides.items()}
         blocks = {name: _block_of(engine, sides[name].batches()) for name, engine in engines.items()}
-        _, *found = zip(*in_turn(blocks, 1 + NUM_REPETITIONS).values(), strict=True)
-    for ours, padded in found:
-        if ours.num_tokens != padded.num_tokens:
-            raise RunError(f"a block of ours has {ours.num_tokens} tokens, and one of the peer {padded.num_tokens}")
-    of_side = dict(zip(sides, zip(*found, strict=True), strict=True))
-    size = STEPS_PER_BLOCK * recipe.settings.global_batch_size
+        taken = in_turn(blocks, 1 + NUM_REPETITIONS)
+    _, *found = zip(taken[OURS], taken[PEER], strict=True)
     return {
         "padding": padding,
-        "examples_per_s": {
-            name: median_of(list(of), lambda block: size / block.seconds) for name, of in of_side.items()
-        },
-        "tokens_per_s": {
-            name: median_of(list(of), lambda block: block.num_tokens / block.seconds) for name, of in of_side.items()
-        },
-        "tokens_per_example": sum(block.num_tokens for block in of_side[OURS]) / (size * NUM_REPETITIONS),
+        **_speeds(found, recipe.settings.global_batch_size),
         "precision": engines[OURS].precision,
         "num_parameters": engines[OURS].num_parameters,
+    }
+
+
+def _speeds(pairs: Sequence[tuple[_Block, _Block]], batch_size: int) -> dict[str, Any]:
+    """Medians of the blocks, ours and the peer's by turns. Raises RunError where their tokens differ."""
+    num_examples = STEPS_PER_BLOCK * batch_size
+    for ours, padded in pairs:
+        if ours.num_tokens != padded.num_tokens:
+            raise RunError(f"a block of ours has {ours.num_tokens} tokens, and one of the peer {padded.num_tokens}")
+    of_side = {OURS: [ours for ours, _ in pairs], PEER: [padded for _, padded in pairs]}
+    num_tokens = sum(block.num_tokens for block in of_side[OURS])
+    return {
+        "examples_per_s": {
+            name: median_of(blocks, lambda block: num_examples / block.seconds) for name, blocks in of_side.items()
+        },
+        "tokens_per_s": {
+            name: median_of(blocks, lambda block: block.num_tokens / block.seconds) for name, blocks in of_side.items()
+        },
+        "tokens_per_example": num_tokens / (num_examples * len(pairs)),
     }
 
 
