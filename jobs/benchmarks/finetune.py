@@ -7,7 +7,7 @@ mask, through transformers' own forward pass and loss.
 
 import io
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
 from itertools import count, islice
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from llmcore.train.engine import Engine
     from llmcore.train.finetuning import Finetuning
 
-__all__ = ["Side", "measure", "padding_share", "sides_of"]
+__all__ = ["OURS", "PEER", "Side", "check_losses", "measure", "padding_share", "sides_of"]
 
 OURS, PEER = "ours", "shuffled and padded"
 NUM_REPETITIONS = 7
@@ -112,8 +112,11 @@ def sides_of(recipe: "Finetuning", base: Path, data: "EvaluationSet") -> dict[st
 
 def padding_share(side: Side, num_batches: int) -> float:
     """What of all that goes through the model in the first batches is padding."""
-    batches = list(islice(side.batches(), num_batches))
-    return 1 - sum(map(side.objective.num_tokens, batches)) / sum(batch.num_places for batch in batches)
+    num_tokens = num_places = 0
+    for batch in islice(side.batches(), num_batches):
+        num_tokens += side.objective.num_tokens(batch)
+        num_places += batch.num_places
+    return 1 - num_tokens / num_places
 
 
 class _Block(NamedTuple):
@@ -131,7 +134,7 @@ def _measure_on_rank(number: int, base: str, labelled: str, verbose: bool) -> di
     data = EvaluationSet.open(Folder(labelled))
     recipe = Finetuning(CASES[number].settings(NUM_STEPS), Path(base), data, "0" * 64)
     sides = sides_of(recipe, Path(base), data)
-    _check_losses(sides)
+    check_losses(sides)
     per_epoch = data.num_rows("train") // recipe.settings.global_batch_size
     padding = {name: padding_share(side, per_epoch) for name, side in sides.items()}
     # DeepSpeed prints what it has built.
@@ -167,7 +170,7 @@ def _speeds(pairs: Sequence[tuple[_Block, _Block]], batch_size: int) -> dict[str
     }
 
 
-def _check_losses(sides: dict[str, Side]) -> None:
+def check_losses(sides: Mapping[str, Side]) -> None:
     """Raises RunError where the two do not say the same of the first batch."""
     import torch
 
