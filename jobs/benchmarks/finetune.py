@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["OURS", "PEER", "Side", "check_losses", "measure", "padding_share", "sides_of"]
 
 OURS, PEER = "ours", "shuffled and padded"
-NUM_REPETITIONS = 7
+NUM_REPETITIONS = 5
 STEPS_PER_BLOCK = 4
 NUM_STEPS = (1 + NUM_REPETITIONS) * STEPS_PER_BLOCK
 """One block warms up."""
