@@ -23,6 +23,7 @@ BENCHMARKS = {
     "checkpoint": "jobs.benchmarks.checkpoint",
     "corpus": "jobs.benchmarks.corpus",
     "duplicates": "jobs.benchmarks.duplicates",
+    "finetune": "jobs.benchmarks.finetune",
     "gpu": "jobs.benchmarks.gpu",
     "memory": "jobs.benchmarks.memory",
     "prepare": "jobs.benchmarks.prepare",

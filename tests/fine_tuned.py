@@ -174,7 +174,8 @@ def fine_tuning(family: str, folder: Path, method: MethodSettings, stage: int, *
     train, device = settings(stage, **changes), torch.device("cpu")
     precision: Any = train.precision
     model = build(family, folder, method, parameter_home(train, precision, device))
-    return Engine(model, objective(family), train, num_steps=NUM_STEPS, precision=precision, device=device)
+    num_steps = train.num_steps or 0
+    return Engine(model, objective(family), train, num_steps=num_steps, precision=precision, device=device)
 
 
 def steps(engine: "Engine", family: str, first: int, last: int) -> list[float]:

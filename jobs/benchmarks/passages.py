@@ -6,14 +6,13 @@ was made from. All of it is a function of the seed.
 
 import gzip
 import json
-import os
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from jobs.benchmarks.shared_data import shared_data
 from llmcore.corpus.cleaning.passages import passages_of
-from llmcore.errors import UserError
 
 __all__ = ["Planted", "write_passages"]
 
@@ -92,13 +91,9 @@ def _passages(rng: random.Random) -> Iterator[str]:
 
 
 def _real_texts() -> Iterator[str]:
-    root = os.environ.get("LLMCORE_DATA")
-    if not root or not all(Path(root, name).exists() for name in _FILES):
-        raise UserError(
-            f"this benchmark reads {', '.join(_FILES)} below the folder that LLMCORE_DATA names: got {root!r}"
-        )
+    root = shared_data(*_FILES)
     for name in _FILES:
-        with gzip.open(Path(root, name), "rt", encoding="utf-8") as lines:
+        with gzip.open(root / name, "rt", encoding="utf-8") as lines:
             for line in lines:
                 yield json.loads(line)["text"]
 

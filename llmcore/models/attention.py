@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from llmcore.models.side_by_side import Block, side_by_side
+from llmcore.models.side_by_side import Block, block_size, side_by_side
 
-__all__ = ["ATTENTION", "Lengths"]
+__all__ = ["ATTENTION", "Lengths", "bound_position_bias"]
 
 ATTENTION = "llmcore_documents"
 """Name under which transformers finds this attention."""
@@ -57,7 +57,7 @@ def _documents_attention(
     is_causal = bool(getattr(module, "is_causal", True))
     key_lengths = document_lengths
     if source_lengths is not None and not is_causal:
-        # What crosses has no distances: T5 gives it zeros.
+        # What crosses has no distances.
         key_lengths, position_bias = source_lengths, None
     # [rows * length, heads, dim]: documents are contiguous spans of the flattened rows.
     query, key, value = (x.transpose(1, 2).flatten(0, 1) for x in (query, key, value))
@@ -65,6 +65,30 @@ def _documents_attention(
     attend = _at_once if _has_kernel(query, rule) else _by_size
     attended = attend(query, key, value, document_lengths.values, key_lengths.values, rule)
     return attended.view(rows, length, heads, dim), None
+
+
+def bound_position_bias(model: nn.Module) -> None:
+    """Has a T5 make its bias for the longest document, not for the row: all of what a document sees is in it.
+
+    A row's own would be quadratic in the row, and so would be each block's share of its gradient.
+    """
+    for module in model.modules():
+        if hasattr(module, "has_relative_attention_bias"):
+            module.register_forward_pre_hook(_with_bias, with_kwargs=True)
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # it would be compiled anew for each length
+def _with_bias(module: Any, args: tuple[Any, ...], given: dict[str, Any]) -> tuple[Any, ...] | None:
+    """What an attention of T5 is called with on packed rows; a stack's first hands its bias on to the others."""
+    lengths, bias = given.get("document_lengths"), given.get("position_bias")
+    if lengths is None or bias is not None:
+        return None
+    if module.has_relative_attention_bias:
+        longest = block_size(max(lengths.values))
+        bias = module.compute_bias(longest, longest)
+    else:  # What crosses has no distances.
+        bias = torch.zeros((), device=module.q.weight.device)
+    return args, given | {"position_bias": bias}
 
 
 class _Rule(NamedTuple):
@@ -86,13 +110,13 @@ def _by_size(
     query, key, value = laid.queries.spread(query), laid.keys.spread(key), laid.keys.spread(value)
     heads, dim = query.shape[1:]
     outputs = []
-    start = key_start = 0
-    for block in laid.blocks:
-        span = slice(start, start + block.size * block.count)
-        key_span = slice(key_start, key_start + block.key_size * block.count)
-        start, key_start = span.stop, key_span.stop
-        q = query[span].view(block.count, block.size, heads, dim).transpose(1, 2)
-        k, v = (x[key_span].view(block.count, block.key_size, -1, dim).transpose(1, 2) for x in (key, value))
+    spans = [block.size * block.count for block in laid.blocks]
+    key_spans = [block.key_size * block.count for block in laid.blocks]
+    # Not slices: the gradient of each would be as long as the row.
+    pieces = zip(torch.split(query, spans), torch.split(key, key_spans), torch.split(value, key_spans), strict=True)
+    for block, (queries, *others) in zip(laid.blocks, pieces, strict=True):
+        q = queries.view(block.count, block.size, heads, dim).transpose(1, 2)
+        k, v = (x.view(block.count, block.key_size, -1, dim).transpose(1, 2) for x in others)
         mask = _mask(block, rule, query.device)
         attended = functional.scaled_dot_product_attention(
             q,
@@ -149,7 +173,7 @@ def _mask(block: Block, rule: _Rule, device: torch.device) -> Tensor | None:
     """What a kernel has to be told of a block of documents beyond `is_causal`; None where that is nothing.
 
     Bool, up to [documents, 1, size, keys], where there is padding, and for layers of local attention, where a token
-    sees `window` - 1 tokens to a side; or, with T5's bias [1, heads, length, length], numbers to add. That depends on
+    sees `window` - 1 tokens to a side; or, with T5's bias [1, heads, longest, longest], numbers to add. That depends on
     how far two tokens are apart, so the document may stand anywhere in the row.
 
     Padding stands behind its document: where attention is causal no token sees it. Padding itself sees every key, since

@@ -19,7 +19,7 @@ from transformers import (
 from llmcore.config.model import ModelSettings
 from llmcore.config.pretrain import FAMILIES, Learnt
 from llmcore.errors import ConfigError
-from llmcore.models.attention import ATTENTION
+from llmcore.models.attention import ATTENTION, bound_position_bias
 from llmcore.models.folder import FolderWeights
 from llmcore.models.foundation import POSITIONS
 from llmcore.models.initialize import Home, laid_out, materialize, whole_shape
@@ -113,7 +113,9 @@ def make_model(auto: Any, config: Any, *, seed: int, home: Home | None = None, f
 
 
 def _laid_out(auto: Any, config: Any) -> Any:
-    return laid_out(lambda: auto.from_config(config, attn_implementation=ATTENTION, dtype=torch.float32))
+    model = laid_out(lambda: auto.from_config(config, attn_implementation=ATTENTION, dtype=torch.float32))
+    bound_position_bias(model)
+    return model
 
 
 def build_language_model(learnt: Learnt, config: Any, *, seed: int, home: Home | None = None) -> nn.Module:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["Block", "Lay", "SideBySide", "side_by_side"]
+__all__ = ["Block", "Lay", "SideBySide", "block_size", "side_by_side"]
 
 _STEP = 32
 """Sizes of short documents are multiples of it: what is added costs attention alone, which costs little there."""
@@ -102,8 +102,13 @@ def side_by_side(
     )
 
 
+def block_size(length: int) -> int:
+    """Of the block that a document of so many tokens is in, where nothing bounds it."""
+    return length if length > _SHORT else -(-length // _STEP) * _STEP
+
+
 def _rounded(length: int, longest: int | None) -> int:
-    size = length if length > _SHORT else -(-length // _STEP) * _STEP
+    size = block_size(length)
     return size if longest is None else max(length, min(size, longest))
 
 

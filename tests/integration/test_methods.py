@@ -44,6 +44,9 @@ CASES = [
     *product(["llama", "bert", "t5"], ["frozen"], (3,)),
 ]
 RESUMED = [*product(["bert"], ["lora"], (0, 1, 2, 3)), ("bert", "head_only", 2), ("gpt2", "frozen", 3)]
+LONG = [*product(["bert", "t5"], ["full"], (2,)), *product(["bert", "t5"], ["lora"], (1, 3))]
+"""Cases that train longer by themselves: differences of rounding grow with the steps."""
+LONG_TRAINING: dict[str, Any] = {"num_steps": 100, "optimizer": {"learning_rate": 1e-3, "max_grad_norm": 0.5}}
 SAVED_AT = 4
 OTHER = {0: 3, 1: 2, 2: 0, 3: 1}
 """The stage that goes on from what each stage saved."""
@@ -91,6 +94,15 @@ def _train(root: str) -> dict[Any, dict[str, Any]]:
     return found
 
 
+def _train_long(root: str) -> dict[Any, list[float]]:
+    found = {}
+    for case in LONG:
+        family, method, stage = case
+        engine = fine_tuning(family, Path(root, family), METHODS[method], stage, **LONG_TRAINING)
+        found[case] = steps(engine, family, 0, LONG_TRAINING["num_steps"])
+    return found
+
+
 def _resume(root: str) -> dict[Any, list[float]]:
     from llmcore.train.checkpoint import load_checkpoint
 
@@ -123,8 +135,9 @@ def trained(root: Path) -> dict[Any, dict[str, Any]]:
     return ranks[0]
 
 
-def _plain_losses(family: str, method: str, root: Path) -> list[float]:
+def _plain_losses(family: str, method: str, root: Path, **changes: Any) -> list[float]:
     """Of a loop of plain transformers and peft, that begins with the same weights."""
+    train = settings(0, **changes)
     ours = build(family, root / family, METHODS[method])
     model = plain_base(family, root / family, build(family, root / family, FULL))
     if method == "lora":
@@ -154,9 +167,8 @@ def _plain_losses(family: str, method: str, root: Path) -> list[float]:
         learnt = {name for name, parameter in ours.named_parameters() if parameter.requires_grad}
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name in learnt)
-    return plain_losses(
-        model, settings(0), lambda step: documents(family, step), lambda output: [output.logits], NUM_STEPS
-    )
+    num_steps = train.num_steps or 0
+    return plain_losses(model, train, lambda step: documents(family, step), lambda output: [output.logits], num_steps)
 
 
 @pytest.mark.parametrize(("family", "method"), sorted({(family, method) for family, method, _ in CASES}))
@@ -168,6 +180,21 @@ def test_losses_equal_those_of_plain_transformers_and_peft(
         if case[:2] == (family, method):
             assert trained[case]["losses"] == pytest.approx(plain, abs=1e-5), case
     assert plain[-1] < plain[0], "it learns, or nothing would be compared"
+
+
+@pytest.mark.proof
+@pytest.mark.proof_parity
+def test_losses_equal_those_of_plain_transformers_and_peft_for_long(root: Path, tmp_path: Path) -> None:
+    long, other = run_ranks(2, _train_long, str(root), out=tmp_path)
+    assert long == other
+    plain: dict[Any, list[float]] = {}
+    for (family, method, stage), losses in long.items():
+        if (family, method) not in plain:
+            plain[family, method] = _plain_losses(family, method, root, **LONG_TRAINING)
+        expected = plain[family, method]
+        assert losses[:NUM_STEPS] == pytest.approx(expected[:NUM_STEPS], rel=1e-5), (family, method, stage)
+        assert losses == pytest.approx(expected, rel=1e-4), (family, method, stage)
+        assert expected[-1] < 0.9 * expected[0], f"{family} learns by {method}, or nothing would be compared"
 
 
 def test_activations_may_be_computed_anew_over_a_frozen_base_in_shares(trained: dict[Any, dict[str, Any]]) -> None:
