@@ -14,10 +14,7 @@ from tests.drivers import environment, ray_folder
 
 __all__ = ["LocalCluster", "local_cluster"]
 
-_ENVIRONMENT = {
-    "DS_ACCELERATOR": "cpu",
-    "RAY_AUTH_MODE": "disabled",
-}
+_ENVIRONMENT = {"DS_ACCELERATOR": "cpu", "RAY_AUTH_MODE": "disabled"}
 
 
 @dataclass

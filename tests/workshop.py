@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from llmcore.records import newest_result
 from llmcore.storage import Folder
 from llmcore.tasks.evaluation_set import EvaluationSet, find_published
@@ -54,6 +56,11 @@ class Workshop:
         found = find_published(self.storage, self.judged(name)["set"]["hash"])
         assert found is not None
         return found
+
+    def test_rows(self, name: str, model: str) -> list[dict[str, Any]]:
+        """What a model of an evaluation says of each row of the test split, beside the references."""
+        table = pq.read_table(self.path(f"{name}/evaluation/predictions.parquet")).to_pylist()
+        return [row for row in table if row["model"] == model and row["split"] == "test"]
 
     def _result(self, job: str, name: str, *arguments: str) -> dict[str, Any]:
         with ray_folder() as ray:

@@ -57,11 +57,17 @@ class Lay:
 
     def spread(self, tokens: Tensor) -> Tensor:
         """Of [tokens, heads, dim]: [places, heads, dim]."""
-        return tokens if self.is_identity else _Spread.apply(tokens, self)  # type: ignore[no-untyped-call]
+        return self._moved(tokens, self.source, self.place, None)
 
     def collect(self, places: Tensor) -> Tensor:
         """Of [places, heads, dim]: [tokens, heads, dim]."""
-        return places if self.is_identity else _Collect.apply(places, self)  # type: ignore[no-untyped-call]
+        return self._moved(places, self.place, self.source, self.padding)
+
+    def _moved(self, rows: Tensor, there: Tensor, back: Tensor, padding: Tensor | None) -> Tensor:
+        if self.is_identity:
+            return rows
+        moved: Tensor = _Moved.apply(rows, there, back, padding)  # type: ignore[no-untyped-call]
+        return moved
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,26 +142,18 @@ def _lay(lengths: Sequence[int], order: Sequence[int], sizes: Sequence[int], dev
     )
 
 
-class _Spread(torch.autograd.Function):
-    """Padding is nobody's key, and what it asks for is thrown away: the gradients of its places are zero."""
+class _Moved(torch.autograd.Function):
+    """Rows in other places; the gradient goes the way back, and is zero where `padding` says so.
+
+    Padding is nobody's key, and what it asks for is thrown away, so on the way there its gradient is zero already.
+    """
 
     @staticmethod
-    def forward(ctx: Any, tokens: Tensor, lay: Lay) -> Tensor:
-        ctx.lay = lay
-        return tokens.index_select(0, lay.source)
+    def forward(ctx: Any, rows: Tensor, there: Tensor, back: Tensor, padding: Tensor | None) -> Tensor:
+        ctx.back, ctx.padding = back, padding
+        return rows.index_select(0, there)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return gradient.index_select(0, ctx.lay.place), None
-
-
-class _Collect(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, places: Tensor, lay: Lay) -> Tensor:
-        ctx.lay = lay
-        return places.index_select(0, lay.place)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        spread = gradient.index_select(0, ctx.lay.source)
-        return spread if ctx.lay.padding is None else spread.masked_fill_(ctx.lay.padding, 0.0), None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        moved = gradient.index_select(0, ctx.back)
+        return moved if ctx.padding is None else moved.masked_fill_(ctx.padding, 0.0), None, None, None

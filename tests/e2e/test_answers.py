@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 
 from llmcore.records import read_metrics
@@ -62,7 +61,6 @@ def test_an_own_gpt_learns_to_answer_and_is_judged(workshop: Workshop, name: str
     told = content["models"][0]["test"]
     print(f"{name}: { ({metric: told[metric]['value'] for metric in JUDGED[name]['metrics']}) }")
     assert set(JUDGED[name]["metrics"]) <= set(told)
-    table = pq.read_table(workshop.path(f"{name}.judged/evaluation/predictions.parquet")).to_pylist()
-    rows = [row for row in table if row["model"] == "gpt" and row["split"] == "test"]
+    rows = workshop.test_rows(f"{name}.judged", "gpt")
     assert len(rows) == workshop.labelled(f"{name}.judged").num_rows("test")
     assert any(row["prediction"] for row in rows)

@@ -6,7 +6,6 @@ from collections import Counter
 from statistics import fmean
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 
 from llmcore.records import newest_result
@@ -44,8 +43,7 @@ def test_a_real_encoder_beats_its_twin_from_random_weights(tmp_path_factory: pyt
     print(f"F1 above that of random weights: {difference}")
     assert difference["low"] > 0
 
-    table = pq.read_table(workshop.path("judged/evaluation/predictions.parquet")).to_pylist()
-    rows = [row for row in table if row["model"] == "encoder" and row["split"] == "test"]
+    rows = workshop.test_rows("judged", "encoder")
     assert len(rows) > 100
     told = content["models"][0]["test"]
     scores = [_scored(row["prediction"], [answer["text"] for answer in row["answers"]]) for row in rows]

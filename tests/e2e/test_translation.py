@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 import sacrebleu
 
@@ -54,8 +53,7 @@ def test_the_better_of_two_translators_is_good(tmp_path: Path) -> None:
     content = workshop.judged("judged")
     bleu = content["models"][0]["test"]["bleu"]
     print(f"{content['chosen']}: {bleu}, the source {content['baselines']['copy_source']['test']['bleu']}")
-    table = pq.read_table(workshop.path("judged/evaluation/predictions.parquet")).to_pylist()
-    chosen = [row for row in table if row["model"] == content["chosen"] and row["split"] == "test"]
+    chosen = workshop.test_rows("judged", content["chosen"])
     assert len(chosen) == 1000
     plain = sacrebleu.corpus_bleu([row["prediction"] for row in chosen], [[row["target"] for row in chosen]])
     assert bleu["value"] == pytest.approx(plain.score)
