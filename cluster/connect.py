@@ -98,7 +98,8 @@ def connect(settings: ClusterSettings, *, verbose: bool = False) -> Iterator[Ses
 
 def worker_environment(*, local: bool) -> dict[str, str]:
     """What every worker needs in its environment; no secrets, since Ray shows these in its logs."""
-    environment = {}
+    # Without a GPU of its own a process is to see none: by itself Ray (2.60) shows it all.
+    environment = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"}
     if local:
         environment["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"  # nobody takes this machine away: a process less a run
         environment["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.25"  # each report waits for a look at the workers

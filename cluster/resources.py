@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import floor, inf
+from typing import Literal
 
 from llmcore.errors import ConfigError
 
-__all__ = ["Need", "check_fits", "cluster_nodes", "why_not"]
+__all__ = ["Need", "check_fits", "cluster_nodes", "gpus_each", "why_not"]
 
 _TOLERANCE = 1e-6
 
@@ -31,6 +32,15 @@ def check_fits(needs: Sequence[Need]) -> None:
     reason = why_not(needs, cluster_nodes())
     if reason:
         raise ConfigError(reason)
+
+
+def gpus_each(wanted: float | Literal["auto"], count: int) -> float:
+    """GPUs of each of so many processes: as wanted, or one where the connected cluster has one for each."""
+    if wanted != "auto":
+        return wanted
+    import ray
+
+    return 1.0 if ray.cluster_resources().get("GPU", 0.0) >= count else 0.0
 
 
 def cluster_nodes() -> list[dict[str, float]]:

@@ -91,12 +91,10 @@ def _verified(folder: Folder) -> Path:
 
 
 def _load(folder: Folder) -> Any:
-    """The generator of a model folder, on the GPU where there is one."""
-    import torch
-
+    """The generator of a model folder."""
     from llmcore.models.generation import Generator
 
-    return Generator.load(_verified(folder), device=torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    return Generator.load(_verified(folder))
 
 
 def _generated_by_vllm(folder: Path, asked: PromptFile, settings: GenerationSettings) -> Any:

@@ -35,6 +35,7 @@ __all__ = [
 ]
 
 NUM_STEPS = 6
+CPU = torch.device("cpu")
 GLOBAL_BATCH = 5  # not divisible by 2: ranks hold unequal shares
 ROWS = torch.randint(2, 50, (23, 16), generator=torch.Generator().manual_seed(1))
 LENGTHS = [[16] if index % 3 else [4, 1, 9] for index in range(23)]
@@ -73,12 +74,13 @@ def tiny_engine(
     *,
     objective: Any = None,
     build: Callable[[Home | None], torch.nn.Module] = tiny_model,
+    device: torch.device = CPU,
     **changes: Any,
 ) -> Any:
     """An engine on this process group; `changes` are of the settings."""
     from llmcore.train.engine import Engine, parameter_home
 
-    settings, device = tiny_settings(stage, num_steps=num_steps, **changes), torch.device("cpu")
+    settings = tiny_settings(stage, num_steps=num_steps, **changes)
     model = build(parameter_home(settings, precision, device))
     return Engine(model, objective or CausalLM(), settings, num_steps=num_steps, precision=precision, device=device)
 

@@ -73,6 +73,7 @@ class AskHarness:
         harness: What is asked.
         num_workers: Actors, among which models and tasks are divided.
         cpus: CPUs that Ray reserves for each.
+        gpus: GPUs that it reserves for each.
         ledger: Counts the seconds.
     """
 
@@ -80,6 +81,7 @@ class AskHarness:
     harness: Harness
     num_workers: int
     cpus: float
+    gpus: float
     ledger: Ledger
 
     def told(self, writer: Writer) -> dict[str, Told] | None:
@@ -94,7 +96,7 @@ class AskHarness:
         Raises:
             RunError: A task cannot be asked, or an asking process was lost again and again.
             CheckpointError: A model is not what was published.
-            ConfigError: The cluster has not the CPUs for so many actors.
+            ConfigError: The cluster has not the CPUs or GPUs for so many actors.
         """
         lacking = {one.sha256: one for one in writers if self.told(one) is None}
         if lacking:
@@ -122,9 +124,13 @@ class AskHarness:
         from jobs.runtime.errors import our_errors
 
         number = min(self.num_workers, len(pairs))
-        check_fits([Need("num_scorers", self.cpus, count=number)])
+        check_fits([Need("num_scorers", self.cpus, self.gpus, number)])
         asker: Any = ray.remote(_Asker).options(
-            num_cpus=self.cpus, max_restarts=_RESTARTS, max_task_retries=_RESTARTS, runtime_env=_QUIET
+            num_cpus=self.cpus,
+            num_gpus=self.gpus,
+            max_restarts=_RESTARTS,
+            max_task_retries=_RESTARTS,
+            runtime_env=_QUIET,
         )
         actors = [asker.remote(max(1, int(self.cpus))) for _ in range(number)]
         try:

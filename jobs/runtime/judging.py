@@ -6,6 +6,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from cluster.resources import gpus_each
 from jobs.runtime.candidates import Sources
 from jobs.runtime.console import say
 from jobs.runtime.harness import AskHarness, Writer
@@ -94,6 +95,12 @@ class Judging:
         self.sources.check(suite, baselines, harness=self.harness is not None)
         return suite, baselines
 
+    @property
+    def _gpus(self) -> float:
+        """Of each scorer; beside a search it would hold what the trials wait for."""
+        config = self.config
+        return 0.0 if config.follow and config.gpus == "auto" else gpus_each(config.gpus, config.num_scorers)
+
     def _evaluator(self, labelled: EvaluationSet, suite: Suite) -> Evaluator:
         """Of this attempt alone; one that is shared by many evaluations would be found here."""
         config, who = self.config, {"run": self.attempt.run.name, "attempt": self.attempt.number}
@@ -105,6 +112,7 @@ class Judging:
             config.batch_tokens,
             config.num_scorers,
             config.cpus,
+            self._gpus,
             self.attempt.ledger,
         )
 
@@ -137,7 +145,7 @@ class Judging:
         there = [one for one in self.candidates if one.model_sha256 is not None and one.status != "failed"]
         writers = [*(Writer(one.id, *_model_of(one)) for one in there), *self.sources.further]
         config = self.config
-        asking = AskHarness(self.storage, harness, config.num_scorers, config.cpus, self.attempt.ledger)
+        asking = AskHarness(self.storage, harness, config.num_scorers, config.cpus, self._gpus, self.attempt.ledger)
         told = {}
         for writer, by_task in asking.ask(writers):
             told[writer.name] = by_task
@@ -165,6 +173,8 @@ class Judging:
             raise RunError(f"the record of how {chosen} was made has gone: restore it, and evaluate again")
         twin = twin_config(self.config, self.storage, chosen, made)
         say(f"evaluate: fine-tuning the random-weights twin of {chosen}: {twin.name}")
+        if evaluator.gpus:
+            evaluator.close()  # the twin may need them
         result = self.finetune(twin, self.storage, self.options)
         folder, sha256 = self.storage / result["model"], result["model_sha256"]
         test = evaluator.evaluation("the random-weights baseline", "test", folder, sha256)

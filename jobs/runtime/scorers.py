@@ -95,6 +95,7 @@ class Evaluator:
         batch_tokens: Tokens a model scores at once.
         num_scorers: The actors, among which the rows of a split are divided.
         cpus: CPUs that Ray reserves for each.
+        gpus: GPUs that it reserves for each.
         ledger: Counts the seconds of starting and of judging.
     """
 
@@ -105,6 +106,7 @@ class Evaluator:
     batch_tokens: int
     num_scorers: int
     cpus: float
+    gpus: float
     ledger: Ledger
     _actors: list[Any] = field(default_factory=list, init=False, repr=False)
 
@@ -117,7 +119,7 @@ class Evaluator:
         Raises:
             CheckpointError: The model's folder is not what was published; the message has `name`.
             SandboxError: What it writes has to be run, and this machine cannot confine it.
-            ConfigError: The cluster has not the CPUs for so many scorers.
+            ConfigError: The cluster has not the CPUs or GPUs for so many scorers.
             RunError: A scoring process was lost again and again.
         """
         stored = stored_evaluation(self.storage, sha256, self.suite, split)
@@ -144,7 +146,7 @@ class Evaluator:
         return stored
 
     def close(self) -> None:
-        """End the actors; their CPUs are free again."""
+        """End the actors, if there are any; what Ray has reserved for them is free again. Others start when needed."""
         if self._actors:
             import ray
 
@@ -158,9 +160,9 @@ class Evaluator:
 
             from cluster.resources import Need, check_fits
 
-            check_fits([Need("num_scorers", self.cpus, count=self.num_scorers)])
+            check_fits([Need("num_scorers", self.cpus, self.gpus, self.num_scorers)])
             retries = {"max_restarts": _RESTARTS, "max_task_retries": _RESTARTS}
-            scorer = ray.remote(_Scorer).options(num_cpus=self.cpus, **retries)
+            scorer = ray.remote(_Scorer).options(num_cpus=self.cpus, num_gpus=self.gpus, **retries)
             self._actors = [scorer.remote(max(1, int(self.cpus))) for _ in range(self.num_scorers)]
             ray.get([actor.ready.remote(self.suite) for actor in self._actors])
 

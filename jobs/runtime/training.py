@@ -14,7 +14,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.train.v2.api.exceptions import WorkerGroupError
 
-from cluster.resources import Need
+from cluster.resources import Need, gpus_each
 from jobs.runtime.console import progress, say
 from jobs.runtime.failures import FailureLog, failures_of, in_our_words
 from jobs.runtime.interrupt import stop_first
@@ -35,9 +35,7 @@ __all__ = ["charge", "check_finished", "check_training", "gpus_per_worker", "run
 
 def gpus_per_worker(workers: WorkerSettings) -> float:
     """GPUs of each worker: as configured, or one where the connected cluster has one for each."""
-    if workers.gpus_per_worker != "auto":
-        return workers.gpus_per_worker
-    return 1.0 if ray.cluster_resources().get("GPU", 0.0) >= workers.min_workers else 0.0
+    return gpus_each(workers.gpus_per_worker, workers.min_workers)
 
 
 def worker_need(what: str, workers: WorkerSettings) -> Need:

@@ -56,6 +56,11 @@ class EvaluateSettings(Section):
     batch_tokens: int = free(4096, ge=1, description="Tokens a model scores at once.")
     num_scorers: int = free(1, ge=1, description="Processes among which the rows of a split are divided.")
     cpus: float = free(0.5, gt=0, description="CPUs Ray reserves for each of them.")
+    gpus: float | Literal["auto"] = free(
+        "auto",
+        description="GPUs Ray reserves for each of them. `auto` takes one where the cluster has one for each; none "
+        "beside a search, whose trials want them.",
+    )
     poll_s: float = free(0.5, gt=0, description="Seconds between looks for new trial records.")
 
     @model_validator(mode="after")

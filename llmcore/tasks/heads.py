@@ -25,7 +25,7 @@ class _Answering(Protocol):
 
 
 def load_head(auto: Any, folder: Path, kind: str) -> Any:
-    """A model of one of transformers' auto classes from an exported folder, in fp32, ready for packed batches.
+    """A model of one of transformers' auto classes from an exported folder, in fp32, on this process' own device.
 
     Raises:
         CheckpointError: A weight is missing from the folder, as where it has another head.
@@ -33,13 +33,14 @@ def load_head(auto: Any, folder: Path, kind: str) -> Any:
     import torch
 
     from llmcore.models.attention import ATTENTION
+    from llmcore.models.device import own_device
 
     model, info = auto.from_pretrained(
         folder, attn_implementation=ATTENTION, dtype=torch.float32, output_loading_info=True
     )
     if info["missing_keys"]:
         raise CheckpointError(f"{folder} is no {kind} model: weights {sorted(info['missing_keys'])} are missing")
-    return model.eval()
+    return model.to(own_device()).eval()
 
 
 @dataclass(frozen=True)

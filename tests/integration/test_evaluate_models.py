@@ -212,7 +212,7 @@ def test_a_scorer_loads_a_model_once_for_all_its_portions(world: World, monkeypa
     load = Scorer.load
     monkeypatch.setattr(Scorer, "load", lambda *of, **how: loaded.append(how["sha256"]) or load(*of, **how))
     suite = Suite(world.labelled.hash, Subject.of(world.labelled), ("accuracy",), "accuracy", 100, 0)
-    evaluator = Evaluator(world.storage, world.labelled, suite, {}, 256, 1, 0.5, Ledger(1, "cpu"))
+    evaluator = Evaluator(world.storage, world.labelled, suite, {}, 256, 1, 0.5, 0.0, Ledger(1, "cpu"))
     models = [_Published(name, world.storage / name / "model", world.finetuned(name, int(name[-1]))) for name in
               ("run1", "run2")]  # fmt: skip
     actor = _Scorer(1)

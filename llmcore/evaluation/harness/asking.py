@@ -39,6 +39,7 @@ class AskedModel:
         import torch
         from lm_eval.models.huggingface import HFLM
 
+        from llmcore.models.device import own_device
         from llmcore.models.generation.loading import load_writer
 
         logging.getLogger("lm_eval").setLevel(logging.ERROR)
@@ -46,7 +47,7 @@ class AskedModel:
         if manifest is None or manifest.sha256 != sha256:
             raise CheckpointError(f"{folder.url} does not hold model {sha256} any more")
         verify_files(folder, manifest)
-        model, tokenizer = load_writer(folder.as_local(), device=torch.device("cpu"), dtype=torch.float32)
+        model, tokenizer = load_writer(folder.as_local(), device=own_device(), dtype=torch.float32)
         backend: Any = "seq2seq" if model.config.is_encoder_decoder else "causal"
         asked = HFLM(model, backend=backend, tokenizer=tokenizer, batch_size=harness.settings.batch_size)
         return cls(asked, task_manager(harness.settings)[0])

@@ -11,6 +11,7 @@ from transformers import GenerationConfig
 
 from llmcore.config.generation import GenerationSettings
 from llmcore.errors import ConfigError
+from llmcore.models.device import own_device
 from llmcore.models.generation.batches import batches, padded
 from llmcore.models.generation.beams import BeamWatch
 from llmcore.models.generation.choice import RepetitionPenalty, TokenChoice
@@ -83,8 +84,11 @@ class Generator:
     def load(
         cls, folder: Path, *, device: torch.device | None = None, dtype: torch.dtype = torch.float32
     ) -> "Generator":
-        """That of a local Hugging Face folder. Raises ConfigError where it is none that writes."""
-        return cls(*load_writer(folder, device=device or torch.device("cpu"), dtype=dtype))
+        """That of a local Hugging Face folder, on this process' own device where none is given.
+
+        Raises ConfigError where it is none that writes.
+        """
+        return cls(*load_writer(folder, device=device or own_device(), dtype=dtype))
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of texts as the tokenizer frames them, for a decoder to go on from, or an encoder to read."""
