@@ -5,6 +5,7 @@ documents; the peer is transformers' model with PyTorch's attention over whole r
 fused AdamW. Model FLOPs are those of ours: the peer computes more attention for the same tokens.
 """
 
+import os
 import time
 from collections.abc import Callable
 from statistics import median
@@ -56,6 +57,8 @@ def _measure(_: int, preset: str, found: Any) -> None:
 
     device = torch.device("cuda", 0)
     torch.cuda.set_device(device)
+    # DeepSpeed asks for what a launcher would say.
+    os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
     store = distributed.HashStore()  # type: ignore[attr-defined]  # exported, but not in its list
     distributed.init_process_group("nccl", store=store, rank=0, world_size=1)
     length, size = MODELS[preset]

@@ -7,8 +7,20 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
-__all__ = ["ALONE", "FOLLOWS", "RANDOM", "PackedRows", "Second", "in_order", "in_run", "row_schema", "token_type"]
+__all__ = [
+    "ALONE",
+    "FOLLOWS",
+    "RANDOM",
+    "PackedRows",
+    "Second",
+    "in_order",
+    "in_run",
+    "of_one_piece",
+    "row_schema",
+    "token_type",
+]
 
 FOLLOWS, RANDOM, ALONE = 0, 1, -1
 """What the second segment of a piece is, by BERT's own numbers: it follows the first, or is another document's; or the
@@ -100,3 +112,15 @@ def in_order(parts: Sequence[pa.Table], came: npt.NDArray[np.int64]) -> pa.Table
     back = np.empty_like(came)
     back[came] = np.arange(len(came))
     return pa.concat_tables(parts).combine_chunks().take(pa.array(back)).combine_chunks()
+
+
+def of_one_piece(rows: pa.Table) -> pa.Table:
+    """Rows as if the first piece of each filled it: the longest that there can be."""
+    for place, field in enumerate(rows.schema):
+        if pa.types.is_list(field.type):
+            first = pc.list_slice(rows[field.name], 0, 1)
+            rows = rows.set_column(place, field, first.cast(field.type))
+    place = rows.schema.get_field_index("document_lengths")
+    length = rows.schema.field("tokens").type.list_size
+    whole = pa.array([[length]] * rows.num_rows, type=rows.schema.field(place).type)
+    return rows.set_column(place, rows.schema.field(place), whole)

@@ -20,6 +20,7 @@ from llmcore.models.initialize import Home
 from llmcore.models.packed import PackedBatch, hidden_states
 from llmcore.objectives import objective_of
 from llmcore.storage import Folder
+from llmcore.tokens.schema import of_one_piece
 from llmcore.tokens.shards import TokenShards
 from llmcore.tokens.tokenizer import load_tokenizer
 from llmcore.tokens.vocabulary import Vocabulary
@@ -107,12 +108,10 @@ class Pretraining:
         return self._validation.batch(range(min(2, len(self._validation))))
 
     def longest_batch(self) -> Any:
-        """Full rows of one document each."""
-        size, length = self.settings.micro_batch_size, self.shards.sequence_length
+        """Full rows of one document each, or of one pair."""
+        size = self.settings.micro_batch_size
         table = self._validation.table([row % len(self._validation) for row in range(size)])
-        place = table.schema.get_field_index("document_lengths")
-        lengths = pa.array([[length]] * size, type=table.schema.field(place).type)
-        return self.objective.micro_batches(table.set_column(place, "document_lengths", lengths), 1, size)[0]
+        return self.objective.micro_batches(of_one_piece(table), 1, size)[0]
 
     def samples(self, engine: Engine) -> list[dict[str, str]]:
         """The configured prompts, continued; the same on every rank."""

@@ -44,6 +44,7 @@ def test_a_bert_learns_masks_and_pairs_and_is_loaded_by_plain_transformers(tmp_p
                 "precision": "fp32",
                 "optimizer": {"learning_rate": 3e-3},
                 "log_every": 1,
+                "dry_step": True,
             },
             "workers": {"num_workers": 2, "cpus_per_worker": 0.5, "threads_per_worker": 1},
         },

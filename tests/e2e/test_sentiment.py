@@ -28,7 +28,8 @@ pytestmark = [
 
 SEEDS = (0, 1, 2)
 NUM_EPOCHS, BATCH, MAX_TOKENS, LEARNING_RATE = 3, 32, 64, 5e-5
-LORA = {"method.name": "lora", "train.optimizer.learning_rate": 5e-4, "train.optimizer.head_learning_rate_factor": 2}
+LORA = {"method.name": "lora", "method.rank": 16, "method.alpha": 32, "train.optimizer.learning_rate": 1e-3}
+LORA |= {"train.optimizer.head_learning_rate_factor": 1}
 WITHIN_S = 8 * 60
 
 

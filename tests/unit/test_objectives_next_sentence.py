@@ -17,10 +17,11 @@ from llmcore.models.packed import hidden_states
 from llmcore.objectives.next_sentence import PairBatch
 from llmcore.tasks.base import Reader
 from llmcore.tasks.text_classification import TextClassification
-from llmcore.tokens.schema import FOLLOWS, RANDOM
+from llmcore.tokens.schema import FOLLOWS, RANDOM, of_one_piece
 from llmcore.tokens.tokenizer import OWN_BEGIN, OWN_IDS, hugging_face_files, train_tokenizer
 from tests.sentence_pairs import (
     CLS,
+    LENGTH,
     PIECES,
     SIZES,
     VOCAB_SIZE,
@@ -85,6 +86,14 @@ def test_a_row_is_the_same_whoever_reads_it(model: nn.Module) -> None:
     [none] = objective_of().micro_batches(rows_of().schema.empty_table(), 1, 1)  # of a rank that has none to validate
     assert objective_of().loss_and_hits(model, none).tolist() == [0, 0, 0, 0]
     assert objective_of().num_tokens(whole) == 16 + 16 + 9 + 4
+
+
+def test_the_longest_batch_is_a_pair_in_each_row_that_has_one_first(model: nn.Module) -> None:
+    """A dry step takes it, before the first step on a GPU."""
+    [batch] = objective_of().micro_batches(of_one_piece(rows_of()), 1, len(PIECES))
+    assert batch.masked.seen.lengths == (LENGTH,) * len(PIECES)
+    assert batch.labels.tolist() == [FOLLOWS, RANDOM, RANDOM]
+    assert objective_of().loss_sums(model, batch).isfinite().all()
 
 
 def test_changing_one_pair_moves_no_other(model: nn.Module) -> None:
