@@ -68,7 +68,14 @@ def finetuned(base: Path, labelled: str, run: str, task: dict[str, Any], **train
     from llmcore.train.fit import fit
     from llmcore.train.place import Place
 
-    common = {"global_batch_size": 5, "micro_batch_size": 2, "zero_stage": 3, "precision": "fp32", "log_every": 1}
+    common = {
+        "global_batch_size": 5,
+        "micro_batch_size": 2,
+        "zero_stage": 3,
+        "precision": "fp32",
+        "log_every": 1,
+        "dry_step": True,
+    }
     common |= {"optimizer": {"learning_rate": 1e-2}}
     settings = FinetuneSettings.model_validate({"task": {"max_tokens": 48} | task, "train": common | train})
     recipe = Finetuning(settings, base, EvaluationSet.open(Folder(labelled)), "0" * 64)

@@ -2,7 +2,8 @@
 
 Rows of random tokens, packed from documents of unequal lengths. Ours is the engine at ZeRO-1, attention inside
 documents; the peer is transformers' model with PyTorch's attention over whole rows, compiled, under autocast, with
-fused AdamW. Model FLOPs are those of ours: the peer computes more attention for the same tokens.
+fused AdamW; both are compiled layer by layer. Model FLOPs are those of ours: the peer computes more attention for the
+same tokens.
 """
 
 import os
@@ -12,6 +13,7 @@ from statistics import median
 from typing import Any
 
 from jobs.benchmarks.rows import Measured, Row, in_turn
+from jobs.runtime.console import say
 from jobs.runtime.options import RunOptions
 from llmcore.errors import UserError
 
@@ -39,7 +41,9 @@ def measure(options: RunOptions) -> Measured:
     for preset in MODELS:
         found = torch.multiprocessing.get_context("spawn").SimpleQueue()
         spawn(_measure, (preset, found), nprocs=1)  # type: ignore[no-untyped-call]
-        rows += found.get()
+        one = found.get()
+        say("\n".join(f"benchmark: {row}" for row in one))  # the next may take minutes, or not fit
+        rows += one
     settings = {name: {"sequence_length": length, "rows": size} for name, (length, size) in MODELS.items()}
     return Measured(rows, settings | {"device": torch.cuda.get_device_name(), "vocab_size": VOCAB_SIZE})
 
@@ -60,7 +64,7 @@ def _measure(_: int, preset: str, found: Any) -> None:
     # DeepSpeed asks for what a launcher would say.
     os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
     store = distributed.HashStore()  # type: ignore[attr-defined]  # exported, but not in its list
-    distributed.init_process_group("nccl", store=store, rank=0, world_size=1)
+    distributed.init_process_group("nccl", store=store, rank=0, world_size=1, device_id=device)
     length, size = MODELS[preset]
     settings = ModelSettings.model_validate({"preset": preset})
     facts = {"vocab_size": VOCAB_SIZE, "sequence_length": length, "eos_id": 0, "pad_id": 1}
@@ -140,14 +144,17 @@ def _bare(config: Any, device: Any) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
+    from llmcore.models.layers import layers_of
+
     model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").to(device)
-    compiled = torch.compile(model)
+    for layer in layers_of(model):  # whole, a model of many layers takes minutes to compile
+        layer.compile()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
 
     def step(tokens: Any) -> None:
         optimizer.zero_grad()
         with torch.autocast("cuda", torch.bfloat16):
-            loss = compiled(input_ids=tokens, labels=tokens, use_cache=False).loss  # type: ignore[no-untyped-call]
+            loss = model(input_ids=tokens, labels=tokens, use_cache=False).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()

@@ -30,12 +30,32 @@ from llmcore.storage import Folder
 from llmcore.train.place import Place
 from llmcore.train.trackers import check_trackers
 
-__all__ = ["charge", "check_finished", "check_training", "gpus_per_worker", "run_workers", "watched", "worker_need"]
+__all__ = [
+    "charge",
+    "check_finished",
+    "check_training",
+    "gpus_per_worker",
+    "idle_gpus",
+    "run_workers",
+    "watched",
+    "worker_need",
+]
 
 
 def gpus_per_worker(workers: WorkerSettings) -> float:
     """GPUs of each worker: as configured, or one where the connected cluster has one for each."""
     return gpus_each(workers.gpus_per_worker, workers.min_workers)
+
+
+def idle_gpus(workers: WorkerSettings) -> str | None:
+    """What there is to say where the cluster has GPUs, and fewer of them than workers, which then take none."""
+    has = ray.cluster_resources().get("GPU", 0.0)
+    if workers.gpus_per_worker != "auto" or not 0 < has < workers.min_workers:
+        return None
+    return (
+        f"the cluster has {has:g} GPU for {workers.told()} workers, who stay on the CPU: set workers.num_workers={has:g} "
+        "to train on it, or workers.gpus_per_worker=0 to say that this is meant"
+    )
 
 
 def worker_need(what: str, workers: WorkerSettings) -> Need:
@@ -64,6 +84,8 @@ def run_workers(
     error where it is one of ours, else `RunError` with each failed rank and its reason.
     """
     gpus = gpus_per_worker(workers)
+    if told := idle_gpus(workers):
+        say(told)
     records = Place.from_json(spec["place"]).records
     os.environ |= _bounds(workers)
     trainer = _Trainer(

@@ -113,7 +113,7 @@ def _train(storage: str, cases: dict[str, dict[str, Any]]) -> dict[str, str]:
     for name, case in cases.items():
         train = {"num_steps": NUM_STEPS, "global_batch_size": GLOBAL_BATCH, "micro_batch_size": 2, "zero_stage": 3}
         train |= {"precision": "fp32", "log_every": 1, "optimizer": {"learning_rate": 1e-2}}
-        train |= {"validate_every": NUM_STEPS // 2}  # and then it goes on
+        train |= {"dry_step": True, "validate_every": NUM_STEPS // 2}  # and then it goes on
         given = {"name": name, "tokens": "tiny", "train": train, "validation_sets": {"backwards": "other"}}
         config = PretrainConfig.model_validate(given | case)
         foundation = None if config.model.folder is None else Folder(config.model.folder)

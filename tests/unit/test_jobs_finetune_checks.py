@@ -7,6 +7,7 @@ import pytest
 
 from jobs.finetune import KIND, STEP_VERSION, Inputs, check_fits_cluster, check_method, find_inputs, finished
 from jobs.runtime import training
+from llmcore.config.common import WorkerSettings
 from llmcore.config.finetune import FinetuneConfig
 from llmcore.errors import ConfigError
 from llmcore.records import begin_attempt
@@ -28,6 +29,26 @@ def test_4_bits_are_refused_where_workers_have_no_gpu(monkeypatch: pytest.Monkey
     monkeypatch.setattr(training, "gpus_per_worker", lambda _: 0.0)
     with pytest.raises(ConfigError, match=r"method\.name=qlora needs GPUs, and the workers have none: use name=lora"):
         check_fits_cluster(_config(name="qlora"))
+
+
+@pytest.mark.parametrize(
+    ("has", "workers", "told"),
+    [
+        (1.0, {"num_workers": 2}, r"has 1 GPU for 2 workers, who stay on the CPU: set workers.num_workers=1 "),
+        (1.0, {"elastic": [2, 3]}, "has 1 GPU for 2 to 3 workers"),
+        (1.0, {"num_workers": 2, "gpus_per_worker": 0}, None),
+        (2.0, {"num_workers": 2}, None),
+        (0.0, {"num_workers": 2}, None),
+    ],
+)
+def test_gpus_that_are_too_few_are_told_of(
+    monkeypatch: pytest.MonkeyPatch, has: float, workers: dict[str, Any], told: str | None
+) -> None:
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"GPU": has})
+    settings = WorkerSettings.model_validate(workers)
+    said = training.idle_gpus(settings)
+    assert said is None if told is None else said is not None and told in said
+    assert training.gpus_per_worker(settings) == (1.0 if has >= 2 else 0.0)
 
 
 def test_a_method_is_held_against_the_base(tmp_path: Path) -> None:
