@@ -53,8 +53,8 @@ def idle_gpus(workers: WorkerSettings) -> str | None:
     if workers.gpus_per_worker != "auto" or not 0 < has < workers.min_workers:
         return None
     return (
-        f"the cluster has {has:g} GPU for {workers.told()} workers, who stay on the CPU: set workers.num_workers={has:g} "
-        "to train on it, or workers.gpus_per_worker=0 to say that this is meant"
+        f"the cluster has {has:g} GPU for {workers.told()} workers, who stay on the CPU: set workers.num_workers="
+        f"{has:g} to train on it, or workers.gpus_per_worker=0 to say that this is meant"
     )
 
 
