@@ -1,7 +1,6 @@
 """Runs a function on several ranks of a gloo process group, without Ray."""
 
 import os
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,30 +8,17 @@ from typing import Any
 import torch
 from torch import distributed, multiprocessing
 
+from jobs.benchmarks.ranks import free_port, join_ranks
 
-def free_port() -> int:
-    """A port that nobody listens at."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+__all__ = ["enter_rank", "free_port", "run_ranks"]
 
 
 def enter_rank(
     rank: int, world_size: int, port: int, function: Callable[..., Any], args: tuple[Any, ...], out: str
 ) -> None:
     """Runs a function as one rank, and saves what it returned."""
-    os.environ |= {
-        "DS_ACCELERATOR": "cpu",
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "LOCAL_SIZE": str(world_size),
-        "WORLD_SIZE": str(world_size),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "OMP_NUM_THREADS": "1",
-    }
-    torch.set_num_threads(1)
-    distributed.init_process_group("gloo", rank=rank, world_size=world_size)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    join_ranks(rank, world_size, port)
     torch.save(function(*args), f"{out}/{rank}.pt")
     distributed.barrier()
     distributed.destroy_process_group()

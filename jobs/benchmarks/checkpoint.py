@@ -4,13 +4,11 @@ Two gloo ranks of one thread, a GPT whose weights and moments in fp32 are 500 MB
 writer's threads and the server take their CPU from the same cores, so steps meanwhile are slower here than elsewhere.
 """
 
-import io
 import os
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,12 +71,13 @@ def measure(options: RunOptions) -> Measured:
 
 def _measure_on_rank(url: str, verbose: bool) -> dict[str, Any]:
     quiet(verbose)
+    from jobs.benchmarks.ranks import silenced
     from llmcore.storage import Folder
     from llmcore.train.checkpoint import about_checkpoint, save_checkpoint
     from llmcore.train.progress import Progress
     from llmcore.train.writer import CheckpointWriter
 
-    with nullcontext() if verbose else redirect_stdout(io.StringIO()):  # DeepSpeed prints what it has built
+    with silenced(verbose=verbose):
         engine = _engine()
     _steps(engine, lambda taken: taken < 2)
     checkpoints, about = Folder(url), about_checkpoint(engine, Progress())

@@ -5,10 +5,8 @@ sorted by length and end to end, with attention inside each; the peer's as trans
 mask, through transformers' own forward pass and loss.
 """
 
-import io
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
@@ -128,6 +126,7 @@ class _Block(NamedTuple):
 
 def _measure_on_rank(number: int, base: str, labelled: str, verbose: bool) -> dict[str, Any]:
     quiet(verbose)
+    from jobs.benchmarks.ranks import silenced
     from llmcore.tasks.evaluation_set import EvaluationSet
     from llmcore.train.finetuning import Finetuning
 
@@ -137,8 +136,7 @@ def _measure_on_rank(number: int, base: str, labelled: str, verbose: bool) -> di
     check_losses(sides)
     per_epoch = data.num_rows("train") // recipe.settings.global_batch_size
     padding = {name: padding_share(side, per_epoch) for name, side in sides.items()}
-    # DeepSpeed prints what it has built.
-    with nullcontext() if verbose else redirect_stdout(io.StringIO()):
+    with silenced(verbose=verbose):
         engines = {name: _engine(recipe, side) for name, side in sides.items()}
         blocks = {name: _block_of(engine, sides[name].batches()) for name, engine in engines.items()}
         taken = in_turn(blocks, 1 + NUM_REPETITIONS)

@@ -35,6 +35,8 @@ def measure(options: RunOptions) -> Measured:
     import torch
     from torch.multiprocessing.spawn import spawn
 
+    from jobs.benchmark import table
+
     if not torch.cuda.is_available():
         raise UserError("benchmark gpu: PyTorch finds no GPU here; run it where `nvidia-smi` shows one")
     rows: list[Row] = []
@@ -42,7 +44,7 @@ def measure(options: RunOptions) -> Measured:
         found = torch.multiprocessing.get_context("spawn").SimpleQueue()
         spawn(_measure, (preset, found), nprocs=1)  # type: ignore[no-untyped-call]
         one = found.get()
-        say("\n".join(f"benchmark: {row}" for row in one))  # the next may take minutes, or not fit
+        say(table(one))  # the next may take minutes, or not fit
         rows += one
     settings = {name: {"sequence_length": length, "rows": size} for name, (length, size) in MODELS.items()}
     return Measured(rows, settings | {"device": torch.cuda.get_device_name(), "vocab_size": VOCAB_SIZE})

@@ -4,9 +4,7 @@ Live bytes of tensors, as the process's own size does not show what ZeRO shares 
 collectives of a step, and at ZeRO-3 at the worst moment of each part of a run, a layer being whole.
 """
 
-import io
 import tempfile
-from contextlib import nullcontext, redirect_stdout
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal
@@ -105,6 +103,7 @@ def _row(name: str, value: float, peer: str, peer_value: float, num_parameters: 
 def _measure_on_rank(root: str, verbose: bool) -> dict[str, Any]:
     quiet(verbose)
     from jobs.benchmarks.memory_rank import held_at_worst, held_between_collectives, write_tokenizer
+    from jobs.benchmarks.ranks import silenced
     from llmcore.config.model import ModelSettings
     from llmcore.models.build import model_config
 
@@ -114,7 +113,7 @@ def _measure_on_rank(root: str, verbose: bool) -> dict[str, Any]:
 
     tokenizer = write_tokenizer(Path(root, "tokenizer"))
     found: dict[str, Any] = {"held": {}, "peaks": {}}
-    with nullcontext() if verbose else redirect_stdout(io.StringIO()):  # DeepSpeed prints what it has built
+    with silenced(verbose=verbose):
         for precision, words in product(PRECISIONS, SMALLEST_BUCKETS):
             folder, smallest = str(Path(root, precision, words)), SMALLEST_BUCKETS[words]
             sizes, peaks = held_at_worst(config(), precision, WORLD_SIZE, smallest, folder, tokenizer)

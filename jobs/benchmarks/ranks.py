@@ -1,9 +1,11 @@
 """Ranks of a gloo process group on this machine, without Ray: what a loop alone costs."""
 
+import io
 import os
 import socket
 import tempfile
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedExc
 from cluster.connect import worker_environment
 from llmcore.errors import RunError
 
-__all__ = ["free_port", "join_ranks", "run_ranks"]
+__all__ = ["free_port", "join_ranks", "run_ranks", "silenced"]
 
 
 def run_ranks(world_size: int, function: Callable[..., Any], *args: Any) -> list[Any]:
@@ -54,6 +56,11 @@ def join_ranks(rank: int, world_size: int, port: int) -> None:
     }
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", rank=rank, world_size=world_size)
+
+
+def silenced(*, verbose: bool) -> AbstractContextManager[Any]:
+    """DeepSpeed prints what it has built; within this it does not, unless that is wanted."""
+    return nullcontext() if verbose else redirect_stdout(io.StringIO())
 
 
 def free_port() -> int:

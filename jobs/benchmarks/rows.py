@@ -33,10 +33,6 @@ class Row:
         """Ours divided by the peer's; None without a peer, or where the peer's is zero."""
         return self.value / self.peer_value if self.peer_value else None
 
-    def __str__(self) -> str:
-        beside = "" if self.ratio is None else f", {self.peer}: {self.peer_value:,.4g} (ratio {self.ratio:.3f})"
-        return f"{self.name}: {self.value:,.4g} {self.unit}{beside}"
-
     def to_json(self) -> dict[str, Any]:
         """Name, value, unit, peer, peer_value and ratio."""
         return {**asdict(self), "ratio": self.ratio}

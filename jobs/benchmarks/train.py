@@ -5,10 +5,8 @@ since the lengths of documents decide what their attention costs. Loops by thems
 loading; then ours in Ray Train's place, its reader running, against bare DeepSpeed on tensors in memory.
 """
 
-import io
 import tempfile
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -189,7 +187,9 @@ def _measure_on_rank(tokens: str, verbose: bool) -> dict[str, Any]:
     quiet(verbose)
     from torch import distributed
 
-    with _silence(verbose):
+    from jobs.benchmarks.ranks import silenced
+
+    with silenced(verbose=verbose):
         fastest = _job(tokens).precision
         precisions = dict.fromkeys(["fp32", fastest] if distributed.get_world_size() > 1 else [fastest])
         return {precision: _measure(_job(tokens, precision), fully=precision == fastest) for precision in precisions}
@@ -199,8 +199,9 @@ def _measure_compiled_on_rank(tokens: str, verbose: bool) -> dict[str, float]:
     """Tokens a second in bf16 with compiled layers, and in fp32 without; nothing where bf16 is not multiplied."""
     quiet(verbose)
     from jobs.benchmarks.loops import OurLoop
+    from jobs.benchmarks.ranks import silenced
 
-    with _silence(verbose):
+    with silenced(verbose=verbose):
         jobs = {COMPILED: _job(tokens, compile=True), EAGER: _job(tokens, "fp32")}
         if jobs[COMPILED].precision != "bf16":
             return {}
@@ -209,11 +210,6 @@ def _measure_compiled_on_rank(tokens: str, verbose: bool) -> dict[str, float]:
             loop.run(range(NUM_WARM_UP_STEPS))
         blocks = in_turn({name: _blocks(loop, jobs[name]) for name, loop in loops.items()}, NUM_REPETITIONS)
     return {name: median_of(found, lambda timed: timed[0]) for name, found in blocks.items()}
-
-
-def _silence(verbose: bool) -> AbstractContextManager[Any]:
-    """DeepSpeed prints what it has built."""
-    return nullcontext() if verbose else redirect_stdout(io.StringIO())
 
 
 def _blocks(loop: "Loop", job: "Job") -> Callable[[int], tuple[float, "Block"]]:
