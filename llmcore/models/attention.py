@@ -105,8 +105,7 @@ def _by_size(
     query: Tensor, key: Tensor, value: Tensor, lengths: Sequence[int], key_lengths: Sequence[int], rule: _Rule
 ) -> Tensor:
     """Of tokens [tokens, heads, dim]: one call for all documents of about one size."""
-    longest = None if rule.bias is None else rule.bias.shape[-1]
-    laid = side_by_side(tuple(lengths), tuple(key_lengths), longest, query.device)
+    laid = side_by_side(tuple(lengths), tuple(key_lengths), query.device)
     query, key, value = laid.queries.spread(query), laid.keys.spread(key), laid.keys.spread(value)
     heads, dim = query.shape[1:]
     outputs = []

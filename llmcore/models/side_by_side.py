@@ -80,20 +80,17 @@ class SideBySide:
 
 
 @lru_cache(maxsize=16)
-def side_by_side(
-    lengths: tuple[int, ...], key_lengths: tuple[int, ...], longest: int | None, device: torch.device
-) -> SideBySide:
+def side_by_side(lengths: tuple[int, ...], key_lengths: tuple[int, ...], device: torch.device) -> SideBySide:
     """The blocks of documents with these lengths, and these lengths of their keys; all layers of a batch ask for them.
 
     Args:
         lengths: Tokens of each document.
         key_lengths: Tokens of what each attends to.
-        longest: No block is longer; None: there is no such bound.
         device: Where the tensors are to be.
     """
     of_size: dict[tuple[int, bool, int, bool], list[int]] = {}
     for document, (length, key_length) in enumerate(zip(lengths, key_lengths, strict=True)):
-        size, key_size = (_rounded(number, longest) for number in (length, key_length))
+        size, key_size = block_size(length), block_size(key_length)
         of_size.setdefault((size, size == length, key_size, key_size == key_length), []).append(document)
     blocks = [
         _block([(lengths[n], key_lengths[n]) for n in documents], size, key_size, device)
@@ -109,13 +106,8 @@ def side_by_side(
 
 
 def block_size(length: int) -> int:
-    """Of the block that a document of so many tokens is in, where nothing bounds it."""
+    """Of the block that a document of so many tokens is in."""
     return length if length > _SHORT else -(-length // _STEP) * _STEP
-
-
-def _rounded(length: int, longest: int | None) -> int:
-    size = block_size(length)
-    return size if longest is None else max(length, min(size, longest))
 
 
 def _block(lengths: Sequence[tuple[int, int]], size: int, key_size: int, device: torch.device) -> Block:

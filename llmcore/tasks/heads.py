@@ -32,7 +32,7 @@ def load_head(auto: Any, folder: Path, kind: str) -> Any:
     """
     import torch
 
-    from llmcore.models.attention import ATTENTION
+    from llmcore.models.attention import ATTENTION, bound_position_bias
     from llmcore.models.device import own_device
 
     model, info = auto.from_pretrained(
@@ -40,6 +40,7 @@ def load_head(auto: Any, folder: Path, kind: str) -> Any:
     )
     if info["missing_keys"]:
         raise CheckpointError(f"{folder} is no {kind} model: weights {sorted(info['missing_keys'])} are missing")
+    bound_position_bias(model)
     return model.to(own_device()).eval()
 
 

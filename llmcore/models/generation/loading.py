@@ -7,6 +7,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from llmcore.errors import ConfigError
+from llmcore.models.attention import bound_position_bias
 
 __all__ = ["load_writer", "way_to_write"]
 
@@ -54,6 +55,7 @@ def load_writer(folder: Path, *, device: torch.device, dtype: torch.dtype) -> tu
             f"the tokenizer of {folder} has {len(tokenizer):,} entries and its model {config.vocab_size:,}: they do "
             "not belong together"
         )
+    bound_position_bias(model)
     return model.to(device).eval(), tokenizer
 
 
