@@ -66,6 +66,23 @@ def test_blocks_give_what_each_document_gives(
         torch.testing.assert_close(our, their, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("has_bias", [False, True])
+@pytest.mark.parametrize("is_causal", [True, False])
+def test_in_bf16_blocks_short_and_long_give_the_same_but_for_rounding(is_causal: bool, has_bias: bool) -> None:
+    exact = [_tokens(sum(LENGTHS), heads, seed) for seed, heads in enumerate((HEADS, KEY_HEADS, KEY_HEADS))]
+    half = [x.detach().bfloat16().requires_grad_() for x in exact]
+    bias = torch.randn(1, HEADS, max(LENGTHS), max(LENGTHS)).bfloat16() if has_bias else None
+    rule = _Rule(is_causal, None, None, 0.0, bias)
+    ours = _by_size(*half, LENGTHS, LENGTHS, rule)
+    plain = _one_by_one(*exact, LENGTHS, LENGTHS, rule._replace(bias=None if bias is None else bias.double()))
+    assert ours.dtype == torch.bfloat16
+    weights = torch.randn_like(plain)
+    ours_of = torch.autograd.grad((ours.double() * weights).sum(), half)
+    plain_of = torch.autograd.grad((plain * weights).sum(), exact)
+    for our, their in [(ours, plain), *zip(ours_of, plain_of, strict=True)]:
+        assert (our.double() - their).norm() < 0.01 * their.norm()
+
+
 @given(st.lists(st.integers(1, 300), min_size=1, max_size=12))
 def test_every_token_has_one_place_and_padding_is_behind_its_document(lengths: list[int]) -> None:
     laid = side_by_side(tuple(lengths), tuple(lengths), torch.device("cpu"))
