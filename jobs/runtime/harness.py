@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from llmcore.config.evaluate import EvaluateSettings
 from llmcore.config.harness import HarnessSettings
@@ -73,7 +73,7 @@ class AskHarness:
         harness: What is asked.
         num_workers: Actors, among which models and tasks are divided.
         cpus: CPUs that Ray reserves for each.
-        gpus: GPUs that it reserves for each.
+        gpus: GPUs that it reserves for each; `auto`: one where the cluster has one for each.
         ledger: Counts the seconds.
     """
 
@@ -81,7 +81,7 @@ class AskHarness:
     harness: Harness
     num_workers: int
     cpus: float
-    gpus: float
+    gpus: float | Literal["auto"]
     ledger: Ledger
 
     def told(self, writer: Writer) -> dict[str, Told] | None:
@@ -120,14 +120,15 @@ class AskHarness:
         from ray.exceptions import RayActorError
         from ray.util import ActorPool
 
-        from cluster.resources import Need, check_fits
+        from cluster.resources import Need, check_fits, gpus_each
         from jobs.runtime.errors import our_errors
 
         number = min(self.num_workers, len(pairs))
-        check_fits([Need("num_scorers", self.cpus, self.gpus, number)])
+        gpus = gpus_each(self.gpus, number)
+        check_fits([Need("num_scorers", self.cpus, gpus, number)])
         asker: Any = ray.remote(_Asker).options(
             num_cpus=self.cpus,
-            num_gpus=self.gpus,
+            num_gpus=gpus,
             max_restarts=_RESTARTS,
             max_task_retries=_RESTARTS,
             runtime_env=_QUIET,

@@ -4,9 +4,8 @@ import threading
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
-from cluster.resources import gpus_each
 from jobs.runtime.candidates import Sources
 from jobs.runtime.console import say
 from jobs.runtime.harness import AskHarness, Writer
@@ -96,10 +95,9 @@ class Judging:
         return suite, baselines
 
     @property
-    def _gpus(self) -> float:
+    def _gpus(self) -> float | Literal["auto"]:
         """Of each scorer; beside a search it would hold what the trials wait for."""
-        config = self.config
-        return 0.0 if config.follow and config.gpus == "auto" else gpus_each(config.gpus, config.num_scorers)
+        return 0.0 if self.config.follow and self.config.gpus == "auto" else self.config.gpus
 
     def _evaluator(self, labelled: EvaluationSet, suite: Suite) -> Evaluator:
         """Of this attempt alone; one that is shared by many evaluations would be found here."""
@@ -173,8 +171,7 @@ class Judging:
             raise RunError(f"the record of how {chosen} was made has gone: restore it, and evaluate again")
         twin = twin_config(self.config, self.storage, chosen, made)
         say(f"evaluate: fine-tuning the random-weights twin of {chosen}: {twin.name}")
-        if evaluator.gpus:
-            evaluator.close()  # the twin may need them
+        evaluator.let_go_of_gpus()  # the twin may need them
         result = self.finetune(twin, self.storage, self.options)
         folder, sha256 = self.storage / result["model"], result["model_sha256"]
         test = evaluator.evaluation("the random-weights baseline", "test", folder, sha256)

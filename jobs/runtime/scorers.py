@@ -3,7 +3,7 @@
 from collections import deque
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from llmcore.cost import Ledger
 from llmcore.errors import CheckpointError, RunError
@@ -95,7 +95,7 @@ class Evaluator:
         batch_tokens: Tokens a model scores at once.
         num_scorers: The actors, among which the rows of a split are divided.
         cpus: CPUs that Ray reserves for each.
-        gpus: GPUs that it reserves for each.
+        gpus: GPUs that it reserves for each; `auto`: one where the cluster has one for each.
         ledger: Counts the seconds of starting and of judging.
     """
 
@@ -106,9 +106,10 @@ class Evaluator:
     batch_tokens: int
     num_scorers: int
     cpus: float
-    gpus: float
+    gpus: float | Literal["auto"]
     ledger: Ledger
     _actors: list[Any] = field(default_factory=list, init=False, repr=False)
+    _hold_gpus: bool = field(default=False, init=False, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_actors": [], "ledger": None}
@@ -154,15 +155,22 @@ class Evaluator:
                 ray.kill(actor)
             self._actors = []
 
+    def let_go_of_gpus(self) -> None:
+        """End the actors where they have GPUs: somebody else may wait for them."""
+        if self._hold_gpus:
+            self.close()
+
     def _start(self) -> None:
         if not self._actors:
             import ray
 
-            from cluster.resources import Need, check_fits
+            from cluster.resources import Need, check_fits, gpus_each
 
-            check_fits([Need("num_scorers", self.cpus, self.gpus, self.num_scorers)])
+            gpus = gpus_each(self.gpus, self.num_scorers)
+            self._hold_gpus = gpus > 0
+            check_fits([Need("num_scorers", self.cpus, gpus, self.num_scorers)])
             retries = {"max_restarts": _RESTARTS, "max_task_retries": _RESTARTS}
-            scorer = ray.remote(_Scorer).options(num_cpus=self.cpus, num_gpus=self.gpus, **retries)
+            scorer = ray.remote(_Scorer).options(num_cpus=self.cpus, num_gpus=gpus, **retries)
             self._actors = [scorer.remote(max(1, int(self.cpus))) for _ in range(self.num_scorers)]
             ray.get([actor.ready.remote(self.suite) for actor in self._actors])
 
