@@ -55,14 +55,13 @@ FINETUNING = {
 }
 
 
-@pytest.fixture
-def workshop(tmp_path: Path) -> Workshop:
-    return Workshop(tmp_path)
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
+    return Workshop(tmp_path_factory.mktemp("own"))
 
 
-def _prepare(workshop: Workshop, folder: Path, tokenizer: Mapping[str, Any], packing: Mapping[str, Any]) -> None:
-    folder.mkdir()
-    source = {"name": "books", "url": str(write_chapters(folder))}
+def _prepare(workshop: Workshop, texts: Path, tokenizer: Mapping[str, Any], packing: Mapping[str, Any]) -> None:
+    source = {"name": "books", "url": str(write_chapters(texts))}
     settings = {"sources": [source], "splits": {"validation": 0.02, "test": 0}}
     about = {"tokenizer": {"sample_bytes": 8_000_000} | dict(tokenizer), "packing": dict(packing)}
     workshop.run("prepare", "books", settings | about)
@@ -92,29 +91,38 @@ def _specialize(workshop: Workshop, base: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.proof_bert
-def test_a_bert_of_books_guesses_masks_and_pairs_and_classifies(workshop: Workshop, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def bert(workshop: Workshop, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The result of its pre-training."""
     tokenizer = {"algorithm": "wordpiece", "vocab_size": 1024, "begin_documents": True}
-    _prepare(workshop, tmp_path / "texts", tokenizer, {"sequence_length": 128, "sentence_pairs": True})
+    _prepare(workshop, tmp_path_factory.mktemp("texts"), tokenizer, {"sequence_length": 128, "sentence_pairs": True})
     # Six thinner layers diverged at 1e-3: BERT's normalize after each sum.
     sizes = {"hidden_size": 512, "num_hidden_layers": 3, "num_attention_heads": 8, "intermediate_size": 2048}
     train, workers = ON_GPU if torch.cuda.is_available() else ON_CPU
     settings = {"objective": "masked_lm", "next_sentence": True, "masking": {"share": 0.2}, "workers": workers}
-    result = _pretrain(workshop, "bert", train, model={"family": "bert", "sizes": sizes}, **settings)
+    return _pretrain(workshop, "bert", train, model={"family": "bert", "sizes": sizes}, **settings)
+
+
+@pytest.mark.proof_bert
+def test_a_bert_of_books_guesses_masks_and_tells_pairs(bert: dict[str, Any]) -> None:
     names = ("num_parameters", "tokens_seen", "validation_accuracy", "unigram_accuracy")
-    print({name: result[name] for name in (*names, "validation_next_sentence_accuracy")})
-    above = _specialize(workshop, "bert")
+    print({name: bert[name] for name in (*names, "validation_next_sentence_accuracy")})
     times = 5 if torch.cuda.is_available() else 3
-    assert result["validation_accuracy"] >= times * result["unigram_accuracy"]
-    assert result["validation_next_sentence_accuracy"] >= 0.6
-    assert all(difference["low"] > 0 for difference in above.values())
+    assert bert["validation_accuracy"] >= times * bert["unigram_accuracy"]
+    assert bert["validation_next_sentence_accuracy"] >= 0.6
+
+
+@pytest.mark.proof_bert
+@pytest.mark.usefixtures("bert")
+def test_a_bert_of_books_classifies(workshop: Workshop) -> None:
+    """Not met on two cores, on 2026-11-26: `docs/measurements.md` says why."""
+    assert all(difference["low"] > 0 for difference in _specialize(workshop, "bert").values())
 
 
 @pytest.mark.proof_gpt
 def test_a_gpt_of_books_classifies(workshop: Workshop, tmp_path: Path) -> None:
-    _prepare(workshop, tmp_path / "texts", {"vocab_size": 4096}, {"sequence_length": 256})
+    _prepare(workshop, tmp_path, {"vocab_size": 4096}, {"sequence_length": 256})
     sizes = {"n_embd": 320, "n_layer": 7, "n_head": 5}
     train = {"num_steps": 1500, "global_batch_size": 16, "micro_batch_size": 8, "optimizer": {"learning_rate": 1e-3}}
     _pretrain(workshop, "gpt", train, model={"family": "gpt2", "sizes": sizes})
-    above = _specialize(workshop, "gpt")
-    assert all(difference["low"] > 0 for difference in above.values())
+    assert all(difference["low"] > 0 for difference in _specialize(workshop, "gpt").values())
