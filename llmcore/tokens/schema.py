@@ -116,11 +116,9 @@ def in_order(parts: Sequence[pa.Table], came: npt.NDArray[np.int64]) -> pa.Table
 
 def of_one_piece(rows: pa.Table) -> pa.Table:
     """Rows as if the first piece of each filled it: the longest that there can be."""
+    whole = pa.array([[rows.schema.field("tokens").type.list_size]] * rows.num_rows)
     for place, field in enumerate(rows.schema):
         if pa.types.is_list(field.type):
-            first = pc.list_slice(rows[field.name], 0, 1)
-            rows = rows.set_column(place, field, first.cast(field.type))
-    place = rows.schema.get_field_index("document_lengths")
-    length = rows.schema.field("tokens").type.list_size
-    whole = pa.array([[length]] * rows.num_rows, type=rows.schema.field(place).type)
-    return rows.set_column(place, rows.schema.field(place), whole)
+            column = whole if field.name == "document_lengths" else pc.list_slice(rows[field.name], 0, 1)
+            rows = rows.set_column(place, field, column.cast(field.type))
+    return rows

@@ -105,10 +105,10 @@ def bert(workshop: Workshop, tmp_path_factory: pytest.TempPathFactory) -> dict[s
 
 @pytest.mark.proof_bert
 def test_a_bert_of_books_guesses_masks_and_tells_pairs(bert: dict[str, Any]) -> None:
+    """Met on a GPU, on 2026-11-26; of two cores 40 minutes are too few for the masks: `docs/measurements.md`."""
     names = ("num_parameters", "tokens_seen", "validation_accuracy", "unigram_accuracy")
     print({name: bert[name] for name in (*names, "validation_next_sentence_accuracy")})
-    times = 5 if torch.cuda.is_available() else 3
-    assert bert["validation_accuracy"] >= times * bert["unigram_accuracy"]
+    assert bert["validation_accuracy"] >= 5 * bert["unigram_accuracy"]
     assert bert["validation_next_sentence_accuracy"] >= 0.6
 
 
