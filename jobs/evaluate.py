@@ -19,7 +19,7 @@ from llmcore.storage import Folder, read_manifest
 __all__ = ["evaluate", "finished", "plan", "result_line", "run"]
 
 KIND = "evaluate"
-STEP_VERSION = 4
+STEP_VERSION = 5
 
 
 def run(config: EvaluateConfig, options: RunOptions) -> None:
@@ -65,9 +65,10 @@ def result_line(result: Mapping[str, Any]) -> str:
         if metric in figures
     ]
     against = f", against {' and '.join(others)}" if others else ""
+    told = _leaders(result["leaders"])
     ends = f"{test['value']:.3f} [{test['low']:.3f}, {test['high']:.3f}]" if test else "undefined"
     return (
-        f"evaluate: {result['chosen']} has test {metric} {ends}{against}; "
+        f"evaluate: {result['chosen']} has test {metric} {ends}{against}; {told}"
         f"look {result['register_looks']} at this test split"
     )
 
@@ -127,11 +128,20 @@ def evaluate(
             "test": outcome.test.metrics_json(),
             "baselines": {name: baseline["test"] for name, baseline in figures["baselines"].items()},
             "differences": figures["differences"],
+            "leaders": figures["leaders"],
             "register_looks": outcome.num_looks,
             "harness": outcome.harness,
             "candidates_hash": sources.hash(config, judging.candidates, outcome.evaluation_set),
         }
     return attempt.result
+
+
+def _leaders(leaders: Mapping[str, Any] | None) -> str:
+    """Whether the chosen model is better than the next one, in words; nothing where there is no next one."""
+    if leaders is None:
+        return ""
+    than = "better than" if leaders["distinguishable"] else "not distinguishable from"
+    return f"on test it is {than} {leaders['runner_up']}, the next on validation; "
 
 
 def _finetune() -> Finetune:

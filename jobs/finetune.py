@@ -58,6 +58,10 @@ class Inputs:
         """For the run's fingerprint."""
         return {"base": self.base_sha256, "data": self.data.hash}
 
+    def reads(self) -> dict[str, str]:
+        """For the workers: plain JSON."""
+        return {"base": self.base.url, "base_sha256": self.base_sha256, "data": self.data.folder.url}
+
 
 def find_inputs(storage: Folder, base: str, data: str | LabelledDataSettings, task: TaskSettings) -> Inputs:
     """The base model and the labelled set that a configuration names; a set from files is published.
@@ -153,17 +157,10 @@ def check_method(config: FinetuneConfig, inputs: Inputs) -> None:
     methods.check_method(config.method, inputs.base)
 
 
-def worker_spec(config: FinetuneConfig, inputs: Inputs, place: Place, options: RunOptions) -> dict[str, Any]:
-    """What the workers of a fine-tuning are given: plain JSON."""
-    return {
-        "kind": KIND,
-        "config": config.model_dump(mode="json"),
-        "place": place.as_json(),
-        "base": inputs.base.url,
-        "base_sha256": inputs.base_sha256,
-        "data": inputs.data.folder.url,
-        "verbose": options.verbose,
-    }
+def worker_spec(config: FinetuneConfig, reads: Mapping[str, str], place: Place, *, verbose: bool) -> dict[str, Any]:
+    """What the workers of a fine-tuning are given: plain JSON. `reads` is what `Inputs.reads` says."""
+    about = {"config": config.model_dump(mode="json"), "place": place.as_json(), "verbose": verbose}
+    return {"kind": KIND, **about, **reads}
 
 
 def finetune(config: FinetuneConfig, storage: Folder, options: RunOptions) -> dict[str, Any]:
@@ -202,7 +199,8 @@ def _train(config: FinetuneConfig, inputs: Inputs, attempt: Attempt, options: Ru
 
     started = time.perf_counter()
     with watched(attempt.folder, config.name, last_step(config.train, inputs.data.num_rows("train"))):
-        outcome = run_workers(worker_spec(config, inputs, Place.of(attempt), options), config.workers)
+        spec = worker_spec(config, inputs.reads(), Place.of(attempt), verbose=options.verbose)
+        outcome = run_workers(spec, config.workers)
     charge(attempt.ledger, outcome, time.perf_counter() - started)
     check_finished(outcome)
     exports, progress = attempt.run / "exports", outcome["progress"]

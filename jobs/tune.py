@@ -2,14 +2,14 @@
 
 What is true of a trial stands in its record on the storage, `trials/<id>/trial.json`, which the evaluation job feeds
 on. Tune's own state is thrown away: its snapshots are written in place, and a torn one would lose the search. A search
-that was killed goes on from the records: ended trials are kept, and told to the scheduler again; the others go on from
-their checkpoints.
+that was killed goes on from the records: ended trials are kept, and told to the scheduler and the searcher again; the
+others go on from their checkpoints.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
-
-from pydantic import ValidationError
 
 from jobs.finetune import (
     Inputs,
@@ -19,25 +19,26 @@ from jobs.finetune import (
     find_inputs,
     parents_of,
     plan_of_data,
-    worker_spec,
 )
 from jobs.runtime.console import say
 from jobs.runtime.options import RunOptions
+from jobs.runtime.search.plan import SearchPlan, final_ids, proposals_of, trial_ids
+from jobs.runtime.search.records import TrialRecords
 from jobs.runtime.start import find_or_do
-from jobs.runtime.trials import TrialRecords, trial_ids
-from llmcore.config.finetune import FinetuneConfig, FinetuneSettings
 from llmcore.config.labelled import told_data
 from llmcore.config.tune import TuneConfig
-from llmcore.errors import ConfigError, RunError
-from llmcore.evaluation.searches import with_values
+from llmcore.errors import ConfigError
+from llmcore.evaluation.compared import Compared
+from llmcore.evaluation.kinds import Subject
 from llmcore.records import Attempt, begin_attempt, finished_result
+from llmcore.search import Proposals
 from llmcore.storage import Folder
 from llmcore.train.lengths import last_step
 
 __all__ = ["finished", "plan", "result_line", "run", "tune"]
 
 KIND = "tune"
-STEP_VERSION = 4
+STEP_VERSION = 5
 _RESERVED_CPUS = 0.5
 """Left to the evaluation job, which judges trials as they land."""
 _TRIAL_DRIVER = {"CPU": 0, "node:__internal_head__": 0.001}
@@ -53,18 +54,20 @@ def run(config: TuneConfig, options: RunOptions) -> None:
 def plan(config: TuneConfig) -> list[str]:
     """What `--dry-run` says."""
     return [
-        f"Runs {config.num_trials} trials over {', '.join(sorted(config.space))} ({config.scheduler}), "
+        f"Runs {config.trials} trials over {', '.join(sorted(config.space))} ({config.searcher}, {config.scheduler}), "
         f"each with {config.finetune.workers.told()} workers, from {config.base} on {told_data(config.data)}",
         *plan_of_data(config.data, config.finetune.task),
     ]
 
 
-def result_line(result: dict[str, Any], storage: Folder) -> str:
+def result_line(result: Mapping[str, Any], storage: Folder) -> str:
     """The result in one line."""
     counts = ", ".join(f"{number} {status}" for status, number in result["statuses"].items())
+    ended = f", ended by {result['ended_by']}" if result["ended_by"] else ""
+    front = f", on the front {', '.join(result['front'])}" if result["front"] else ""
     return (
-        f"tune: {result['num_trials']} trials ({counts}); best validation {result['metric']} "
-        f"{result['best_value']:.3f} by {result['best_trial']} in {storage.url}/{result['run']}/trials"
+        f"tune: {result['num_trials']} trials ({counts}{ended}); best validation {result['metric']} "
+        f"{result['best_value']:.3f} by {result['best_trial']}{front} in {storage.url}/{result['run']}/trials"
     )
 
 
@@ -84,40 +87,82 @@ def _finished(config: TuneConfig, storage: Folder, inputs: Inputs) -> dict[str, 
     return None
 
 
-def sampled_values(config: TuneConfig) -> dict[str, dict[str, Any]]:
-    """Each trial's values by dotted key: a pure function of space, seed and index, so that a search can go on."""
-    import numpy as np
-    from ray import tune as ray_tune
+def tune(config: TuneConfig, storage: Folder, options: RunOptions) -> dict[str, Any]:
+    """Runs the search, or what is left of it, and closes it; Ray is connected.
 
-    domains: dict[str, Any] = {}
-    for key, range_ in sorted(config.space.items()):
-        if range_.choice is not None:
-            domains[key] = ray_tune.choice(range_.choice)
-        elif range_.uniform is not None:
-            domains[key] = ray_tune.uniform(*range_.uniform)
-        else:
-            assert range_.log_uniform is not None
-            domains[key] = ray_tune.loguniform(*range_.log_uniform)
-    sampled = {}
-    for index, trial in enumerate(trial_ids(config.num_trials)):
-        random = np.random.RandomState([config.seed, index])
-        sampled[trial] = {key: domain.sample(random_state=random) for key, domain in domains.items()}
-    return sampled
-
-
-def _trial_config(config: TuneConfig, trial: str, values: dict[str, Any]) -> FinetuneConfig:
-    try:
-        settings = with_values(config.finetune, values)
-    except (RunError, ValidationError) as error:
-        raise ConfigError(f"tune.space: {trial} would have {values}: {error}") from error
-    return FinetuneConfig(
-        name=f"{config.name}.{trial}",
-        storage=config.storage,
-        cluster=config.cluster,
-        base=config.base,
-        data=config.data,
-        **{field: getattr(settings, field) for field in FinetuneSettings.model_fields},
+    Raises `ConfigError` for what the cluster cannot hold, `TrialError` when no trial left a model.
+    """
+    inputs = find_inputs(storage, config.base, config.data, config.finetune.task)  # once: a base may be read whole
+    result = _finished(config, storage, inputs)
+    if result is not None:
+        return result
+    compared = Compared.of(config.finetune.task, Subject.of(inputs.data))
+    proposals, said = proposals_of(config, storage, compared.higher_is_better)
+    searched = SearchPlan(config, inputs.reads(), options.verbose)
+    num_trials = _num_trials(config, proposals)
+    _check(searched, proposals, inputs, num_trials)
+    attempt = begin_attempt(
+        storage,
+        config,
+        kind=KIND,
+        step_version=STEP_VERSION,
+        inputs=inputs.hashes(),
+        parents=[*parents_of(config.base, config.data), *config.first_from],
+        allow_changes=options.allow_changes,
+        say=say,
     )
+    for line in [*inputs.labelled.lines(), *said]:
+        say(line)
+    with attempt:
+        attempt.result["data"] = inputs.labelled.report()
+        records = TrialRecords(attempt, searched, inputs.data)
+        search = _Search(searched, proposals, inputs, records, attempt)
+        ended_by = search.run(trial_ids(num_trials)) or search.run_finals()
+        attempt.result.update(records.close(ended_by))
+    return attempt.result
+
+
+def _num_trials(config: TuneConfig, proposals: Proposals) -> int:
+    """Of the search, before the best point is trained again. Raises ConfigError where a grid has fewer."""
+    if config.searcher != "grid":
+        return config.trials
+    there = len(proposals.first) + len(proposals.combinations())
+    if config.num_trials is not None and config.num_trials > there:
+        raise ConfigError(
+            f"num_trials={config.num_trials}, and the grid has {there} points: leave num_trials out, and each is tried"
+        )
+    return config.num_trials or there
+
+
+def _check(plan: SearchPlan, proposals: Proposals, inputs: Inputs, num_trials: int) -> None:
+    """What can be known before a trial begins: its points, where they depend on nothing, the cluster, the reports."""
+    config = plan.config
+    known = num_trials if config.searcher != "optuna" else min(num_trials, max(1, len(proposals.first)))
+    for number, trial in enumerate(trial_ids(known)):
+        _check_trial(plan, inputs, trial, proposals.propose(number, []))
+    check_fits_cluster(plan.finetuning("trial", {}))
+    num_reports = _reports(config, inputs)
+    for scheduler, grace in (("asha", config.asha.grace_reports), ("median", config.median.grace_reports)):
+        if config.scheduler == scheduler and grace > num_reports:
+            raise ConfigError(
+                f"{scheduler}.grace_reports={grace} is more than the {num_reports} validations of a trial: "
+                "lower finetune.train.validate_every"
+            )
+
+
+def _check_trial(plan: SearchPlan, inputs: Inputs, trial: str, values: Mapping[str, Any]) -> None:
+    """Raises ConfigError for what a trial's point makes of it."""
+    config = plan.finetuning(trial, values)
+    check_method(config, inputs)
+    check_task(config.task, inputs)
+
+
+def _reports(config: TuneConfig, inputs: Inputs) -> int:
+    """Validations of a full trial: what schedulers count."""
+    train = config.finetune.train
+    steps = last_step(train, inputs.data.num_rows("train"))
+    every = train.validate_every or steps
+    return -(-steps // every)
 
 
 def _max_concurrent(config: TuneConfig) -> int:
@@ -129,113 +174,128 @@ def _max_concurrent(config: TuneConfig) -> int:
     workers = config.finetune.workers
     has = ray.cluster_resources()
     gpus = gpus_per_worker(workers)
-    fitting = [int((has.get("CPU", 0.0) - _RESERVED_CPUS + 1e-6) / (workers.num_workers * workers.cpus_per_worker))]
+    num_workers = _most(config, "workers.num_workers", workers.num_workers)
+    cpus = _most(config, "workers.cpus_per_worker", workers.cpus_per_worker)
+    fitting = [int((has.get("CPU", 0.0) - _RESERVED_CPUS + 1e-6) / (num_workers * cpus))]
     if gpus:
-        fitting.append(int(has["GPU"] / (workers.num_workers * gpus)))
-    return max(1, min([*fitting, config.max_concurrent_trials or config.num_trials, config.num_trials]))
+        fitting.append(int(has["GPU"] / (num_workers * gpus)))
+    return max(1, min([*fitting, *([config.max_concurrent_trials] if config.max_concurrent_trials else [])]))
 
 
-def _reports(config: TuneConfig, num_examples: int) -> int:
-    """Validations of a full trial: what ASHA counts."""
-    train = config.finetune.train
-    steps = last_step(train, num_examples)
-    every = train.validate_every or steps
-    return -(-steps // every)
+def _most(config: TuneConfig, key: str, own: float) -> float:
+    """The most that a key of the trials may be."""
+    range_ = config.space.get(key)
+    if range_ is None:
+        return own
+    return float(max([own, *(range_.listed if range_.listed is not None else range_.interval or ())]))
 
 
-def tune(config: TuneConfig, storage: Folder, options: RunOptions) -> dict[str, Any]:
-    """Runs the search, or what is left of it, and closes it; Ray is connected.
+@dataclass(frozen=True)
+class _Search:
+    """One attempt at a search."""
 
-    Raises `ConfigError` for what the cluster cannot hold, `TrialError` when no trial left a model.
-    """
-    inputs = find_inputs(storage, config.base, config.data, config.finetune.task)  # once: a base may be read whole
-    result = _finished(config, storage, inputs)
-    if result is not None:
-        return result
-    samples = sampled_values(config)
-    configs = {trial: _trial_config(config, trial, values) for trial, values in samples.items()}
-    check_fits_cluster(next(iter(configs.values())))
-    for trial_config in configs.values():
-        check_method(trial_config, inputs)
-        check_task(trial_config.task, inputs)
-    num_reports = _reports(config, inputs.data.num_rows("train"))
-    if config.scheduler == "asha" and config.asha.grace_reports > num_reports:
-        raise ConfigError(
-            f"asha.grace_reports={config.asha.grace_reports} is more than the {num_reports} validations of a trial: "
-            "lower finetune.train.validate_every"
+    plan: SearchPlan
+    proposals: Proposals
+    inputs: Inputs
+    records: TrialRecords
+    attempt: Attempt
+
+    def run(self, ids: list[str]) -> str | None:
+        """Runs what is left of these trials; returns what ended it before, if something did."""
+        if all(map(self.records.has_ended, ids)):
+            return None
+        scheduler = self._scheduler()
+        if self.plan.config.scheduler == "pbt":
+            return self._fit(ids, scheduler, {"point": self._population(ids)}, None)
+        from jobs.runtime.search.proposing import ProposeTrials
+
+        self.records.tell_again(scheduler)
+        check = partial(_check_trial, self.plan, self.inputs)
+        searcher = ProposeTrials(self.plan, self.proposals, self.records, ids, check, say)
+        return self._fit(ids, scheduler, {}, searcher)
+
+    def run_finals(self) -> str | None:
+        """Trains the best point again with each of the seeds that are asked for, each to its end."""
+        seeds = final_ids(self.plan.config)
+        best = self.records.best()
+        if not seeds or best is None:
+            return None
+        point = next(
+            (self.records.values[one] for one in seeds if one in self.records.values), best["lives"][-1]["values"]
         )
-    attempt = begin_attempt(
-        storage,
-        config,
-        kind=KIND,
-        step_version=STEP_VERSION,
-        inputs=inputs.hashes(),
-        parents=parents_of(config.base, config.data),
-        allow_changes=options.allow_changes,
-        say=say,
-    )
-    for line in inputs.labelled.lines():
-        say(line)
-    with attempt:
-        attempt.result["data"] = inputs.labelled.report()
-        records = TrialRecords(attempt, samples, configs, inputs.data)
-        _search(config, configs, inputs, records, attempt, options)
-        attempt.result.update(records.close())
-    return attempt.result
+        for trial, seed in seeds.items():
+            if trial not in self.records.values:
+                self.records.begin(trial, point | {"train.seed": seed})
+        from ray.tune.schedulers import FIFOScheduler
 
+        return self._fit(list(seeds), FIFOScheduler(), {"point": self._grid(list(seeds))}, None)
 
-def _search(
-    config: TuneConfig,
-    configs: dict[str, FinetuneConfig],
-    inputs: Inputs,
-    records: "TrialRecords",
-    attempt: Attempt,
-    options: RunOptions,
-) -> None:
-    import ray.tune
-    from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
+    def _scheduler(self) -> Any:
+        from jobs.runtime.search.schedulers import make_scheduler
 
-    from jobs.runtime.tune_callback import WriteRecords
+        return make_scheduler(self.plan.config, self.records.compared, _reports(self.plan.config, self.inputs))
 
-    open_trials = records.open_trials()
-    if not open_trials:
-        return
-    compared = records.compared
-    scheduler: TrialScheduler = FIFOScheduler()
-    if config.scheduler == "asha":
-        scheduler = ASHAScheduler(
-            time_attr="report",
-            max_t=_reports(config, inputs.data.num_rows("train")) + 1,  # a trial that ends by itself is not stopped
-            grace_period=config.asha.grace_reports,
-            reduction_factor=config.asha.reduction_factor,
+    def _population(self, ids: list[str]) -> Any:
+        for number, trial in enumerate(ids):
+            if trial not in self.records.values:
+                self.records.begin(trial, self.proposals.propose(number, []))
+        return self._grid(ids)
+
+    def _grid(self, ids: list[str]) -> Any:
+        import ray.tune
+
+        there = [trial for trial in ids if not self.records.has_ended(trial)]
+        return ray.tune.grid_search([{"trial": trial, "values": self.records.values_now(trial)} for trial in there])
+
+    def _fit(self, ids: list[str], scheduler: Any, space: dict[str, Any], searcher: Any) -> str | None:
+        import ray.tune
+        from ray.tune import progress_reporter
+
+        from jobs.runtime.search.budget import StopWhenSpent
+        from jobs.runtime.search.callback import WriteRecords
+        from jobs.runtime.search.driver import drive
+        from jobs.runtime.search.freeing import FreeDeadGroups
+
+        config, attempt, records = self.plan.config, self.attempt, self.records
+        left = [trial for trial in ids if not records.has_ended(trial)]
+        if not left:
+            return None
+        budget = StopWhenSpent(self._spent)
+        driven = partial(drive, plan=self.plan, search=attempt.run.url, attempt=attempt.number)
+        tuner = ray.tune.Tuner(
+            ray.tune.with_resources(driven, _TRIAL_DRIVER),
+            param_space=space,
+            tune_config=ray.tune.TuneConfig(
+                scheduler=scheduler,
+                search_alg=searcher,
+                num_samples=1 if searcher is None else len(left),
+                max_concurrent_trials=min(_max_concurrent(config), len(left)),
+            ),
+            run_config=ray.tune.RunConfig(
+                name="tune",
+                storage_path=str(attempt.folder.local_path() or attempt.folder.path),
+                callbacks=[WriteRecords(records, scheduler, say)],
+                failure_config=ray.tune.FailureConfig(max_failures=config.finetune.workers.max_failures),
+                stop=budget,
+                verbose=0,
+            ),
         )
-        scheduler.set_search_properties(compared.key, "max" if compared.higher_is_better else "min")
-        records.tell_again(scheduler)
-    specs = {trial: worker_spec(configs[trial], inputs, records.place(trial), options) for trial in open_trials}
-    workers = config.finetune.workers.model_dump(mode="json")
-    tuner = ray.tune.Tuner(
-        ray.tune.with_resources(partial(_trial, specs=specs, workers=workers), _TRIAL_DRIVER),
-        param_space={"trial": ray.tune.grid_search(open_trials)},
-        tune_config=ray.tune.TuneConfig(scheduler=scheduler, max_concurrent_trials=_max_concurrent(config)),
-        run_config=ray.tune.RunConfig(
-            name="tune",
-            storage_path=str(attempt.folder.local_path() or attempt.folder.path),
-            callbacks=[WriteRecords(records, scheduler, say)],
-            verbose=0,
-        ),
-    )
-    try:
-        tuner.fit()
-    finally:
-        attempt.folder.delete("tune")
+        if not self.plan.verbose:  # it prints a line of each trial that never reported, whatever `verbose` says
+            progress_reporter.TrialProgressCallback._print = lambda *_: None
+        try:
+            with FreeDeadGroups():
+                tuner.fit()
+        finally:
+            attempt.folder.delete("tune")
+        if budget.why is not None:
+            say(f"tune: {budget.why} is spent: no further trial begins")
+            for trial in records.open_trials():
+                say(records.write(trial, **records.cut_off(trial, budget.why)))
+        return budget.why
 
+    def _spent(self) -> str | None:
+        from jobs.runtime.search.budget import spent
+        from jobs.runtime.search.held import search_s
 
-def _trial(trial_config: dict[str, Any], *, specs: dict[str, Any], workers: dict[str, Any]) -> None:
-    """A trial's driver: a Ray Train run whose reports go to Tune."""
-    from ray.tune.integration.ray_train import TuneReportCallback
-
-    from jobs.runtime.training import run_workers
-    from llmcore.config.common import WorkerSettings
-
-    spec = specs[trial_config["trial"]]
-    run_workers(spec, WorkerSettings.model_validate(workers), callbacks=[TuneReportCallback()])
+        hours = search_s(self.attempt.run, alive=self.attempt.number) / 3600
+        return spent(self.plan.config.budget, hours, self.records.device_s() / 3600)

@@ -62,6 +62,10 @@ class Sources:
         """Whether no more will come."""
         return all(source.closed() is not None for source in self.all)
 
+    def config_trials(self) -> list[str]:
+        """Ids of the trials whose point is `finetune` as it stands, of searches that try it."""
+        return [search.prefix + trial for search in self.searches if (trial := search.config_trial()) is not None]
+
     def missing(self) -> list[str]:
         """URLs of the searches that have not begun."""
         return [search.folder.url for search in self.searches if search.config() is None]
@@ -126,6 +130,11 @@ class Sources:
                 raise ConfigError(
                     f"generation says how answers are written, and {source.name}, a {kind} model, writes none: leave "
                     "it out"
+                )
+            if "config" in baselines and not self.config_trials():
+                raise ConfigError(
+                    "baselines has config, and no search here has `config` among its first_points: add it there, and "
+                    "search again, or leave it out"
                 )
             if "random_weights" in baselines and source.fine_tuning() is None:
                 raise ConfigError(

@@ -13,12 +13,13 @@ from jobs.runtime.options import RunOptions
 from jobs.runtime.scorers import Evaluator
 from llmcore.config.evaluate import EvaluateConfig
 from llmcore.config.finetune import FinetuneConfig
+from llmcore.config.judging import SEARCHED
 from llmcore.errors import ConfigError, InterruptedRunError, RunError
 from llmcore.evaluation.baselines import baseline_model
 from llmcore.evaluation.candidates import Candidate
 from llmcore.evaluation.harness import Harness, Told, harness_json
 from llmcore.evaluation.kinds import Subject
-from llmcore.evaluation.leaderboard import Entry, rank
+from llmcore.evaluation.leaderboard import Entry, Leaderboard, rank
 from llmcore.evaluation.outcome import Baseline, Outcome
 from llmcore.evaluation.register import looks
 from llmcore.evaluation.results import Evaluation, evaluate_once
@@ -67,7 +68,8 @@ class Judging:
                 raise RunError(_nothing_to_choose(self.candidates))
             chosen = next(candidate for candidate in self.candidates if candidate.id == board.leader.id)
             test = evaluator.evaluation(str(chosen), "test", *_model_of(chosen))
-            baselines = {name: self._baseline(name, chosen, evaluator) for name in names}
+            made = {name: self._baseline(name, chosen, board, evaluator) for name in names}
+            baselines = {name: baseline for name, baseline in made.items() if baseline is not None}
         num_looks = len(looks(self.storage, labelled.split_hash("test")))
         checked = self.sources.checked(labelled)
         searched = bool(self.sources.searches)
@@ -91,6 +93,8 @@ class Judging:
             raise ConfigError(f"evaluation set {labelled.name!r}: {error}") from error
         suite = Suite(labelled.hash, subject, metrics, choose_by, config.num_resamples, config.seed, config.generation)
         suite.all_metrics(), suite.choosing_metric()  # a metric that the set does not define is refused before any work
+        if config.baselines is None and self.sources.searches:
+            baselines = (*baselines, *(name for name in SEARCHED if name != "config" or self.sources.config_trials()))
         self.sources.check(suite, baselines, harness=self.harness is not None)
         return suite, baselines
 
@@ -150,9 +154,11 @@ class Judging:
             say(f"evaluate: {writer.name} by lm-evaluation-harness: {_asked_figures(by_task)}")
         return harness_json(harness, told)
 
-    def _baseline(self, name: str, chosen: Candidate, evaluator: Evaluator) -> Baseline:
+    def _baseline(self, name: str, chosen: Candidate, board: Leaderboard, evaluator: Evaluator) -> Baseline | None:
         if name == "random_weights":
             return self._random_weights(chosen, evaluator)
+        if name in SEARCHED:
+            return self._judged_too(name, board, evaluator)
         model = baseline_model(name, evaluator.evaluation_set, evaluator.suite)
         test = evaluate_once(
             evaluator.storage,
@@ -164,6 +170,21 @@ class Judging:
             who=evaluator.who,
         )
         return Baseline(test, model.describe(test))
+
+    def _judged_too(self, name: str, board: Leaderboard, evaluator: Evaluator) -> Baseline | None:
+        """Another one of the judged models, on test; None where there is none."""
+        wanted = [board.runner_up.id] if name == "runner_up" and board.runner_up else []
+        if name == "config":
+            wanted = self.sources.config_trials()
+        found = next((one for one in self.candidates if one.id in wanted and one.model_sha256), None)
+        if found is None:
+            say(
+                f"evaluate: the baseline {name} is left out: "
+                + ("it has failed" if wanted else "one model alone is judged")
+            )
+            return None
+        test = evaluator.evaluation(str(found), "test", *_model_of(found))
+        return Baseline(test, {"id": found.id})
 
     def _random_weights(self, chosen: Candidate, evaluator: Evaluator) -> Baseline:
         made = self.sources.source_of(chosen).fine_tuning()

@@ -35,12 +35,16 @@ class EvaluateSettings(Section):
         description="Validation metric that chooses the model for which the test split is opened. Null: that of the "
         "task's kind.",
     )
-    baselines: list[Literal["majority", "copy_source", "lead_3", "random_weights"]] | None = identity(
-        None,
-        description="`majority` (classification): the better of train and test majority class. `copy_source` "
-        "(translation): the source. `lead_3` (summarization): the first three sentences or turns. `random_weights`: "
-        "the same architecture fine-tuned from random weights with the chosen model's hyperparameters, seed and steps. "
-        "Null: all that the task's kind has.",
+    baselines: list[Literal["majority", "copy_source", "lead_3", "random_weights", "runner_up", "config"]] | None = (
+        identity(
+            None,
+            description="`majority` (classification): the better of train and test majority class. `copy_source` "
+            "(translation): the source. `lead_3` (summarization): the first three sentences or turns. "
+            "`random_weights`: the same architecture fine-tuned from random weights with the chosen model's "
+            "hyperparameters, seed and steps. `runner_up`: the model that comes next on validation. `config`: the "
+            "trial of a search whose `first_points` have `config`: what `finetune` does by itself. Null: all that the "
+            "task's kind has; of searches these two as well, where they are.",
+        )
     )
     generation: GenerationSettings | None = identity(
         None,

@@ -6,7 +6,16 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-__all__ = ["BASELINES", "JUDGING", "Judging", "check_baselines", "check_metrics", "is_own", "samples_needed"]
+__all__ = [
+    "BASELINES",
+    "JUDGING",
+    "SEARCHED",
+    "Judging",
+    "check_baselines",
+    "check_metrics",
+    "is_own",
+    "samples_needed",
+]
 
 _OVERLAP = ("exact_match", "bleu", "chrf", "rouge1", "rouge2", "rougeL")
 _LIKELIHOOD = ("perplexity", "bits_per_byte")
@@ -95,7 +104,10 @@ JUDGING = {
 }
 """By kind. Of a kind that is the user's own there is every metric, and the baseline from random weights."""
 
-BASELINES = tuple(dict.fromkeys(name for judging in JUDGING.values() for name in judging.baselines))
+SEARCHED = ("runner_up", "config")
+"""Baselines of searches, whatever the kind: the next best model on validation; the trial of `finetune` as it stands."""
+
+BASELINES = (*dict.fromkeys(name for judging in JUDGING.values() for name in judging.baselines), *SEARCHED)
 
 
 def is_own(metric: str) -> bool:
@@ -128,7 +140,7 @@ def check_baselines(names: Sequence[str], kind: str) -> None:
     Raises:
         ValueError: The message lists what there is.
     """
-    there = JUDGING[kind].baselines if kind in JUDGING else (_RANDOM_WEIGHTS,)
+    there = (*(JUDGING[kind].baselines if kind in JUDGING else (_RANDOM_WEIGHTS,)), *SEARCHED)
     for name in names:
         if name not in there:
             raise ValueError(f"{name!r} is no baseline of {kind}: there is {', '.join(there)}")

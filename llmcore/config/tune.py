@@ -4,32 +4,26 @@ from typing import Any, Literal
 
 from pydantic import model_validator
 
-from llmcore.config.base import Section, free, identity
+from llmcore.config.base import Section, flagged, free, identity
 from llmcore.config.common import JobSettings
 from llmcore.config.finetune import FinetuneSettings
 from llmcore.config.labelled import DataReference
+from llmcore.config.space import Range, check_conditions, check_point
 
-__all__ = ["ASHASettings", "Range", "TuneConfig", "TuneSettings"]
+__all__ = [
+    "ASHASettings",
+    "BudgetSettings",
+    "MedianSettings",
+    "Objective",
+    "PBTSettings",
+    "Range",
+    "TuneConfig",
+    "TuneSettings",
+]
 
-
-class Range(Section):
-    """Values of one key: a choice, or an interval."""
-
-    choice: list[Any] | None = identity(None, min_length=1, description="One of these.")
-    uniform: tuple[float, float] | None = identity(None, description="Uniform between two numbers.")
-    log_uniform: tuple[float, float] | None = identity(None, description="Uniform in the logarithm.")
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> "Range":
-        given = [kind for kind in ("choice", "uniform", "log_uniform") if getattr(self, kind) is not None]
-        if len(given) != 1:
-            raise ValueError(f"give exactly one of choice, uniform, log_uniform; got {given or 'none'}")
-        interval = self.uniform or self.log_uniform
-        if interval is not None and not interval[0] < interval[1]:
-            raise ValueError(f"the interval {list(interval)} is empty: the first number must be the smaller")
-        if self.log_uniform is not None and self.log_uniform[0] <= 0:
-            raise ValueError(f"log_uniform needs positive numbers, got {list(self.log_uniform)}")
-        return self
+Objective = Literal["quality", "device_seconds"]
+_OPTIMIZER = "train.optimizer."
+_DEFAULT_TRIALS = 4
 
 
 class ASHASettings(Section):
@@ -39,16 +33,152 @@ class ASHASettings(Section):
     reduction_factor: float = identity(3, gt=1, description="One of so many goes on from each rung.")
 
 
+class MedianSettings(Section):
+    """The median stopping rule (Golovin et al., 2017): stops a trial whose best is worse than the others' median."""
+
+    grace_reports: int = identity(1, ge=1, description="Reports before a trial may be stopped.")
+    min_trials: int = identity(3, ge=1, description="Other trials that a median is of, at least.")
+
+
+class PBTSettings(Section):
+    """Population based training (Jaderberg et al., 2017): bad trials go on from a good one's weights, otherwise set."""
+
+    every_reports: int = identity(1, ge=1, description="Reports between looks at who is to be replaced.")
+    quantile: float = identity(
+        0.25,
+        gt=0,
+        le=0.5,
+        description="The worst of so large a share take over weights from the best of as large a one.",
+    )
+    resample_probability: float = identity(
+        0.25, ge=0, le=1, description="How often a value is drawn anew instead of being made a fifth larger or smaller."
+    )
+
+
+class BudgetSettings(Section):
+    """What a search may cost; when it is spent, no trial begins, and those that run are stopped with what they have."""
+
+    hours: float | None = free(None, gt=0, description="By the clock, over all its starts.")
+    device_hours: float | None = free(None, gt=0, description="Of all workers' devices together.")
+    money: float | None = free(None, gt=0, description="At `price_per_device_hour`.")
+    price_per_device_hour: float | None = free(None, gt=0, description="In the currency of `money`.")
+
+    @model_validator(mode="after")
+    def _money_has_a_price(self) -> "BudgetSettings":
+        if self.money is not None and self.price_per_device_hour is None:
+            raise ValueError(f"money={self.money:g} without a price says nothing: give price_per_device_hour")
+        return self
+
+
 class TuneSettings(Section):
     """What `tune` does; the same section stands in a pipeline."""
 
     finetune: FinetuneSettings = identity(description="What each trial does, before its own values.")
     space: dict[str, Range] = identity(min_length=1, description="Dotted keys of `finetune`, and their values.")
-    num_trials: int = identity(4, ge=1, description="Trials.")
+    searcher: Literal["random", "grid", "optuna"] = identity(
+        "random",
+        description="`grid` takes each combination of the space in turn; `optuna` draws near what was good by then "
+        "(TPE, Bergstra et al., 2011).",
+    )
+    startup_trials: int = identity(10, ge=1, description="Random trials that `optuna` begins with.")
+    num_trials: int | None = identity(
+        None, ge=1, description="Trials. Null: each combination once with `searcher: grid`, else 4."
+    )
     seed: int = identity(0, ge=0, description="Seed of the sampled values.")
-    scheduler: Literal["fifo", "asha"] = identity("asha", description="`asha` stops trials that fall behind.")
+    first_points: list[dict[str, Any] | Literal["config"]] = identity(
+        list,
+        description="Points that are tried first; keys that are left out are sampled. `config` is `finetune` as it "
+        "stands, with which an evaluation can compare the winner.",
+    )
+    first_from: list[str] = identity(
+        list, description="Names or URLs of earlier `tune` runs: the best point of each is tried next, where it fits."
+    )
+    objectives: list[Objective] = identity(
+        ["quality"],
+        min_length=1,
+        max_length=2,
+        description="What is searched for: the validation metric of the task, and with `device_seconds` cheap trials "
+        "too: then the result is a Pareto front.",
+    )
+    scheduler: Literal["fifo", "asha", "median", "pbt"] = identity(
+        "asha", description="`asha` and `median` stop trials that fall behind, `pbt` has them go on from better ones."
+    )
     asha: ASHASettings = identity(ASHASettings, description="ASHA's settings.")
+    median: MedianSettings = identity(MedianSettings, description="The median stopping rule's settings.")
+    pbt: PBTSettings = identity(PBTSettings, description="Population based training's settings.")
+    final_seeds: list[int] = flagged(
+        list, description="Seeds with which the best point is trained again when the search is over."
+    )
+    trial_hours: float | None = free(None, gt=0, description="What a trial may take by the clock. Null: any time.")
+    budget: BudgetSettings = free(BudgetSettings, description="What the search may cost.")
     max_concurrent_trials: int | None = free(None, ge=1, description="Null: as many as the cluster holds.")
+
+    @model_validator(mode="after")
+    def _conditions_can_be_met(self) -> "TuneSettings":
+        check_conditions(self.space)
+        return self
+
+    @model_validator(mode="after")
+    def _the_searcher_knows_the_ranges(self) -> "TuneSettings":
+        for key, range_ in self.space.items():
+            if self.searcher == "grid" and range_.enumerated is None:
+                raise ValueError(
+                    f"searcher=grid takes each value in turn, and space.{key} is {range_.told()}: give a grid"
+                )
+            if self.searcher == "optuna" and range_.kind == "grid":
+                raise ValueError(f"space.{key} is a grid, which searcher=optuna does not follow: give a choice")
+        return self
+
+    @model_validator(mode="after")
+    def _first_points_are_of_the_space(self) -> "TuneSettings":
+        if self.first_points.count("config") > 1:
+            raise ValueError("first_points has `config` twice: it is one point")
+        for place, point in enumerate(self.first_points):
+            if point != "config":
+                assert isinstance(point, dict)
+                try:
+                    check_point(self.space, point)
+                except ValueError as error:
+                    raise ValueError(f"first_points.{place}: {error}") from error
+        return self
+
+    @model_validator(mode="after")
+    def _objectives_differ(self) -> "TuneSettings":
+        if self.objectives[0] != "quality" or len(set(self.objectives)) < len(self.objectives):
+            raise ValueError(f"objectives={self.objectives}: give [quality], or [quality, device_seconds]")
+        if len(self.objectives) > 1 and self.scheduler != "fifo":
+            raise ValueError(
+                f"scheduler={self.scheduler} stops trials by their quality alone, and with two objectives a cheap one "
+                "may be worth its price: use scheduler=fifo"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_population_is_perturbed(self) -> "TuneSettings":
+        if self.scheduler != "pbt":
+            return self
+        if fixed := [key for key in sorted(self.space) if not key.startswith(_OPTIMIZER)]:
+            raise ValueError(
+                f"scheduler=pbt changes values in the midst of training, and {fixed[0]} cannot change there: search "
+                f"keys of {_OPTIMIZER}* alone, or use scheduler=asha"
+            )
+        if conditional := [key for key, range_ in self.space.items() if range_.when]:
+            raise ValueError(f"scheduler=pbt perturbs each key by itself: leave space.{conditional[0]}.when out")
+        if self.searcher == "optuna":
+            raise ValueError("scheduler=pbt proposes points by itself: use searcher=random")
+        train = self.finetune.train
+        every, saved = train.validate_every, train.checkpoint_every
+        if every is None or saved is None or every % saved:
+            raise ValueError(
+                f"scheduler=pbt hands on the checkpoint of a validation, and with train.validate_every={every} "
+                f"and checkpoint_every={saved} there is none: set both, the first a multiple of the second"
+            )
+        return self
+
+    @property
+    def trials(self) -> int:
+        """How many, where that is no matter of a grid."""
+        return self.num_trials if self.num_trials is not None else _DEFAULT_TRIALS
 
 
 class TuneConfig(JobSettings, TuneSettings):

@@ -6,7 +6,7 @@ and take the metric of all their rows together. Two models are compared on the s
 a draw hard for both.
 """
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -18,7 +18,7 @@ from llmcore.evaluation.metrics.base import Floats, Ints, Measure, Metric, Resam
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Interval", "Measured", "Resampling", "difference_intervals"]
+__all__ = ["Interval", "Measured", "Resampling", "difference_intervals", "distinguishable_from_first"]
 
 _Name = TypeVar("_Name", bound=Hashable)
 
@@ -138,8 +138,7 @@ def difference_intervals(first: Measured, second: Measured, resampling: Resampli
         ValueError: They are not predictions for the same rows.
         CorpusError: There are fewer than two groups.
     """
-    if first.ids != second.ids or not np.array_equal(first.groups, second.groups):
-        raise ValueError(f"the two models' rows differ: {len(first.ids)} and {len(second.ids)}, or their ids or groups")
+    _check_alike(first, second)
     functions, others = first.resampled(), second.resampled()
 
     def less(one: Resampled, other: Resampled) -> Resampled:
@@ -149,20 +148,66 @@ def difference_intervals(first: Measured, second: Measured, resampling: Resampli
     return _intervals(both, first.num_groups, len(first.ids), resampling)
 
 
+def distinguishable_from_first(models: Sequence[Measured], metric: str, resampling: Resampling) -> list[bool]:
+    """Whether each further model can be told from the first, which was chosen among them as the best of these rows.
+
+    The best of many is the best in part by luck, so each difference is held against what the largest of all differences
+    between two of them comes to by chance: Tukey's studentized range, its distribution taken from the bootstrap, all on
+    the same draws (Westfall and Young, 1993, chapter 2; Hsu, 1996, chapter 5). Of two models it is the paired
+    bootstrap.
+
+    Args:
+        models: Predictions for the same rows; the metric is defined for all of them.
+        metric: Its name.
+        resampling: The draws.
+
+    Raises:
+        ValueError: They are not predictions for the same rows.
+        CorpusError: There are fewer than two groups.
+    """
+    first = models[0]
+    for other in models[1:]:
+        _check_alike(first, other)
+    functions = [model.resampled()[metric] for model in models]
+    whole = np.ones((1, first.num_groups))
+    values = np.array([float(of(whole)[0]) for of in functions])
+    lowest, highest = np.full(resampling.num_resamples, np.inf), np.full(resampling.num_resamples, -np.inf)
+    for place, counts in _draws(first.num_groups, len(first.ids), resampling):
+        part = slice(place, place + len(counts))
+        for value, of in zip(values, functions, strict=True):
+            shift = of(counts) - value  # NaN where the metric is undefined: such a draw says nothing
+            lowest[part], highest[part] = np.minimum(lowest[part], shift), np.maximum(highest[part], shift)
+    by_chance = np.quantile((highest - lowest)[~np.isnan(highest - lowest)], _LEVEL)
+    return [bool(abs(values[0] - value) > by_chance) for value in values[1:]]
+
+
+def _check_alike(first: Measured, second: Measured) -> None:
+    if first.ids != second.ids or not np.array_equal(first.groups, second.groups):
+        raise ValueError(f"the two models' rows differ: {len(first.ids)} and {len(second.ids)}, or their ids or groups")
+
+
+def _draws(num_groups: int, num_rows: int, resampling: Resampling) -> Iterator[tuple[int, Floats]]:
+    """How often each group is drawn, which is all that matters: chunks [resamples, groups], and where each begins.
+
+    Raises:
+        CorpusError: There are fewer than two groups.
+    """
+    if num_groups < 2:
+        raise CorpusError(f"an interval needs two or more groups to resample, the split has {num_groups}")
+    generator = np.random.default_rng(resampling.seed)
+    share = np.full(num_groups, 1 / num_groups)
+    largest = max(1, _CHUNK_DRAWS // max(num_groups, num_rows))
+    for start in range(0, resampling.num_resamples, largest):
+        chunk = min(largest, resampling.num_resamples - start)
+        yield start, generator.multinomial(num_groups, share, size=chunk).astype(np.float64)
+
+
 def _intervals(
     functions: Mapping[_Name, Resampled], num_groups: int, num_rows: int, resampling: Resampling
 ) -> dict[_Name, Interval]:
     """All metrics on the same draws."""
-    if num_groups < 2:
-        raise CorpusError(f"an interval needs two or more groups to resample, the split has {num_groups}")
-    generator = np.random.default_rng(resampling.seed)
-    # How often each group is drawn is all that matters.
-    share = np.full(num_groups, 1 / num_groups)
-    largest = max(1, _CHUNK_DRAWS // max(num_groups, num_rows))
     values: dict[_Name, list[Floats]] = {name: [] for name in functions}
-    for start in range(0, resampling.num_resamples, largest):
-        chunk = min(largest, resampling.num_resamples - start)
-        counts = generator.multinomial(num_groups, share, size=chunk).astype(np.float64)
+    for _, counts in _draws(num_groups, num_rows, resampling):
         for name, of in functions.items():
             values[name].append(of(counts))
     whole = np.ones((1, num_groups))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from llmcore.evaluation.bootstrap import Measured, difference_intervals
+from llmcore.evaluation.bootstrap import Measured, distinguishable_from_first
 from llmcore.evaluation.results import Evaluation
 from llmcore.evaluation.suite import Suite
 
@@ -45,8 +45,8 @@ class Leaderboard:
 
     Attributes:
         entries: All trials; none is left out.
-        distinguishable: For each eligible entry but the leader, whether the 95 % interval of its difference to the
-            leader excludes zero. The leader was chosen on these rows, so "distinguishable" is on the generous side.
+        distinguishable: For each eligible entry but the leader, whether the leader is better by more than the largest
+            difference of two of all eligible ones comes to by chance: the leader was chosen among them on these rows.
     """
 
     entries: list[Entry]
@@ -56,6 +56,11 @@ class Leaderboard:
     def leader(self) -> Entry | None:
         """The entry chosen; None when no entry may be."""
         return self.entries[0] if self.entries and self.entries[0].eligible else None
+
+    @property
+    def runner_up(self) -> Entry | None:
+        """The next one that could have been chosen, where there is one."""
+        return self.entries[1] if len(self.entries) > 1 and self.entries[1].eligible else None
 
     def to_csv(
         self, suite: Suite, test: dict[str, Evaluation], harness: Mapping[str, Mapping[str, Any]] | None = None
@@ -110,14 +115,11 @@ def rank(entries: Sequence[Entry], suite: Suite) -> Leaderboard:
 
     ranked = sorted(entries, key=order)
     judged = [(entry, entry.validation) for entry in ranked if entry.eligible and entry.validation is not None]
-    distinguishable = {}
-    if len(judged) > 1:
-        leader = Measured.of([metric], judged[0][1].predictions())
-        for entry, validation in judged[1:]:
-            other = Measured.of([metric], validation.predictions())
-            apart = difference_intervals(leader, other, suite.resampling)
-            distinguishable[entry.id] = apart[metric.name].excludes_zero
-    return Leaderboard(ranked, distinguishable)
+    if len(judged) < 2:
+        return Leaderboard(ranked, {})
+    measured = [Measured.of([metric], validation.predictions()) for _, validation in judged]
+    apart = distinguishable_from_first(measured, metric.name, suite.resampling)
+    return Leaderboard(ranked, {entry.id: one for (entry, _), one in zip(judged[1:], apart, strict=True)})
 
 
 def _figures(split: str, evaluation: Evaluation | None) -> dict[str, float]:

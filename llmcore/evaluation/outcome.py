@@ -84,6 +84,7 @@ class Outcome:
                 }
                 for name, baseline in self.baselines.items()
             },
+            "leaders": self._leaders(),
             "details": {self.chosen.id: self.test.details}
             | {name: baseline.test.details for name, baseline in self.baselines.items()},
             "harness": self.harness,
@@ -103,6 +104,22 @@ class Outcome:
             publication.write_bytes("leaderboard.csv", table.encode())
             publication.write_bytes("metrics.json", readable_json(content))
         return content
+
+    def _leaders(self) -> dict[str, Any] | None:
+        """Whether the chosen model is better than the next one, on rows by which neither was chosen."""
+        runner_up = self.baselines.get("runner_up")
+        if runner_up is None:
+            return None
+        metric = self.suite.choosing_metric()
+        apart = difference(self.test, runner_up.test, self.suite).get(metric.name)
+        better = apart is not None and (apart.low > 0 if metric.higher_is_better else apart.high < 0)
+        return {
+            "runner_up": runner_up.about["id"],
+            "metric": metric.name,
+            "num_compared": sum(entry.eligible for entry in self.board.entries),
+            "difference": None if apart is None else apart.to_json(),
+            "distinguishable": better,
+        }
 
     def _model(self, entry: Entry) -> dict[str, Any]:
         validation = entry.validation

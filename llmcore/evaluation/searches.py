@@ -8,15 +8,17 @@ import yaml
 
 from llmcore.config.finetune import FinetuneSettings
 from llmcore.config.tune import TuneConfig
-from llmcore.errors import RunError
+from llmcore.errors import ConfigError, RunError
 from llmcore.evaluation.candidates import Candidate, FineTuning
+from llmcore.records import run_folder
 from llmcore.storage import Folder
 from llmcore.tasks import task_class
 from llmcore.tasks.text_to_text import TextToText
 
-__all__ = ["Search", "with_values"]
+__all__ = ["ENDED", "Search", "trial_id", "value_at", "with_values"]
 
-_ENDED = ("finished", "stopped", "failed")
+ENDED = ("finished", "stopped", "failed")
+"""What the record of a trial that has ended says."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,22 @@ class Search:
 
     folder: Folder
     prefix: str = ""
+
+    @classmethod
+    def find(cls, storage: Folder, reference: str) -> "Search":
+        """A search that has begun, by its name in the storage or its URL.
+
+        Raises:
+            ConfigError: There is none.
+        """
+        search = cls(run_folder(storage, reference))
+        try:
+            begun = search.config() is not None
+        except RunError as error:
+            raise ConfigError(str(error)) from error
+        if not begun:
+            raise ConfigError(f"there is no `tune` run at {search.folder.url}")
+        return search
 
     @property
     def name(self) -> str:
@@ -72,8 +90,29 @@ class Search:
         closed = self.closed()
         names = sorted(closed) if closed is not None else (self.folder / "trials").names()
         found = ((name, (self.folder / "trials" / name).find_json("trial.json")) for name in names)
-        ended = ((name, record if record and record["status"] in _ENDED else None) for name, record in found)
+        ended = ((name, record if record and record["status"] in ENDED else None) for name, record in found)
         return [self._trial(name, record) for name, record in ended if record is not None or closed is not None]
+
+    def config_trial(self) -> str | None:
+        """The id of the trial whose point is `finetune` as it stands, where the search tries that."""
+        config = self.config()
+        if config is None or "config" not in config.first_points:
+            return None
+        return trial_id(config.first_points.index("config"))
+
+    def best_point(self) -> dict[str, Any]:
+        """The values of the trial that was the best on validation, by dotted key.
+
+        Raises:
+            ConfigError: The search has not ended, or none of its trials has left a model.
+        """
+        record = self.folder.find_json("search.json")
+        if record is None or not record["closed"]:
+            raise ConfigError(f"the search {self.folder.url} has not ended: its best point is not known yet")
+        best = None if record.get("best") is None else (self.folder / "trials" / record["best"]).find_json("trial.json")
+        if best is None:
+            raise ConfigError(f"no trial of the search {self.folder.url} has left a model")
+        return dict(best["config"])
 
     def _trial(self, name: str, record: dict[str, Any] | None) -> Candidate:
         if record is None:
@@ -87,10 +126,35 @@ class Search:
             model=None if model is None else Folder(self.folder.url.rpartition("/")[0]) / model,
             model_sha256=record["model_sha256"],
             settings=record["config"],
-            error=record["error"],
+            error=_failure(record),
             num_steps=record["num_steps"],
             seed=record["seed"],
         )
+
+
+def trial_id(number: int) -> str:
+    """The name of a search's trial by its number: the same in each start."""
+    return f"trial-{number:03d}"
+
+
+def _failure(record: dict[str, Any]) -> str | None:
+    """Why a trial failed: its cause, and the words for it."""
+    cause, error = record.get("cause"), record["error"]
+    return f"{cause}: {error}" if cause else error
+
+
+def value_at(settings: FinetuneSettings, dotted: str) -> Any:
+    """The value that the settings have at a dotted key.
+
+    Raises:
+        ConfigError: There is no such key.
+    """
+    place: Any = settings.model_dump(mode="json")
+    for key in dotted.split("."):
+        if not isinstance(place, dict) or key not in place:
+            raise ConfigError(f"space.{dotted} is no key of `finetune`")
+        place = place[key]
+    return place
 
 
 def with_values(settings: FinetuneSettings, values: dict[str, Any]) -> FinetuneSettings:

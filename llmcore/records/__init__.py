@@ -1,7 +1,7 @@
 """What a run leaves behind: its identity, its attempts, its metrics."""
 
 from llmcore.records.attempt import CONFIG, Attempt, begin_attempt, in_line
-from llmcore.records.heartbeat import TIMING, Timing
+from llmcore.records.heartbeat import TIMING, Timing, last_beat
 from llmcore.records.identity import RUN, finished_result, recorded_inputs
 from llmcore.records.layout import (
     attempt_folder,
@@ -39,6 +39,7 @@ __all__ = [
     "finished_result",
     "folder_of",
     "in_line",
+    "last_beat",
     "list_runs",
     "newest_result",
     "read_metrics",

@@ -33,6 +33,8 @@ BASELINE_NAMES = {
     "copy_source": "the source itself",
     "lead_3": "first three sentences",
     "random_weights": "random weights, fine-tuned",
+    "runner_up": "next best on validation",
+    "config": "the configuration as it stood",
 }
 
 

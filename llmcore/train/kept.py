@@ -8,7 +8,7 @@ from llmcore.records import attempt_of
 from llmcore.storage import Folder, Manifest, publish, read_manifest, verify_files, write_file
 from llmcore.storage.content import chunks
 
-__all__ = ["MODEL", "Resumption", "complete_names", "newest_checkpoint", "publish_model"]
+__all__ = ["MODEL", "Resumption", "complete_names", "copy_published", "newest_checkpoint", "publish_model"]
 
 MODEL = "model"
 """Kind of a published model folder."""
@@ -62,14 +62,25 @@ def newest_checkpoint(checkpoints: Folder, accepted: Sequence[str], attempt: int
 
 def publish_model(source: Folder, target: Folder) -> str:
     """Copies a published model folder to its lasting place; returns the hash of its manifest."""
+    copied = copy_published(source, target)
+    assert copied is not None, source.url
+    return copied.sha256
+
+
+def copy_published(source: Folder, target: Folder) -> Manifest | None:
+    """Copies a published folder, where the same is not there yet; None where the source is not complete.
+
+    Raises:
+        StorageError: It could not be read or written.
+    """
     manifest = read_manifest(source)
-    assert manifest is not None, source.url
+    if manifest is None:
+        return None
     there = read_manifest(target)
     if there is None or there.files != manifest.files:
-        with publish(target, MODEL, manifest.about) as publication:
+        with publish(target, manifest.kind, manifest.about) as publication:
             for name in manifest.files:
                 with source.open(name) as file:
                     publication.add(write_file(target, name, chunks(file)))
         there = read_manifest(target)
-    assert there is not None, target.url
-    return there.sha256
+    return there

@@ -33,9 +33,9 @@ class Place:
         return cls(attempt.run, attempt.number, tuple(attempt.accepted), attempt.run)
 
     @classmethod
-    def beneath(cls, attempt: Attempt, folder: Folder) -> "Place":
-        """That of one of several runs which an attempt has, as a search its trials: laid out like a run of its own."""
-        return cls(folder, attempt.number, tuple(complete_names(folder / "checkpoints")), attempt.run)
+    def beneath(cls, run: Folder, attempt: int, folder: Folder) -> "Place":
+        """That of one of several runs which an attempt of `run` has, as a search its trials: laid out like a run."""
+        return cls(folder, attempt, tuple(complete_names(folder / "checkpoints")), run)
 
     @property
     def records(self) -> Folder:

@@ -23,23 +23,25 @@ def test_all_trials_are_judged_and_the_test_split_is_opened_for_few(world: World
     four_trials(world)
     result = world.evaluate(follow=True)
     content = world.metrics()
-    chosen = content["chosen"]
-    assert judge.scored == EXPECTED | {f"trial {chosen} test": 1}
-    assert world.looks() == content["register_looks"] == 3
+    chosen, runner_up = content["chosen"], content["leaders"]["runner_up"]
+    assert judge.scored == EXPECTED | {f"trial {one} test": 1 for one in (chosen, runner_up)}
+    assert world.looks() == content["register_looks"] == 4
 
     validation = {model["id"]: model["validation"] for model in content["models"]}
     assert validation["t4"] is None and set(validation) == {"t1", "t2", "t3", "t4"}
-    best = max(("t1", "t2", "t3"), key=lambda one: validation[one]["macro_f1"]["value"])
-    assert chosen == best
+    assert [chosen, runner_up] == sorted(("t1", "t2", "t3"), key=lambda one: -validation[one]["macro_f1"]["value"])[:2]
+    assert content["leaders"]["difference"] == content["differences"]["chosen - runner_up"]["macro_f1"]
+    assert content["leaders"]["distinguishable"] == (content["leaders"]["difference"]["low"] > 0)
     assert [model["id"] for model in content["models"] if model["test"] is not None] == [chosen]
     assert next(model["error"] for model in content["models"] if model["id"] == "t4") == "rank 1 died\nof memory"
-    assert set(content["differences"]) == {"chosen - majority", "chosen - random_weights"}
+    assert set(content["differences"]) == {f"chosen - {name}" for name in ("majority", "random_weights", "runner_up")}
     assert content["baselines"]["majority"]["majority_of"] == "train"
     assert (result["num_models"], result["num_failed"]) == (4, 1)
-    assert f"trial {chosen} has test macro_f1" in result_line(result)
+    line = result_line(result)
+    assert f"trial {chosen} has test macro_f1" in line and f" {runner_up}, the next on validation; look 4" in line
 
     details = content["details"]
-    assert set(details) == {chosen, "majority", "random_weights"}
+    assert set(details) == {chosen, "majority", "random_weights", "runner_up"}
     by_label = details[chosen]["slices"]["label"]
     assert {name: part["num_rows"] for name, part in by_label.items()} == {"files": 8, "text": 8, "time": 8}
     accuracy = [part["metrics"]["accuracy"]["value"] for part in by_label.values()]
@@ -50,7 +52,7 @@ def test_all_trials_are_judged_and_the_test_split_is_opened_for_few(world: World
     folder = Path(world.storage.url) / "judged" / "evaluation"
     predictions = pq.read_table(folder / "predictions.parquet")
     counts = Counter(zip(predictions["model"].to_pylist(), predictions["split"].to_pylist(), strict=True))
-    on_test = {(name, "test"): 24 for name in (chosen, "majority", "random_weights")}
+    on_test = {(name, "test"): 24 for name in (chosen, "majority", "random_weights", "runner_up")}
     assert counts == {(f"t{number}", "validation"): 18 for number in (1, 2, 3)} | on_test
     assert len((folder / "leaderboard.csv").read_text().splitlines()) == 5
 
@@ -105,7 +107,7 @@ def test_the_twin_has_the_chosen_trials_settings_seed_and_step(world: World, jud
     assert baseline["num_steps"] == baseline["chosen_num_steps"] == 10 * number
 
 
-@pytest.mark.parametrize("die_after", range(5))
+@pytest.mark.parametrize("die_after", range(6))
 def test_whatever_is_killed_nothing_is_judged_twice_and_no_look_is_counted_twice(
     world: World, judge: type[InProcess], die_after: int
 ) -> None:
@@ -115,8 +117,9 @@ def test_whatever_is_killed_nothing_is_judged_twice_and_no_look_is_counted_twice
         world.evaluate()
     judge.die_after = float("inf")
     world.evaluate()
-    assert judge.scored == EXPECTED | {f"trial {world.metrics()['chosen']} test": 1}
-    assert world.looks() == 3
+    leaders = (world.metrics()["chosen"], world.metrics()["leaders"]["runner_up"])
+    assert judge.scored == EXPECTED | {f"trial {one} test": 1 for one in leaders}
+    assert world.looks() == 4
 
 
 def test_the_same_command_again_finds_the_work_done(world: World, judge: type[InProcess]) -> None:
@@ -210,7 +213,7 @@ def test_the_scoring_process_gives_the_same_results_and_names_a_broken_model(
     (world.storage / "artifacts").delete("evaluations")
     again = world.evaluate(name="again")
     assert (again["chosen"], again["test"]) == (result["chosen"], result["test"])
-    assert again["register_looks"] == 3  # the same models, by the same suite
+    assert again["register_looks"] == 4  # the same models, by the same suite
 
     monkeypatch.undo()
     world.trial("t5")

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from jobs.runtime.trials import TrialRecords
-from llmcore.config.finetune import FinetuneConfig
+from jobs.runtime.search.plan import SearchPlan
+from jobs.runtime.search.records import TrialRecords
+from llmcore.config.tune import TuneConfig
 from llmcore.cost import Ledger
 from llmcore.errors import TrialError
 from llmcore.records import checkpoint_name
@@ -24,11 +25,15 @@ LABELLED: Any = SimpleNamespace(
 )
 
 
-def _records(root: Path, trials: list[str]) -> TrialRecords:
-    config = {"name": "s", "storage": str(root), "base": "b", "data": "p/d", "train": TRAIN}
+def _records(root: Path, trials: list[str], **settings: Any) -> TrialRecords:
+    config = {"name": "s", "storage": str(root), "base": "b", "data": "p/d", "finetune": {"train": TRAIN}}
+    config |= {"space": {"train.seed": {"integer": [0, 9]}}}
     attempt: Any = SimpleNamespace(run=Folder(str(root / "s")), number=1, ledger=Ledger(1, "cpu"))
-    configs = dict.fromkeys(trials, FinetuneConfig.model_validate(config))
-    return TrialRecords(attempt, {trial: {"train.seed": 1} for trial in trials}, configs, LABELLED)
+    plan = SearchPlan(TuneConfig.model_validate(config | settings), {}, verbose=False)
+    records = TrialRecords(attempt, plan, LABELLED)
+    for trial in trials:
+        records.begin(trial, {"train.seed": 1})
+    return records
 
 
 def _write(folder: Folder, kind: str, about: dict[str, Any]) -> None:
@@ -43,7 +48,7 @@ def _trained(records: TrialRecords, trial: str, told: dict[int, float], *, witho
         records.reported(trial, {"step": step, KEY: value, "ledger": Ledger(1, "cpu").to_json()})
     progress = Progress(step=max(told), validations_without_gain=without_gain).to_json()
     _write(records.folder(trial) / "checkpoints" / checkpoint_name(max(told), 1), "checkpoint", {"progress": progress})
-    line = records.write(trial, error=None)
+    line = records.write(trial)
     record = records.folder(trial).find_json("trial.json")
     assert record is not None and f"{record['best_value']:.3f} after {record['best_step']} of {max(told)}" in line
     return record
@@ -72,6 +77,6 @@ def test_one_that_gained_nothing_more_ended_by_itself(tmp_path: Path, without_ga
 
 def test_one_without_an_export_has_failed(tmp_path: Path) -> None:
     records = _records(tmp_path, ["t0"])
-    assert "it ended without an export" in records.write("t0", error=None)
+    assert "it ended without an export" in records.write("t0")
     with pytest.raises(TrialError, match="no trial left a model"):
         records.close()

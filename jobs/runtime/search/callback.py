@@ -6,7 +6,7 @@ from typing import Any
 
 from ray.tune import Callback
 
-from jobs.runtime.trials import TrialRecords
+from jobs.runtime.search.records import TrialRecords
 
 __all__ = ["WriteRecords"]
 
@@ -16,31 +16,39 @@ class WriteRecords(Callback):  # type: ignore[misc]  # Ray is not typed
 
     def __init__(self, records: TrialRecords, scheduler: Any, say: Callable[[str], None]) -> None:
         self._records, self._scheduler, self._say = records, scheduler, say
+        self._told: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
         # Tune pickles its callbacks into snapshots that nobody reads; the records hold what cannot be pickled.
         return {}
 
     def on_trial_start(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
-        """A trial's driver starts; the scheduler is told what the trial reported before its driver was killed."""
-        for report in self._records.started(trial.config["trial"], time.time()):
-            self._scheduler.on_trial_result(None, trial, report)
+        """A trial's driver starts; the scheduler is told what the trial reported before this start of the search."""
+        older = self._records.started(_id(trial), time.time())
+        if trial.trial_id not in self._told:  # one of a population starts again and again
+            self._told.add(trial.trial_id)
+            for report in older:
+                self._scheduler.on_trial_result(None, trial, report)
 
     def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any, **_: Any) -> None:
         """A trial has validated."""
-        self._records.reported(trial.config["trial"], result)
+        self._records.reported(_id(trial), result)
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
-        """A trial has ended by itself, or the scheduler has stopped it."""
-        self._say(self._records.write(trial.config["trial"], error=None))
+        """A trial has ended by itself, was stopped by the scheduler, or its driver has written down why it failed."""
+        self._say(self._records.write(_id(trial)))
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
-        """A trial has failed."""
-        self._say(self._records.write(trial.config["trial"], error=_reason(trial)))
+        """A trial's driver was lost."""
+        self._say(self._records.write(_id(trial), cause="crash", error=_reason(trial)))
+
+
+def _id(trial: Any) -> str:
+    return str(trial.config["point"]["trial"])
 
 
 def _reason(trial: Any) -> str:
-    """Why a trial failed: the last line of what it raised."""
+    """Why a driver was lost: the last line of what Ray says."""
     error = trial.get_pickled_error() or trial.get_error()
     cause = getattr(error, "cause", error)
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]

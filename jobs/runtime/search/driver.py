@@ -1,0 +1,156 @@
+"""What drives one trial: a Ray Train run of its workers, whose validations are told to Tune."""
+
+import json
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ray.train import UserCallback
+
+from jobs.runtime.search.causes import Cause, cause_of, may_pass
+from jobs.runtime.search.lives import Life, begin_life, newest_life
+from jobs.runtime.search.plan import SearchPlan
+from llmcore.config.finetune import FinetuneConfig
+from llmcore.errors import LLMCoreError
+from llmcore.records import ask_to_stop
+from llmcore.storage import Folder
+from llmcore.train.place import Place
+
+__all__ = ["DONOR", "drive", "failure_of"]
+
+DONOR = "donor.json"
+"""In a checkpoint of Tune's: which life it is of, and the step. The checkpoint itself stays where it is."""
+_FAILURE = "failure.json"
+_END = None
+
+
+def drive(tune_config: Mapping[str, Any], *, plan: SearchPlan, search: str, attempt: int) -> None:
+    """Trains a trial to its end, again where what ended it may pass.
+
+    It does not raise: why it failed is written down, so that what Tune itself sees fail is a driver that was lost.
+
+    Args:
+        tune_config: `point`: the `trial`, and its `values` by dotted key.
+        plan: What all trials have in common.
+        search: URL of the search's run.
+        attempt: Number of its attempt.
+    """
+    import ray.tune
+
+    trial, values = tune_config["point"]["trial"], tune_config["point"]["values"]
+    folder = Folder(search) / "trials" / trial
+    life = newest_life(folder)
+    donor = _donor(ray.tune.get_checkpoint())
+    if donor is not None and donor["life"] != life.folder.url:
+        life = begin_life(folder, values, donor)
+    records = _place(life, search, attempt).records
+    try:
+        config = plan.finetuning(trial, values)
+        _train(config, plan, life, search, attempt)
+    except Exception as error:
+        _fail(
+            records,
+            cause_of(error),
+            f"{error}" if isinstance(error, LLMCoreError) else f"{type(error).__name__}: {error}",
+        )
+
+
+def failure_of(records: Folder) -> dict[str, Any] | None:
+    """`cause` and `error` of a trial's attempt that has failed."""
+    return records.find_json(_FAILURE)
+
+
+def _fail(records: Folder, cause: Cause, error: str) -> None:
+    records.write_json(_FAILURE, {"cause": cause, "error": error})
+
+
+def _place(life: Life, search: str, attempt: int) -> Place:
+    return Place.beneath(Folder(search), attempt, life.folder)
+
+
+def _train(config: FinetuneConfig, plan: SearchPlan, life: Life, search: str, attempt: int) -> None:
+    from jobs.finetune import worker_spec
+    from jobs.runtime.training import run_workers
+
+    # Ray Train would begin anew after whatever went wrong; here it depends on what that was.
+    workers = config.workers.model_copy(update={"max_failures": 0})
+    for left in range(config.workers.max_failures, -1, -1):
+        place = _place(life, search, attempt)
+        spec = worker_spec(config, plan.reads, place, verbose=plan.verbose)
+        try:
+            with _told_to_tune(life) as callback, _ended_after(place.records, plan.config.trial_hours) as late:
+                outcome = run_workers(spec, workers, callbacks=[callback])
+        except Exception as error:
+            if not left or not may_pass(cause_of(error)):
+                raise
+            continue
+        if outcome["stopped"] and late.is_set():
+            _fail(place.records, "timeout", f"it took longer than trial_hours={plan.config.trial_hours:g}")
+        return
+
+
+class _Tell(UserCallback):  # type: ignore[misc]  # Ray is not typed
+    """Puts the first rank's report into the driver's queue."""
+
+    def __init__(self, queue: Any) -> None:
+        self._queue = queue
+
+    def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
+        """All ranks have reported."""
+        self._queue.put(metrics[0])
+
+
+@contextmanager
+def _told_to_tune(life: Life) -> Iterator[_Tell]:
+    """A callback for the workers' run, whose reports are told to Tune, with who could be a donor at their step."""
+    from ray.util.queue import Queue
+
+    queue = Queue(actor_options={"num_cpus": 0})
+
+    def tell() -> None:
+        import ray.tune
+
+        while (report := queue.get()) is not _END:
+            with tempfile.TemporaryDirectory() as folder:
+                told = {"life": life.folder.url, "step": report["step"]}
+                Path(folder, DONOR).write_text(json.dumps(told), encoding="utf-8")
+                ray.tune.report(report, checkpoint=ray.tune.Checkpoint.from_directory(folder))
+
+    thread = threading.Thread(target=tell, daemon=True, name="tell-tune")
+    thread.start()
+    try:
+        yield _Tell(queue)
+    finally:
+        queue.put(_END)
+        thread.join()
+        queue.shutdown()
+
+
+@contextmanager
+def _ended_after(records: Folder, hours: float | None) -> Iterator[threading.Event]:
+    """Has the workers save and leave after so many hours; the event says that they were asked to."""
+    late = threading.Event()
+
+    def end() -> None:
+        late.set()
+        ask_to_stop(records, "trial_hours")
+
+    timer = threading.Timer(3600 * hours, end) if hours is not None else None
+    if timer is not None:
+        timer.daemon = True
+        timer.start()
+    try:
+        yield late
+    finally:
+        if timer is not None:
+            timer.cancel()
+
+
+def _donor(checkpoint: Any) -> dict[str, Any] | None:
+    if checkpoint is None:
+        return None
+    with checkpoint.as_directory() as folder:
+        return json.loads(Path(folder, DONOR).read_text(encoding="utf-8"))  # type: ignore[no-any-return]

@@ -1,0 +1,55 @@
+"""Gives back what a trial held when its driver is gone.
+
+Ray Train's placement groups do not end with the actor that made them: a cleaner of Train's asks the dashboard whether
+that is alive, and never frees them where there is no dashboard. Here the table of placement groups is enough.
+"""
+
+import threading
+from typing import Any
+
+__all__ = ["FreeDeadGroups"]
+
+_LOOK_EVERY_S = 1.0
+
+
+class FreeDeadGroups:
+    """A thread that removes placement groups whose creator is dead, as long as the block lasts, and once at its end."""
+
+    def __init__(self) -> None:
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True, name="free-groups")
+
+    def __enter__(self) -> "FreeDeadGroups":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._done.set()
+        self._thread.join()
+        free_dead_groups()
+
+    def _look(self) -> None:
+        while not self._done.wait(_LOOK_EVERY_S):
+            free_dead_groups()
+
+
+def free_dead_groups() -> int:
+    """Removes them; returns how many there were.
+
+    The table that Ray shows leaves out who made a group, so it is read as the head node keeps it.
+    """
+    import ray
+    from ray._private.state import state
+    from ray.core.generated.gcs_pb2 import PlacementGroupTableData
+    from ray.util.placement_group import PlacementGroup, remove_placement_group
+
+    found = 0
+    for told in state._connect_and_get_accessor().get_placement_group_table():
+        group = PlacementGroupTableData.FromString(told)
+        is_there = group.state != PlacementGroupTableData.REMOVED
+        # Of what a driver made itself, as Tune does, the actor that made it is none, and counts as dead.
+        by_actor = bool(group.creator_actor_id) and not ray.ActorID(group.creator_actor_id).is_nil()
+        if is_there and by_actor and group.creator_actor_dead and not group.is_detached:
+            remove_placement_group(PlacementGroup(ray.PlacementGroupID(group.placement_group_id)))
+            found += 1
+    return found

@@ -1,0 +1,92 @@
+"""Tune's schedulers, as a configuration asks for them."""
+
+import random
+from collections.abc import Mapping
+from typing import Any
+
+from llmcore.config.space import Range
+from llmcore.config.tune import TuneConfig
+from llmcore.evaluation.compared import Compared
+
+__all__ = ["make_scheduler"]
+
+_NO_STOP = 1
+
+
+def make_scheduler(config: TuneConfig, compared: Compared, num_reports: int) -> Any:
+    """The scheduler of a search; it counts reports.
+
+    Args:
+        config: The search's.
+        compared: What it compares by: always of the validation split.
+        num_reports: Validations of a full trial.
+    """
+    from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule
+
+    mode = "max" if compared.higher_is_better else "min"
+    match config.scheduler:
+        case "asha":
+            scheduler = ASHAScheduler(
+                time_attr="report",
+                max_t=num_reports + _NO_STOP,  # a trial that ends by itself is not stopped
+                grace_period=config.asha.grace_reports,
+                reduction_factor=config.asha.reduction_factor,
+            )
+        case "median":
+            scheduler = MedianStoppingRule(
+                time_attr="report",
+                grace_period=config.median.grace_reports,
+                min_samples_required=config.median.min_trials,
+            )
+        case "pbt":
+            return _population(config, compared.key, mode)
+        case _:
+            return FIFOScheduler()
+    scheduler.set_search_properties(compared.key, mode)
+    return scheduler
+
+
+def _population(config: TuneConfig, metric: str, mode: str) -> Any:
+    from ray.tune.schedulers import PopulationBasedTraining
+
+    def explore(tune_config: dict[str, Any]) -> dict[str, Any]:
+        """What a fifth more or less has left of a range is at its end again."""
+        values = tune_config["point"]["values"]
+        for key, range_ in config.space.items():
+            values[key] = _inside(range_, values[key])
+        return tune_config
+
+    random.seed(config.seed)  # the scheduler draws from the process's generator
+    return PopulationBasedTraining(
+        time_attr="report",
+        metric=metric,
+        mode=mode,
+        perturbation_interval=config.pbt.every_reports,
+        quantile_fraction=config.pbt.quantile,
+        resample_probability=config.pbt.resample_probability,
+        hyperparam_mutations={"point": {"values": _mutations(config.space)}},
+        custom_explore_fn=explore,
+        log_config=False,
+    )
+
+
+def _mutations(space: Mapping[str, Range]) -> dict[str, Any]:
+    from ray import tune
+
+    def of(range_: Range) -> Any:
+        if range_.listed is not None:
+            return list(range_.listed)
+        assert range_.interval is not None
+        low, high = range_.interval
+        if range_.is_integer:
+            return (tune.lograndint if range_.is_log else tune.randint)(int(low), int(high) + 1)
+        return (tune.loguniform if range_.is_log else tune.uniform)(low, high)
+
+    return {key: of(range_) for key, range_ in space.items()}
+
+
+def _inside(range_: Range, value: Any) -> Any:
+    if range_.interval is None:
+        return value
+    low, high = range_.interval
+    return int(min(max(round(value), low), high)) if range_.is_integer else min(max(value, low), high)

@@ -1,0 +1,157 @@
+"""Searches on a local Ray: what fails is told apart, what is stopped gives all back, populations really take over."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import ray
+
+from jobs.runtime.options import RunOptions
+from jobs.tune import result_line, tune
+from llmcore.config.tune import TuneConfig
+from llmcore.records import read_metrics
+from llmcore.storage import Folder, read_manifest
+from tests.searches import FAULTY, search_config
+
+if TYPE_CHECKING:
+    from cluster.connect import Session
+
+RATE = "train.optimizer.learning_rate"
+
+
+def _run(root: Path, session: "Session", **settings: Any) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """The result of a search, and the records of its trials."""
+    config = TuneConfig.model_validate(search_config(root, session.address, **settings))
+    storage = Folder(str(root / "runs"))
+    result = tune(config, storage, RunOptions())
+    print(result_line(result, storage))
+    trials = storage / config.name / "trials"
+    return result, {name: trials.find_json(f"{name}/trial.json") or {} for name in trials.names()}
+
+
+def _all_is_free() -> bool:
+    has, free = ray.cluster_resources(), ray.available_resources()
+    groups = [one for one in ray.util.placement_group_table().values() if one["state"] != "REMOVED"]
+    return not groups and free.get("CPU") == has["CPU"]
+
+
+def _assert_all_is_free_within(seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not _all_is_free():
+        assert time.monotonic() < deadline, (ray.available_resources(), ray.util.placement_group_table())
+        time.sleep(0.2)
+
+
+@pytest.mark.timeout(400)
+def test_each_failure_has_its_cause_and_the_search_succeeds(ray_session: "Session", tmp_path: Path) -> None:
+    workers = {"num_workers": 2, "cpus_per_worker": 0.25, "threads_per_worker": 1, "max_failures": 0, "hang_s": 20}
+    base: dict[str, Any] = search_config(tmp_path, ray_session.address)["finetune"]
+    task = {"kind": FAULTY, "max_tokens": 16, "options": {"fault": "none"}}
+    faults = ["none", "memory", "nan", "raise", "hang"]
+    result, records = _run(
+        tmp_path,
+        ray_session,
+        finetune=base | {"task": task, "workers": workers},
+        space={"task.options.fault": {"grid": faults}},
+        searcher="grid",
+        scheduler="fifo",
+    )
+    causes = {record["config"]["task.options.fault"]: record["cause"] for record in records.values()}
+    told = {"none": None, "memory": "out_of_memory", "nan": "non_finite", "raise": "error", "hang": "hang"}
+    assert causes == told, records
+    errors = {record["cause"]: record["error"] for record in records.values()}
+    assert "this batch is cursed" in errors["error"] and "time.sleep" not in errors["error"]
+    assert "searches.py" in errors["hang"]
+    assert (result["num_trials"], result["statuses"]) == (5, {"finished": 1, "failed": 4})
+    assert result["causes"] == {"out_of_memory": 1, "non_finite": 1, "error": 1, "hang": 1}
+    _assert_all_is_free_within(10)
+
+
+@pytest.mark.timeout(400)
+def test_a_population_takes_over_the_better_ones_weights(ray_session: "Session", tmp_path: Path) -> None:
+    base: dict[str, Any] = search_config(tmp_path, ray_session.address)["finetune"]
+    task = {"kind": FAULTY, "max_tokens": 16, "validation_metric": "loss", "options": {"fault": "slow"}}
+    train = base["train"] | {"num_steps": 100, "validate_every": 10, "checkpoint_every": 10}
+    result, records = _run(
+        tmp_path,
+        ray_session,
+        finetune=base | {"task": task, "train": train},
+        space={RATE: {"log_uniform": [1e-9, 1e-1]}},
+        first_points=[{RATE: 1e-2}, {RATE: 1e-9}],
+        num_trials=2,
+        scheduler="pbt",
+        pbt={"quantile": 0.5, "resample_probability": 0.0},
+    )
+    assert result["num_exploited"] >= 1
+    learner, idler = records["trial-000"], records["trial-001"]
+    life = idler["lives"][1]
+    assert life["donor"] == f"{tmp_path}/runs/search/trials/trial-000"
+    assert life["values"][RATE] == pytest.approx(1e-2 * 1.2) or life["values"][RATE] == pytest.approx(1e-2 * 0.8)
+
+    folder = Folder(f"{tmp_path}/runs/search/trials/trial-001/lives/02")
+    rows = read_metrics(folder)
+    assert next(row["session"]["resumed_at"] for row in rows if "session" in row) == life["step"] > 0
+    (taken,) = [name for name in (folder / "checkpoints").names() if name.startswith(f"step-{life['step']:08d}")]
+    manifest = read_manifest(folder / "checkpoints" / taken)
+    assert manifest is not None
+    before = [row["validation_loss"] for row in learner["reports"] if row["step"] == life["step"]]
+    after = [row["validation_loss"] for row in idler["reports"] if row["step"] > life["step"]]
+    alone = [row["validation_loss"] for row in idler["reports"] if row["step"] == 10]
+    assert alone[0] > before[0] + 0.05, "by itself it has learnt nothing"
+    assert after[0] < alone[0] - 0.05, "with the weights of the other it goes on from there"
+    _assert_all_is_free_within(10)
+
+
+@pytest.mark.timeout(400)
+def test_optuna_begins_with_what_is_given_and_the_best_is_trained_again(ray_session: "Session", tmp_path: Path) -> None:
+    space = {
+        RATE: {"log_uniform": [1e-4, 1e-1]},
+        "method.name": {"choice": ["full", "lora"]},
+        "method.rank": {"log_integer": [2, 8], "when": {"method.name": ["lora"]}},
+    }
+    result, records = _run(
+        tmp_path,
+        ray_session,
+        space=space,
+        searcher="optuna",
+        startup_trials=1,
+        objectives=["quality", "device_seconds"],
+        first_points=["config", {"method.name": "lora", "method.rank": 3}],
+        num_trials=3,
+        scheduler="fifo",
+        final_seeds=[5, 6],
+    )
+    assert records["trial-000"]["config"] == {RATE: 1e-2, "method.name": "full"}
+    assert records["trial-001"]["config"] == {"method.name": "lora", "method.rank": 3} | {
+        RATE: records["trial-001"]["config"][RATE]
+    }
+    searched = {name: record for name, record in records.items() if name.startswith("trial")}
+    finals = {name: record for name, record in records.items() if name.startswith("final")}
+    assert len(searched) == 3 and set(finals) == {"final-seed-5", "final-seed-6"}
+    best = max(searched.values(), key=lambda record: (record["best_value"], -int(record["id"][-1])))
+    assert [record["config"] for record in finals.values()] == [
+        best["config"] | {"train.seed": seed} for seed in (5, 6)
+    ]
+    assert [record["seed"] for record in finals.values()] == [5, 6]
+    assert {record["status"] for record in finals.values()} == {"finished"}
+    assert result["front"] and set(result["front"]) <= set(records)
+    assert all(record["device_seconds"] > 1 for record in records.values())
+
+    again = TuneConfig.model_validate(
+        search_config(
+            tmp_path,
+            ray_session.address,
+            name="next",
+            space=space,
+            first_from=["search"],
+            num_trials=2,
+            budget={"hours": 1e-6},
+        )
+    )
+    storage = Folder(str(tmp_path / "runs"))
+    with pytest.raises(Exception, match="no trial left a model"):
+        tune(again, storage, RunOptions())
+    closed = storage.find_json("next/search.json")
+    assert closed is not None and closed["ended_by"] == "budget.hours=1e-06"
+    _assert_all_is_free_within(10)

@@ -1,0 +1,79 @@
+"""What searches are tried on: texts whose class hangs on the first word, a tiny model, and a task that can go wrong."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from llmcore.tasks.text_classification import ClassBatch, TextClassification
+from tests.bases import WORDS, write_base
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["FAULTY", "Faulty", "search_config"]
+
+FAULTY = "tests.searches:Faulty"
+_SLOW_S = 0.1
+_MANY_BYTES = 1 << 60
+"""More than any machine has."""
+
+
+@dataclass(frozen=True)
+class Faulty(TextClassification):
+    """Classification that goes wrong as its option says, at its third batch."""
+
+    fault: str = "none"
+    kind: ClassVar[str] = "faulty"
+    _batches: ClassVar[list[int]] = []
+
+    def loss_sums(self, model: Any, batch: ClassBatch) -> "torch.Tensor":
+        """The loss, or what the fault makes of it."""
+        import torch
+
+        self._batches.append(1)
+        loss = super().loss_sums(model, batch)
+        if self.fault == "slow":
+            time.sleep(_SLOW_S)
+            return loss
+        if self.fault == "none" or len(self._batches) < 3 or not torch.is_grad_enabled():
+            return loss
+        if self.fault == "hang":
+            time.sleep(3600)
+        if self.fault == "raise":
+            raise ValueError("this batch is cursed")
+        if self.fault == "memory":
+            torch.empty(_MANY_BYTES, dtype=torch.uint8)
+        return loss * float("nan")
+
+
+def search_config(root: Path, address: str, **settings: Any) -> dict[str, Any]:
+    """A search over trials of some seconds; its files are written beneath `root`."""
+    early = [*WORDS][: len(WORDS) // 2]
+    rows = [f"{one} {other},{'early' if one in early else 'late'}" for one in WORDS for other in WORDS]
+    files = {"train": rows[::2], "validation": rows[1::4], "test": rows[3::4]}
+    for split, lines in files.items():
+        (root / f"{split}.csv").write_text("\n".join(["text,label", *lines]), encoding="utf-8")
+    write_base(root / "base", "bert")
+    finetune = {
+        "task": {"max_tokens": 16},
+        "train": {
+            "num_steps": 12,
+            "global_batch_size": 6,
+            "zero_stage": 2,
+            "precision": "fp32",
+            "optimizer": {"learning_rate": 1e-2},
+            "log_every": 1,
+            "validate_every": 4,
+            "checkpoint_every": 4,
+        },
+        "workers": {"num_workers": 2, "cpus_per_worker": 0.25, "threads_per_worker": 1},
+    }
+    return {
+        "name": "search",
+        "storage": str(root / "runs"),
+        "cluster": {"address": address},
+        "base": str(root / "base"),
+        "data": {split: str(root / f"{split}.csv") for split in files},
+        "finetune": finetune | settings.pop("finetune", {}),
+    } | settings
