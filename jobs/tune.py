@@ -141,6 +141,11 @@ def _check(plan: SearchPlan, proposals: Proposals, inputs: Inputs, num_trials: i
     for number, trial in enumerate(trial_ids(known)):
         _check_trial(plan, inputs, trial, proposals.propose(number, []))
     check_fits_cluster(plan.finetuning("trial", {}))
+    if config.scheduler == "pbt" and (fitting := _max_concurrent(config)) < num_trials:
+        raise ConfigError(
+            f"scheduler=pbt trains its population at once, and of num_trials={num_trials} the cluster holds {fitting}: "
+            "lower num_trials, workers.num_workers or workers.cpus_per_worker"
+        )
     num_reports = _reports(config, inputs)
     for scheduler, grace in (("asha", config.asha.grace_reports), ("median", config.median.grace_reports)):
         if config.scheduler == scheduler and grace > num_reports:

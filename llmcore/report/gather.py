@@ -1,13 +1,14 @@
 """From the records of a pipeline's runs to a `PipelineReport`: what is absent stays empty, what is torn is named."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from llmcore.evaluation.searches import Search
 from llmcore.records import attempt_folder, attempt_numbers, list_runs, read_metrics_counted
 from llmcore.records.heartbeat import last_beat
 from llmcore.report.closer import closer_look
@@ -36,6 +37,7 @@ from llmcore.report.recorded import (
     TrialRecord,
 )
 from llmcore.report.standing import judged_models
+from llmcore.search.importance import FEWEST_TRIALS, importances
 from llmcore.storage import Folder
 
 __all__ = ["gather"]
@@ -92,13 +94,15 @@ class _Reader:
         search = self._read(SearchRecord, self._run("tune"), "search.json") or SearchRecord()
         metric = evaluation.suite.get("choose_by") or search.metric or "macro_f1"
         pretrain = self._pretrain()
-        trials = tuple(self._trials(search.metric or metric, evaluation))
+        trials = tuple(self._trials(search, search.metric or metric, evaluation))
         return PipelineReport(
             pipeline=self.pipeline,
             stages=tuple(_with_losses(stages, trials, evaluation)),
             pretrain=pretrain,
             trials=trials,
             search_closed=search.closed,
+            importance=self._importance(search.metric or metric, trials),
+            ended_by=search.ended_by,
             metric=metric,
             search_metric=search.metric or metric,
             chosen=evaluation.chosen,
@@ -225,7 +229,19 @@ class _Reader:
             unigram_loss=record.unigram_loss,
         )
 
-    def _trials(self, metric: str, evaluation: EvaluationRecord) -> Iterator[TrialReport]:
+    def _importance(self, metric: str, trials: Sequence[TrialReport]) -> dict[str, float]:
+        """Which keys of the search made the difference, where there are enough trials to tell."""
+        worth = [(one.config, one.curve.values[-1]) for one in trials if one.status != "failed" and one.curve.values]
+        if len(worth) < FEWEST_TRIALS:
+            return {}
+        try:
+            config = Search(self._run("tune")).config()
+        except ValidationError as error:
+            self.problems.append(f"{self._run('tune').url}/config.yaml: {error.errors()[0]['msg']}")
+            config = None
+        return {} if config is None else importances(config.space, worth)
+
+    def _trials(self, search: SearchRecord, metric: str, evaluation: EvaluationRecord) -> Iterator[TrialReport]:
         # Where several searches were judged together, the search's name stands before the trial's.
         prefix = f"{self._run('tune').name}/"
         judged = {model.id.removeprefix(prefix): model.validation or {} for model in evaluation.models}
@@ -245,7 +261,10 @@ class _Reader:
                 seed=record.seed,
                 num_steps=record.num_steps,
                 seconds=record.seconds,
+                device_seconds=record.device_seconds,
+                cause=record.cause,
                 error=_error(record.error),
+                on_front=record.id in search.front,
                 chosen=record.id == chosen,
                 validation=judged.get(record.id, {}),
             )

@@ -130,6 +130,9 @@ class TrialReport:
 
     Attributes:
         curve: The validation metric of the search, by step.
+        device_seconds: For which it held devices.
+        cause: Why it failed, in a word.
+        on_front: Whether none is better in both of two objectives.
         validation: Figures of the shared evaluation job, where it judged the trial.
     """
 
@@ -140,8 +143,11 @@ class TrialReport:
     seed: int | None = None
     num_steps: int | None = None
     seconds: float | None = None
+    device_seconds: float | None = None
+    cause: str | None = None
     error: str = ""
     chosen: bool = False
+    on_front: bool = False
     validation: Mapping[str, Interval] = field(default_factory=dict)
 
 
@@ -183,6 +189,8 @@ class PipelineReport:
         notes: What a reader must know to judge the figures.
         problems: Records that are there but cannot be read, each with its place.
         passport: What is in the corpus.
+        importance: By key of the search, the share of it in what trials are worth, where there are enough of them.
+        ended_by: What ended the search before all its trials had.
         closer: Where the chosen model is right, and what lm-evaluation-harness says.
     """
 
@@ -191,6 +199,8 @@ class PipelineReport:
     pretrain: PretrainReport | None = None
     trials: tuple[TrialReport, ...] = ()
     search_closed: bool = False
+    importance: Mapping[str, float] = field(default_factory=dict)
+    ended_by: str | None = None
     metric: str = "macro_f1"
     search_metric: str = "macro_f1"
     chosen: str | None = None

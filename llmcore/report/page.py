@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from llmcore.report import figures, words
+from llmcore.report import figures, search_figures, words
 from llmcore.report.model import PipelineReport, StageReport
 
 __all__ = ["render"]
@@ -32,10 +32,7 @@ def render(report: PipelineReport) -> str:
         headline=words.headline(report),
         bought=words.bought_by_pretraining(report),
         chosen=next((judged for judged in report.judged if judged.kind == "chosen"), None),
-        # More than these do not stand side by side on a page.
-        of_slices=[metric for metric in report.metrics if any(metric in one.metrics for one in report.closer.slices)][
-            :4
-        ],
+        of_slices=_of_slices(report),
         gains={name: of[report.metric] for name, of in report.differences.items() if report.metric in of},
         # Drawn by matplotlib, which escapes the texts in it.
         pictures={name: Markup(svg) for name, svg in _pictures(report).items()},
@@ -56,6 +53,12 @@ def _pictures(report: PipelineReport) -> dict[str, str]:
         pictures["loss"] = figures.loss_figure(report.pretrain)
     if any(trial.curve.steps for trial in report.trials):
         pictures["trials"] = figures.trials_figure(report.trials, report.search_metric)
+    if search_figures.has_pareto(report.trials):
+        pictures["pareto"] = search_figures.pareto_figure(report.trials, report.search_metric)
+    if search_figures.has_parallel(report.trials):
+        pictures["parallel"] = search_figures.parallel_figure(report.trials, report.search_metric)
+    if report.importance:
+        pictures["importance"] = search_figures.importance_figure(report.importance, report.search_metric)
     if any(report.metric in {**model.validation, **model.test} for model in report.judged):
         pictures["leaderboard"] = figures.leaderboard_figure(report.judged, report.metric)
     if any(report.metric in of for of in report.differences.values()):

@@ -145,6 +145,8 @@ class SearchRecord(Record):
 
     closed: bool = False
     metric: str | None = None
+    ended_by: str | None = None
+    front: list[str] = []
 
 
 class TrialRecord(Record):
@@ -157,6 +159,8 @@ class TrialRecord(Record):
     seed: int | None = None
     num_steps: int | None = None
     seconds: float | None = None
+    device_seconds: float | None = None
+    cause: str | None = None
     error: Any = None
 
 

@@ -78,7 +78,7 @@ class Proposals:
         else:
             combinations = self.combinations()
             given = combinations[(number - len(self.first)) % len(combinations)]
-        study = self._study(number, told)
+        study = self.study(told, number)
         study.enqueue_trial({key: self._internal(key, value) for key, value in given.items()})
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of Optuna's own experiments
@@ -88,7 +88,8 @@ class Proposals:
         range_ = self.space[key]
         return range_.enumerated if self.searcher == "grid" or range_.kind == "grid" else None
 
-    def _study(self, number: int, told: Sequence[Told]) -> "optuna.Study":
+    def study(self, told: Sequence[Told], number: int = 0) -> "optuna.Study":
+        """What is known, as Optuna has it, with the sampler for a trial."""
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)

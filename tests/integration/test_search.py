@@ -10,8 +10,8 @@ import ray
 from jobs.runtime.options import RunOptions
 from jobs.tune import result_line, tune
 from llmcore.config.tune import TuneConfig
-from llmcore.records import read_metrics
 from llmcore.storage import Folder, read_manifest
+from tests.faults import sessions
 from tests.searches import FAULTY, search_config
 
 if TYPE_CHECKING:
@@ -90,8 +90,7 @@ def test_a_population_takes_over_the_better_ones_weights(ray_session: "Session",
     assert life["values"][RATE] == pytest.approx(1e-2 * 1.2) or life["values"][RATE] == pytest.approx(1e-2 * 0.8)
 
     folder = Folder(f"{tmp_path}/runs/search/trials/trial-001/lives/02")
-    rows = read_metrics(folder)
-    assert next(row["session"]["resumed_at"] for row in rows if "session" in row) == life["step"] > 0
+    assert sessions(folder, 1) == [life["step"]] and life["step"] > 0
     (taken,) = [name for name in (folder / "checkpoints").names() if name.startswith(f"step-{life['step']:08d}")]
     manifest = read_manifest(folder / "checkpoints" / taken)
     assert manifest is not None

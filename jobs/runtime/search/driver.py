@@ -3,6 +3,7 @@
 import json
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,11 +12,12 @@ from typing import Any
 from ray.train import UserCallback
 
 from jobs.runtime.search.causes import Cause, cause_of, may_pass
+from jobs.runtime.search.freeing import free_dead_groups
 from jobs.runtime.search.lives import Life, begin_life, newest_life
 from jobs.runtime.search.plan import SearchPlan
 from llmcore.config.finetune import FinetuneConfig
 from llmcore.errors import LLMCoreError
-from llmcore.records import ask_to_stop
+from llmcore.records import TIMING, ask_to_stop
 from llmcore.storage import Folder
 from llmcore.train.place import Place
 
@@ -23,7 +25,7 @@ __all__ = ["DONOR", "drive", "failure_of"]
 
 DONOR = "donor.json"
 """In a checkpoint of Tune's: which life it is of, and the step. The checkpoint itself stays where it is."""
-_FAILURE = "failure.json"
+_FAILURE, _STARTED = "failure.json", "started.json"
 _END = None
 
 
@@ -47,6 +49,7 @@ def drive(tune_config: Mapping[str, Any], *, plan: SearchPlan, search: str, atte
     if donor is not None and donor["life"] != life.folder.url:
         life = begin_life(folder, values, donor)
     records = _place(life, search, attempt).records
+    _await_others(records)
     try:
         config = plan.finetuning(trial, values)
         _train(config, plan, life, search, attempt)
@@ -56,6 +59,14 @@ def drive(tune_config: Mapping[str, Any], *, plan: SearchPlan, search: str, atte
             cause_of(error),
             f"{error}" if isinstance(error, LLMCoreError) else f"{type(error).__name__}: {error}",
         )
+
+
+def _await_others(records: Folder) -> None:
+    """Where a driver of this life was lost, its ranks live on for a moment, and would delete what this one reads."""
+    if records.exists(_STARTED):
+        free_dead_groups()
+        time.sleep(TIMING.drained_s)
+    records.write_json(_STARTED, {"time": time.time()})
 
 
 def failure_of(records: Folder) -> dict[str, Any] | None:

@@ -7,7 +7,7 @@ that is alive, and never frees them where there is no dashboard. Here the table 
 import threading
 from typing import Any
 
-__all__ = ["FreeDeadGroups"]
+__all__ = ["FreeDeadGroups", "free_dead_groups"]
 
 _LOOK_EVERY_S = 1.0
 

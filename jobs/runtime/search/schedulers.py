@@ -47,7 +47,20 @@ def make_scheduler(config: TuneConfig, compared: Compared, num_reports: int) -> 
 
 
 def _population(config: TuneConfig, metric: str, mode: str) -> Any:
-    from ray.tune.schedulers import PopulationBasedTraining
+    from ray.tune.schedulers import PopulationBasedTraining, TrialScheduler
+
+    class Population(PopulationBasedTraining):  # type: ignore[misc]  # Ray is not typed
+        """All of it trains at once: none need give way to another, as Tune's own would have it when one is replaced."""
+
+        def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+            decision = super().on_trial_result(tune_controller, trial, result)
+            return str(TrialScheduler.CONTINUE if decision == TrialScheduler.PAUSE else decision)
+
+        def _get_new_config(self, trial: Any, trial_to_clone: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+            """The other one's values, perturbed; who it is, a trial keeps."""
+            new, changes = super()._get_new_config(trial, trial_to_clone)
+            new["point"]["trial"] = trial.config["point"]["trial"]
+            return new, changes
 
     def explore(tune_config: dict[str, Any]) -> dict[str, Any]:
         """What a fifth more or less has left of a range is at its end again."""
@@ -57,7 +70,7 @@ def _population(config: TuneConfig, metric: str, mode: str) -> Any:
         return tune_config
 
     random.seed(config.seed)  # the scheduler draws from the process's generator
-    return PopulationBasedTraining(
+    return Population(
         time_attr="report",
         metric=metric,
         mode=mode,
