@@ -97,6 +97,26 @@ def _runs(storage: str, as_json: bool, verbose: bool) -> None:
     _named("jobs.runs:run_listing")(storage, as_json)
 
 
+@click.command("promote")
+@click.argument("evaluation")
+@click.argument("name")
+@click.option("--storage", default="runs", show_default=True, help="Where runs are kept.")
+@click.option("--verbose", is_flag=True, help="Show tracebacks.")
+def _promote(evaluation: str, name: str, storage: str, verbose: bool) -> None:
+    """Publish the model that an EVALUATION has chosen under a NAME, with what it was made of."""
+    _named("jobs.promote:promote")(evaluation, name, storage)
+
+
+@click.command("lineage")
+@click.argument("run")
+@click.option("--storage", default="runs", show_default=True, help="Where a run that is named is kept.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
+@click.option("--verbose", is_flag=True, help="Show tracebacks.")
+def _lineage(run: str, storage: str, as_json: bool, verbose: bool) -> None:
+    """Draw what a RUN, a name or a URL, was made of: corpus, pre-training, search, suite."""
+    _named("jobs.promote:show_lineage")(run, storage, as_json)
+
+
 _STORAGE = click.option("--storage", default="runs", show_default=True, help="Where a run that is named is kept.")
 
 
@@ -192,6 +212,8 @@ def _named(path: str) -> Any:
 for _name, _job in JOBS.items():
     commands.add_command(_job_command(_name, _job))
 commands.add_command(_runs)
+commands.add_command(_promote)
+commands.add_command(_lineage)
 commands.add_command(_checkpoints)
 commands.add_command(_export)
 commands.add_command(_generate)

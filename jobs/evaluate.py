@@ -120,9 +120,15 @@ def evaluate(
         outcome = judging.judge()
         figures = outcome.write(attempt.run / "evaluation")
         chosen = next(one for one in judging.candidates if one.id == outcome.chosen.id)
+        assert chosen.model is not None
         attempt.result = {
             "choose_by": outcome.suite.choose_by,
             "chosen": str(chosen),
+            "chosen_model": {
+                "url": chosen.model.url,
+                "sha256": chosen.model_sha256,
+                "parents": sources.parents_of(chosen),
+            },
             "num_models": len(outcome.board.entries),
             "num_failed": sum(entry.status == "failed" for entry in outcome.board.entries),
             "test": outcome.test.metrics_json(),

@@ -100,7 +100,7 @@ class World:
             }
         )
         self.search.write_text("config.yaml", yaml.safe_dump(tune.model_dump(mode="json")))
-        self.search.write_json("run.json", {"kind": "tune"})
+        self.search.write_json("run.json", {"kind": "tune", "fingerprint": "f" * 64, "parents": []})
 
     def trial(self, name: str, status: str = "finished", **record: Any) -> None:
         """Write a trial's record, with a model unless `model=None` is given."""

@@ -76,6 +76,13 @@ class Sources:
             return next(model for model in self.models if model.name == candidate.id)
         return next(search for search in self.searches if candidate.id.startswith(search.prefix))
 
+    def parents_of(self, candidate: Candidate) -> list[str]:
+        """The run that made a candidate, as it is named; none where that is not known."""
+        made = self.source_of(candidate).fine_tuning()
+        if made is None:
+            return []
+        return [made.run.name if made.storage.url == self.storage.url else made.run.url]
+
     def labelled(self, config: EvaluateConfig) -> EvaluationSet:
         """The labelled set that all are judged on, once all have begun.
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmcore.evaluation.leaderboard import Entry, Leaderboard
+from llmcore.evaluation.markdown import leaderboard_markdown
 from llmcore.evaluation.results import Evaluation, difference
 from llmcore.evaluation.suite import Suite
 from llmcore.storage import Folder, publish
@@ -93,7 +94,7 @@ class Outcome:
         }
 
     def write(self, folder: Folder) -> dict[str, Any]:
-        """Publish the three files in `folder`, and return the content of metrics.json."""
+        """Publish the four files in `folder`, and return the content of metrics.json."""
         content = self.to_json()
         about = {"suite": self.suite.hash, "set": self.evaluation_set.hash}
         with publish(folder, "evaluation-run", about) as publication:
@@ -102,6 +103,7 @@ class Outcome:
             asked = self.harness["models"] if self.harness else None
             table = self.board.to_csv(self.suite, {self.chosen.id: self.test}, asked)
             publication.write_bytes("leaderboard.csv", table.encode())
+            publication.write_bytes("leaderboard.md", leaderboard_markdown(content, self.board, self.suite).encode())
             publication.write_bytes("metrics.json", readable_json(content))
         return content
 

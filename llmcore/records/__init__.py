@@ -13,6 +13,7 @@ from llmcore.records.layout import (
     software_versions,
     step_of,
 )
+from llmcore.records.lineage import Ancestor, lineage_of
 from llmcore.records.listing import RunStatus, list_runs
 from llmcore.records.metrics import MetricsWriter, read_metrics, read_metrics_counted
 from llmcore.records.parts import PartsWriter, read_part
@@ -23,6 +24,7 @@ __all__ = [
     "CONFIG",
     "RUN",
     "TIMING",
+    "Ancestor",
     "Attempt",
     "MetricsWriter",
     "PartsWriter",
@@ -40,6 +42,7 @@ __all__ = [
     "folder_of",
     "in_line",
     "last_beat",
+    "lineage_of",
     "list_runs",
     "newest_result",
     "read_metrics",

@@ -11,8 +11,10 @@ import pytest
 
 import jobs.runtime.judging
 from jobs.evaluate import evaluate, finished, result_line
-from llmcore.errors import CheckpointError, ConfigError, InterruptedRunError, RunError
+from jobs.promote import promote, show_lineage
+from llmcore.errors import CheckpointError, ConfigError, InterruptedRunError, RunChangedError, RunError
 from llmcore.report import gather, render
+from llmcore.storage import read_manifest
 from llmcore.tasks.evaluation_set import write_evaluation_set
 from tests.judged import OPTIONS, TASK, InProcess, World, damage, four_trials
 
@@ -221,3 +223,44 @@ def test_the_scoring_process_gives_the_same_results_and_names_a_broken_model(
     world.close_search("t1", "t2", "t3", "t4", "t5")
     with pytest.raises(CheckpointError, match=r"trial t5: .*model\.safetensors"):
         world.evaluate(name="broken")
+
+
+def test_the_winner_is_published_with_what_it_was_made_of(
+    world: World, judge: type[InProcess], capsys: pytest.CaptureFixture[str]
+) -> None:
+    four_trials(world)
+    world.evaluate()
+    content = world.metrics()
+    table = (world.storage / "judged" / "evaluation").read_text("leaderboard.md")
+    assert f"Chosen by validation macro_f1: **{content['chosen']}**; on test 0." in table
+    assert table.count("\n| ") == 2 + 4 and "rank 1 died of memory" in table
+    assert "chosen - runner up: " in table and "Looks at this test split: 4." in table
+
+    promote("judged", "best", world.storage.url)
+    promote("judged", "best", world.storage.url)
+    assert "trial" in capsys.readouterr().out
+    best = world.storage / "best"
+    assert len((best / "attempts").names()) == 1
+    chosen = read_manifest(
+        world.search / "trials" / content["chosen"] / "exports" / f"step-000000{content['chosen'][1]}0-attempt-01"
+    )
+    published = read_manifest(best / "model")
+    assert chosen is not None and published is not None and published.sha256 == chosen.sha256
+    show_lineage("best", world.storage.url, as_json=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("best  (promote, ") and f"chosen trial {content['chosen']}" in lines[0]
+    assert lines[1].startswith("├─ judged  (evaluate, ") and lines[2].startswith("│  └─ search  (tune, ")
+    assert lines[3].startswith("└─ search  (tune, ") and lines[3].endswith(", above)")
+    show_lineage("best", world.storage.url, as_json=True)
+    told = json.loads(capsys.readouterr().out)
+    assert [parent["name"] for parent in told["parents"]] == ["judged", "search"]
+
+    world.trial("t5")
+    world.close_search("t1", "t2", "t3", "t4", "t5")
+    world.evaluate(name="later")
+    with pytest.raises(RunChangedError, match="run 'best' exists"):
+        promote("later", "best", world.storage.url)
+    with pytest.raises(ConfigError, match="no `evaluate` run that has chosen"):
+        promote("search", "best", world.storage.url)
+    with pytest.raises(ConfigError, match="there is no run"):
+        show_lineage("nothing", world.storage.url, as_json=False)
