@@ -13,6 +13,7 @@ __all__ = [
     "Judging",
     "check_baselines",
     "check_metrics",
+    "check_split",
     "is_own",
     "samples_needed",
 ]
@@ -126,12 +127,28 @@ def check_metrics(names: Sequence[str], kind: str | None = None) -> None:
     Raises:
         ValueError: The message lists what there is.
     """
+    check_split(names)
     of = "" if kind is None else f" of {kind}"
     kinds = [kind] if kind in JUDGING else list(JUDGING)
     there = list(dict.fromkeys(name for one in kinds for name in JUDGING[one].metrics))
     for name in names:
         if name not in there and not is_own(name):
             raise ValueError(f"{name!r} is no metric{of}: there are {', '.join(there)}; your own is `module:object`")
+
+
+def check_split(names: Sequence[str]) -> None:
+    """Refuse a metric of the test split, by which nothing is chosen.
+
+    Raises:
+        ValueError: The message has the rule.
+    """
+    for name in names:
+        split, _, metric = name.partition("_")
+        if split == "test" and metric:
+            raise ValueError(
+                f"{name!r}: the test split chooses nothing, it is opened for what was chosen on validation alone; give "
+                f"{metric}, which is measured on validation"
+            )
 
 
 def check_baselines(names: Sequence[str], kind: str) -> None:

@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import model_validator
 
 from llmcore.config.base import Section, identity
+from llmcore.config.judging import check_split
 
 __all__ = ["KINDS", "TaskSettings"]
 
@@ -60,6 +61,11 @@ class TaskSettings(Section):
         "Null: all; of a long context they are many.",
     )
     options: dict[str, Any] = identity(dict, description="What a task of your own reads besides.")
+
+    @model_validator(mode="after")
+    def _validates_on_validation(self) -> "TaskSettings":
+        check_split([self.validation_metric] if self.validation_metric else [])
+        return self
 
     @model_validator(mode="after")
     def _answers_fit(self) -> "TaskSettings":
