@@ -22,6 +22,7 @@ from jobs.finetune import (
 )
 from jobs.runtime.console import say
 from jobs.runtime.options import RunOptions
+from jobs.runtime.search.held import search_s, spent
 from jobs.runtime.search.plan import SearchPlan, final_ids, proposals_of, trial_ids
 from jobs.runtime.search.records import TrialRecords
 from jobs.runtime.start import find_or_do
@@ -81,10 +82,16 @@ def finished(config: TuneConfig, storage: Folder) -> dict[str, Any] | None:
 
 def _finished(config: TuneConfig, storage: Folder, inputs: Inputs) -> dict[str, Any] | None:
     result = finished_result(storage, config, kind=KIND, step_version=STEP_VERSION, inputs=inputs.hashes())
-    if result and (storage / config.name).find_json("search.json"):
+    run = storage / config.name
+    if result and run.find_json("search.json") and not _may_go_on(config, run, result):
         return result
     check_task(config.finetune.task, inputs)
     return None
+
+
+def _may_go_on(config: TuneConfig, run: Folder, result: Mapping[str, Any]) -> bool:
+    """Whether a budget ended the search, and it has a larger one now."""
+    return bool(result["ended_by"]) and not spent(config.budget, search_s(run) / 3600, result["device_seconds"] / 3600)
 
 
 def tune(config: TuneConfig, storage: Folder, options: RunOptions) -> dict[str, Any]:
@@ -116,6 +123,7 @@ def tune(config: TuneConfig, storage: Folder, options: RunOptions) -> dict[str, 
     with attempt:
         attempt.result["data"] = inputs.labelled.report()
         records = TrialRecords(attempt, searched, inputs.data)
+        records.reopen()
         search = _Search(searched, proposals, inputs, records, attempt)
         ended_by = search.run(trial_ids(num_trials)) or search.run_finals()
         attempt.result.update(records.close(ended_by))
@@ -256,10 +264,10 @@ class _Search:
         import ray.tune
         from ray.tune import progress_reporter
 
-        from jobs.runtime.search.budget import StopWhenSpent
         from jobs.runtime.search.callback import WriteRecords
         from jobs.runtime.search.driver import drive
         from jobs.runtime.search.freeing import FreeDeadGroups
+        from jobs.runtime.search.stopper import StopWhenSpent
 
         config, attempt, records = self.plan.config, self.attempt, self.records
         left = [trial for trial in ids if not records.has_ended(trial)]
@@ -299,8 +307,5 @@ class _Search:
         return budget.why
 
     def _spent(self) -> str | None:
-        from jobs.runtime.search.budget import spent
-        from jobs.runtime.search.held import search_s
-
         hours = search_s(self.attempt.run, alive=self.attempt.number) / 3600
         return spent(self.plan.config.budget, hours, self.records.device_s() / 3600)

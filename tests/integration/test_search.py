@@ -1,5 +1,6 @@
 """Searches on a local Ray: what fails is told apart, what is stopped gives all back, populations really take over."""
 
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,9 +9,15 @@ import pytest
 import ray
 
 from jobs.runtime.options import RunOptions
+from jobs.runtime.search.records import NO_CONTROLLER
+from jobs.runtime.search.schedulers import make_scheduler
 from jobs.tune import result_line, tune
 from llmcore.config.tune import TuneConfig
+from llmcore.errors import TrialError
+from llmcore.evaluation.compared import Compared
 from llmcore.storage import Folder
+from llmcore.train.kept import complete_names
+from tests.drivers import processes_of
 from tests.faults import sessions
 from tests.searches import FAULTY, search_config
 
@@ -150,4 +157,76 @@ def test_optuna_begins_with_what_is_given_and_the_best_is_trained_again(ray_sess
         tune(again, storage, RunOptions())
     closed = storage.find_json("next/search.json")
     assert closed is not None and closed["ended_by"] == "budget.hours=1e-06"
+    _assert_all_is_free_within(10)
+
+
+class _Trial:
+    """As schedulers know one."""
+
+    def __init__(self, name: str) -> None:
+        self.trial_id, self.config, self.status = name, dict[str, Any](), "RUNNING"
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "settings"),
+    [("asha", {"asha": {"reduction_factor": 2}}), ("median", {"median": {"min_trials": 2}}), ("fifo", {})],
+)
+def test_what_falls_behind_is_stopped(tmp_path: Path, scheduler: str, settings: dict[str, Any]) -> None:
+    config = TuneConfig.model_validate(
+        search_config(tmp_path, "local", scheduler=scheduler, space={RATE: {"uniform": [0, 1]}}, **settings)
+    )
+    made = make_scheduler(config, Compared("accuracy", higher_is_better=True), num_reports=4)
+    decisions = []
+    for name, value in (("a", 0.8), ("b", 0.7), ("c", 0.9), ("d", 0.1)):
+        trial = _Trial(name)
+        made.on_trial_add(NO_CONTROLLER, trial)
+        decisions += [
+            made.on_trial_result(NO_CONTROLLER, trial, {"report": report, "validation_accuracy": value})
+            for report in (1, 2)
+        ]
+    assert decisions[-1] == ("CONTINUE" if scheduler == "fifo" else "STOP"), decisions
+    assert decisions[:2] == ["CONTINUE", "CONTINUE"], "the first one is behind nobody"
+
+
+@pytest.mark.timeout(400)
+def test_a_killed_worker_costs_no_trial_and_one_that_takes_too_long_leaves(
+    ray_session: "Session", tmp_path: Path
+) -> None:
+    base: dict[str, Any] = search_config(tmp_path, ray_session.address)["finetune"]
+    task = {"kind": FAULTY, "max_tokens": 16, "options": {"fault": "slow"}}
+    train = base["train"] | {"num_steps": 80, "validate_every": 20, "checkpoint_every": 5}
+    slow = {"finetune": base | {"task": task, "train": train}, "space": {"train.seed": {"choice": [1]}}}
+    trial = Folder(f"{tmp_path}/runs/search/trials/trial-000")
+    killed: list[int] = []
+
+    def kill() -> None:
+        """One of the two workers, when there is a checkpoint to go on from."""
+        while not complete_names(trial / "checkpoints"):
+            time.sleep(0.05)
+        here = ray._private.worker._global_node.get_session_dir_path()
+        workers = [one for one in processes_of(here) if "RayTrainWorker" in " ".join(one.cmdline())]
+        workers[0].kill()
+        killed.append(workers[0].pid)
+
+    thread = threading.Thread(target=kill, daemon=True)
+    thread.start()
+    result, records = _run(tmp_path, ray_session, num_trials=1, scheduler="fifo", **slow)
+    assert killed and result["statuses"] == {"finished": 1}
+    record = records["trial-000"]
+    assert (record["num_steps"], record["cause"]) == (80, None)
+    assert [report["step"] for report in record["reports"]] == [20, 40, 60, 80]
+    assert len(sessions(trial, 1)) == 2 and sessions(trial, 1)[1] >= 5
+
+    late = train | {"num_steps": 5000, "validate_every": 10}
+    with pytest.raises(TrialError, match=r"trial-000: timeout: it took longer than trial_hours=0.004"):
+        _run(
+            tmp_path,
+            ray_session,
+            **slow | {"finetune": base | {"task": task, "train": late}},
+            name="late",
+            num_trials=1,
+            trial_hours=0.004,
+        )
+    record = (Folder(f"{tmp_path}/runs/late/trials") / "trial-000").find_json("trial.json") or {}
+    assert record["cause"] == "timeout" and record["model"] and 0 < record["num_steps"] < 5000
     _assert_all_is_free_within(10)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from jobs.runtime.search.budget import spent
+from jobs.runtime.search.held import spent
 from jobs.runtime.search.plan import SearchPlan, config_point, final_ids, proposals_of
 from llmcore.config.space import Range, in_order
 from llmcore.config.tune import BudgetSettings, TuneConfig

@@ -42,6 +42,8 @@ def _told(*failures: BaseException) -> BaseException:
         (_told(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")), "out_of_memory", False),
         (_told(HungRankError("no step has ended"), ActorDiedError("gone")), "hang", True),
         (_told(ActorDiedError("SIGKILL"), ActorDiedError("SIGKILL")), "crash", True),
+        (_told(RuntimeError("[gloo/transport/tcp/pair.cc:537] Read error: Connection reset by peer")), "crash", True),
+        (_told(ValueError("cursed"), RuntimeError("gloo: Connection closed by peer")), "error", False),
         (_told(ValueError("cursed"), ActorDiedError("gone with it")), "error", False),
         (RunError("whatever"), "error", False),
     ],

@@ -6,7 +6,7 @@ from typing import Any
 
 from ray.tune import Callback
 
-from jobs.runtime.search.records import TrialRecords
+from jobs.runtime.search.records import NO_CONTROLLER, TrialRecords
 
 __all__ = ["WriteRecords"]
 
@@ -28,7 +28,7 @@ class WriteRecords(Callback):  # type: ignore[misc]  # Ray is not typed
         if trial.trial_id not in self._told:  # one of a population starts again and again
             self._told.add(trial.trial_id)
             for report in older:
-                self._scheduler.on_trial_result(None, trial, report)
+                self._scheduler.on_trial_result(NO_CONTROLLER, trial, report)
 
     def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any, **_: Any) -> None:
         """A trial has validated."""

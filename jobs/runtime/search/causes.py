@@ -11,6 +11,9 @@ Cause = Literal["out_of_memory", "non_finite", "hang", "timeout", "crash", "budg
 
 _LOST = ("ActorDiedError", "ActorUnavailableError", "NodeDiedError", "WorkerCrashedError", "RayActorError")
 _HUNG = ("WorkerHealthCheckTimeoutError", "HungRankError")
+_CUT_OFF = ("DistBackendError", "DistNetworkError", "DistStoreError")
+_CUT_OFF_WORDS = ("gloo", "connection reset by peer", "connection closed by peer", "nccl")
+"""What a rank says in a collective whose other side is gone."""
 _MEMORY_WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory")
 
 
@@ -32,20 +35,24 @@ def _one(error: BaseException) -> Cause | None:
     name = type(error).__name__
     if isinstance(error, DivergedError | NonFiniteError):
         return "non_finite"
-    if isinstance(error, MemoryError) or name in ("OutOfMemoryError", "AcceleratorError") or _says_memory(error):
+    if (
+        isinstance(error, MemoryError)
+        or name in ("OutOfMemoryError", "AcceleratorError")
+        or _says(error, _MEMORY_WORDS)
+    ):
         return "out_of_memory"
     if isinstance(error, HungRankError) or name in _HUNG:
         return "hang"
-    if name in _LOST:
+    if name in _LOST or name in _CUT_OFF or _says(error, _CUT_OFF_WORDS):
         return "crash"
     return (
         None if isinstance(error, LLMCoreError) or name.endswith(("GroupError", "HealthCheckFailedError")) else "error"
     )
 
 
-def _says_memory(error: BaseException) -> bool:
+def _says(error: BaseException, words: tuple[str, ...]) -> bool:
     text = str(error).lower()
-    return isinstance(error, RuntimeError) and any(words in text for words in _MEMORY_WORDS)
+    return isinstance(error, RuntimeError) and any(each in text for each in words)
 
 
 def _all(error: BaseException) -> Iterator[BaseException]:

@@ -34,7 +34,7 @@ class FreeDeadGroups:
 
 
 def free_dead_groups() -> int:
-    """Removes them; returns how many there were.
+    """Removes those of this job; returns how many there were.
 
     The table that Ray shows leaves out who made a group, so it is read as the head node keeps it.
     """
@@ -43,13 +43,14 @@ def free_dead_groups() -> int:
     from ray.core.generated.gcs_pb2 import PlacementGroupTableData
     from ray.util.placement_group import PlacementGroup, remove_placement_group
 
-    found = 0
+    found, job = 0, bytes.fromhex(ray.get_runtime_context().get_job_id())
     for told in state._connect_and_get_accessor().get_placement_group_table():
         group = PlacementGroupTableData.FromString(told)
         is_there = group.state != PlacementGroupTableData.REMOVED
         # Of what a driver made itself, as Tune does, the actor that made it is none, and counts as dead.
         by_actor = bool(group.creator_actor_id) and not ray.ActorID(group.creator_actor_id).is_nil()
-        if is_there and by_actor and group.creator_actor_dead and not group.is_detached:
+        is_ours = group.creator_job_id == job and by_actor and not group.is_detached
+        if is_there and is_ours and group.creator_actor_dead:
             remove_placement_group(PlacementGroup(ray.PlacementGroupID(group.placement_group_id)))
             found += 1
     return found

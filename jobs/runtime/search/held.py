@@ -8,10 +8,11 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from llmcore.config.tune import BudgetSettings
 from llmcore.records import attempt_folder, attempt_numbers, last_beat
 from llmcore.storage import Folder
 
-__all__ = ["begin_holding", "end_holding", "held_device_s", "search_s"]
+__all__ = ["begin_holding", "end_holding", "held_device_s", "search_s", "spent"]
 
 _HELD = "held.json"
 
@@ -44,8 +45,8 @@ def held_device_s(search: Folder, trials: Sequence[str], *, alive: int) -> float
     return total
 
 
-def search_s(search: Folder, *, alive: int) -> float:
-    """Seconds by the clock of all attempts of a search; that of the one that is alive until now."""
+def search_s(search: Folder, *, alive: int | None = None) -> float:
+    """Seconds by the clock of all attempts of a search; that of the one that is alive, if one is, until now."""
     total = 0.0
     for number in attempt_numbers(search):
         attempt = attempt_folder(search, number)
@@ -54,3 +55,15 @@ def search_s(search: Folder, *, alive: int) -> float:
         if began and ended:
             total += max(0.0, ended - began["started"])
     return total
+
+
+def spent(budget: BudgetSettings, hours: float, device_hours: float) -> str | None:
+    """What of a budget is spent, in words; None while nothing is."""
+    if budget.hours is not None and hours >= budget.hours:
+        return f"budget.hours={budget.hours:g}"
+    if budget.device_hours is not None and device_hours >= budget.device_hours:
+        return f"budget.device_hours={budget.device_hours:g}"
+    price = budget.price_per_device_hour
+    if budget.money is not None and price is not None and device_hours * price >= budget.money:
+        return f"budget.money={budget.money:g}"
+    return None

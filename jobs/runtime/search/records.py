@@ -24,9 +24,9 @@ from llmcore.train.kept import complete_names
 from llmcore.train.lengths import last_step
 from llmcore.train.progress import Progress
 
-__all__ = ["TrialRecords"]
+__all__ = ["NO_CONTROLLER", "TrialRecords"]
 
-_BEGIN, _TRIAL = "begin.json", "trial.json"
+_BEGIN, _TRIAL, _SEARCH = "begin.json", "trial.json", "search.json"
 
 
 class TrialRecords:
@@ -45,7 +45,6 @@ class TrialRecords:
         self.values: dict[str, dict[str, Any]] = {name: one["values"] for name, one in begun.items() if one}
         found = {trial: self.folder(trial).find_json(_TRIAL) for trial in self.values}
         self._ended = {trial: one for trial, one in found.items() if one and one["status"] in ENDED}
-        self._reports: dict[str, list[dict[str, Any]]] = {}
         self._ledgers: dict[str, dict[str, Any]] = {}
         self._started_s: dict[str, float] = {}
         self._cost_s = {trial: self._held(trial) for trial in self.values}
@@ -53,6 +52,11 @@ class TrialRecords:
     def folder(self, trial: str) -> Folder:
         """A trial's folder."""
         return self._attempt.run / "trials" / trial
+
+    def reopen(self) -> None:
+        """More trials will come, though an earlier start has said that none would."""
+        if self._attempt.run.find_json(_SEARCH) is not None:
+            self._attempt.run.write_json(_SEARCH, {"closed": False, "trials": list(self._ended)})
 
     def begin(self, trial: str, values: Mapping[str, Any]) -> None:
         """A trial is to be tried: from now on it has this point in each start of the search."""
@@ -104,10 +108,10 @@ class TrialRecords:
             if not record["reports"]:
                 continue
             told = _Ended(trial)
-            scheduler.on_trial_add(None, told)
+            scheduler.on_trial_add(NO_CONTROLLER, told)
             for number, report in enumerate(record["reports"], start=1):
-                scheduler.on_trial_result(None, told, {"report": number, **report})
-            scheduler.on_trial_remove(None, told)
+                scheduler.on_trial_result(NO_CONTROLLER, told, {"report": number, **report})
+            scheduler.on_trial_remove(NO_CONTROLLER, told)
 
     def started(self, trial: str, time_s: float) -> list[dict[str, Any]]:
         """Takes up when a trial's driver started (seconds since the epoch).
@@ -120,14 +124,12 @@ class TrialRecords:
         begin_holding(self.folder(trial), self._attempt.number, workers.num_workers, time_s)
         checkpoints = complete_names(newest_life(self.folder(trial)).folder / "checkpoints")
         resumed_at = step_of(checkpoints[-1]) if checkpoints else 0
-        older = [report for report in self._written_reports(trial) if report["step"] <= resumed_at]
+        older = [report for report in self._reports(trial) if report["step"] <= resumed_at]
         return [{"report": number, **report} for number, report in enumerate(older, start=1)]
 
     def reported(self, trial: str, result: dict[str, Any]) -> None:
         """Takes up a report of a trial."""
-        figures = {key: value for key, value in result.items() if key == "step" or key.startswith("validation_")}
-        if "step" in figures:
-            self._reports.setdefault(trial, []).append(figures)
+        if "ledger" in result:
             self._ledgers[trial] = result["ledger"]
 
     def device_s(self) -> float:
@@ -162,7 +164,7 @@ class TrialRecords:
             "id": trial,
             "status": status,
             "config": self.values[trial],
-            "reports": self._all_reports(trial),
+            "reports": self._reports(trial),
             "model": model,
             "model_sha256": None if model is None else exports[model].sha256,
             "best_step": None if best is None else best["step"],
@@ -227,16 +229,14 @@ class TrialRecords:
         newest = [read_manifest(checkpoints / name) for name in complete_names(checkpoints)[-1:]]
         return any(one is not None and stops_early(Progress(**one.about["progress"]), train) for one in newest)
 
-    def _all_reports(self, trial: str) -> list[dict[str, Any]]:
-        """Reports of this attempt, after those of older ones up to where it went on."""
-        reports = self._reports.get(trial, [])
-        first = min((report["step"] for report in reports), default=inf)
-        return [*(report for report in self._written_reports(trial) if report["step"] < first), *reports]
-
-    def _written_reports(self, trial: str) -> list[dict[str, Any]]:
-        """What its lives have written down."""
-        rows = [row for life in lives_of(self.folder(trial)) for row in read_metrics(life.folder)]
-        return [row for row in rows if self.compared.key in row]
+    def _reports(self, trial: str) -> list[dict[str, Any]]:
+        """Validations of a trial, as its lives have written them down; of each up to where the next one went on."""
+        rows: list[dict[str, Any]] = []
+        for life in lives_of(self.folder(trial)):
+            taken_over = inf if life.record is None else life.record["step"]
+            rows = [row for row in rows if row["step"] <= taken_over]
+            rows += [row for row in read_metrics(life.folder) if self.compared.key in row]
+        return rows
 
     def best(self) -> dict[str, Any] | None:
         """The record of the best trial that has a model; None where none has."""
@@ -270,7 +270,7 @@ class TrialRecords:
             raise TrialError(f"trials {missing} left no record: run the same command again to finish them")
         ended, front, best = self.ended(), self.front(), self.best()
         self._attempt.run.write_json(
-            "search.json",
+            _SEARCH,
             {
                 "closed": True,
                 "num_trials": len(ended),
@@ -301,6 +301,19 @@ class TrialRecords:
             "front": front,
             "ended_by": ended_by,
         }
+
+
+class _NoController:
+    """What a scheduler asks of Tune while it is told of the past: nothing runs."""
+
+    def get_live_trials(self) -> list[Any]:
+        """None."""
+        return []
+
+    get_trials = get_live_trials
+
+
+NO_CONTROLLER = _NoController()
 
 
 class _Ended:

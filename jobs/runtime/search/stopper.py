@@ -6,23 +6,9 @@ from typing import Any
 
 from ray.tune import Stopper
 
-from llmcore.config.tune import BudgetSettings
-
-__all__ = ["StopWhenSpent", "spent"]
+__all__ = ["StopWhenSpent"]
 
 _LOOK_EVERY_S = 2.0
-
-
-def spent(budget: BudgetSettings, hours: float, device_hours: float) -> str | None:
-    """What of a budget is spent, in words; None while nothing is."""
-    if budget.hours is not None and hours >= budget.hours:
-        return f"budget.hours={budget.hours:g}"
-    if budget.device_hours is not None and device_hours >= budget.device_hours:
-        return f"budget.device_hours={budget.device_hours:g}"
-    price = budget.price_per_device_hour
-    if budget.money is not None and price is not None and device_hours * price >= budget.money:
-        return f"budget.money={budget.money:g}"
-    return None
 
 
 class StopWhenSpent(Stopper):  # type: ignore[misc]  # Ray is not typed
