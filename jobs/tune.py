@@ -6,6 +6,7 @@ that was killed goes on from the records: ended trials are kept, and told to the
 others go on from their checkpoints.
 """
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -293,6 +294,8 @@ class _Search:
                 verbose=0,
             ),
         )
+        # A trial that fails before its first validation has no metric, and ends by itself; Tune would end with it.
+        os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"
         if not self.plan.verbose:  # it prints a line of each trial that never reported, whatever `verbose` says
             progress_reporter.TrialProgressCallback._print = lambda *_: None
         try:

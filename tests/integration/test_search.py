@@ -62,7 +62,7 @@ def test_each_failure_has_its_cause_and_the_search_succeeds(ray_session: "Sessio
         finetune=base | {"task": task, "workers": workers},
         space={"task.options.fault": {"grid": faults}},
         searcher="grid",
-        scheduler="fifo",
+        scheduler="median",
     )
     causes = {record["config"]["task.options.fault"]: record["cause"] for record in records.values()}
     told = {"none": None, "memory": "out_of_memory", "nan": "non_finite", "raise": "error", "hang": "hang"}
@@ -180,10 +180,9 @@ def test_what_falls_behind_is_stopped(tmp_path: Path, scheduler: str, settings: 
     for name, value in (("a", 0.8), ("b", 0.7), ("c", 0.9), ("d", 0.1)):
         trial = _Trial(name)
         made.on_trial_add(NO_CONTROLLER, trial)
-        decisions += [
-            made.on_trial_result(NO_CONTROLLER, trial, {"report": report, "validation_accuracy": value})
-            for report in (1, 2)
-        ]
+        for report in (1, 2):
+            result = {"report": report, "validation_accuracy": value}
+            decisions.append(made.on_trial_result(NO_CONTROLLER, trial, result))
     assert decisions[-1] == ("CONTINUE" if scheduler == "fifo" else "STOP"), decisions
     assert decisions[:2] == ["CONTINUE", "CONTINUE"], "the first one is behind nobody"
 
@@ -228,5 +227,5 @@ def test_a_killed_worker_costs_no_trial_and_one_that_takes_too_long_leaves(
             trial_hours=0.004,
         )
     record = (Folder(f"{tmp_path}/runs/late/trials") / "trial-000").find_json("trial.json") or {}
-    assert record["cause"] == "timeout" and record["model"] and 0 < record["num_steps"] < 5000
+    assert record["cause"] == "timeout" and complete_names(Folder(f"{tmp_path}/runs/late/trials/trial-000/checkpoints"))
     _assert_all_is_free_within(10)

@@ -35,11 +35,7 @@ def _one(error: BaseException) -> Cause | None:
     name = type(error).__name__
     if isinstance(error, DivergedError | NonFiniteError):
         return "non_finite"
-    if (
-        isinstance(error, MemoryError)
-        or name in ("OutOfMemoryError", "AcceleratorError")
-        or _says(error, _MEMORY_WORDS)
-    ):
+    if isinstance(error, MemoryError) or name == "OutOfMemoryError" or _says(error, _MEMORY_WORDS):
         return "out_of_memory"
     if isinstance(error, HungRankError) or name in _HUNG:
         return "hang"

@@ -21,7 +21,7 @@ def make_scheduler(config: TuneConfig, compared: Compared, num_reports: int) -> 
         compared: What it compares by: always of the validation split.
         num_reports: Validations of a full trial.
     """
-    from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule
+    from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
     mode = "max" if compared.higher_is_better else "min"
     match config.scheduler:
@@ -33,7 +33,20 @@ def make_scheduler(config: TuneConfig, compared: Compared, num_reports: int) -> 
                 reduction_factor=config.asha.reduction_factor,
             )
         case "median":
-            scheduler = MedianStoppingRule(
+
+            class Median(MedianStoppingRule):  # type: ignore[misc]  # Ray is not typed
+                """A trial that failed before it reported is no part of any median; one that was stopped stays so."""
+
+                def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+                    if trial in self._stopped_trials:
+                        return str(TrialScheduler.STOP)
+                    return str(super().on_trial_result(tune_controller, trial, result))
+
+                def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+                    if self._metric in result:
+                        super().on_trial_complete(tune_controller, trial, result)
+
+            scheduler = Median(
                 time_attr="report",
                 grace_period=config.median.grace_reports,
                 min_samples_required=config.median.min_trials,
