@@ -51,9 +51,8 @@ def test_twelve_trials_on_sst2_are_judged_as_they_land(tmp_path_factory: pytest.
         outside.append(record["device_seconds"] / 2 - sum(cost["seconds"][part] for part in TRAINING))
         waited.append(judged[record["model_sha256"]] - _written(trials / name, "trial.json"))
         print(f"{name} {record['status']}: {record['config']}: {record['best_value']:.3f} on validation")
-    print(
-        f"seconds outside of training: {[round(one, 1) for one in outside]}; judged after {[round(one) for one in waited]}"
-    )
+    print(f"seconds outside of training: {[round(one, 1) for one in outside]}")
+    print(f"judged after {[round(one) for one in waited]} s")
     content = workshop.judged("sst2.judged")
     print(content["leaders"], content["differences"]["chosen - config"])
     assert len(content["models"]) == 12
