@@ -43,6 +43,12 @@ KIND = "tune"
 STEP_VERSION = 5
 _RESERVED_CPUS = 0.5
 """Left to the evaluation job, which judges trials as they land."""
+_TUNE_ENVIRONMENT = {
+    # A trial that fails before its first validation has no metric, and ends by itself; Tune would end with it.
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    # Tune's own handler ends a search on Ctrl-C as if all had been tried.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+}
 _TRIAL_DRIVER = {"CPU": 0, "node:__internal_head__": 0.001}
 """A trial's driver only waits; it stays on the head node, which no preemption takes."""
 
@@ -294,8 +300,7 @@ class _Search:
                 verbose=0,
             ),
         )
-        # A trial that fails before its first validation has no metric, and ends by itself; Tune would end with it.
-        os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"
+        os.environ |= _TUNE_ENVIRONMENT
         if not self.plan.verbose:  # it prints a line of each trial that never reported, whatever `verbose` says
             progress_reporter.TrialProgressCallback._print = lambda *_: None
         try:
