@@ -146,8 +146,8 @@ def _leaders(leaders: Mapping[str, Any] | None) -> str:
     """Whether the chosen model is better than the next one, in words; nothing where there is no next one."""
     if leaders is None:
         return ""
-    than = "better than" if leaders["distinguishable"] else "not distinguishable from"
-    return f"on test it is {than} {leaders['runner_up']}, the next on validation; "
+    than = "from" if leaders["chosen_is"] == "not distinguishable" else "than"
+    return f"on test it is {leaders['chosen_is']} {than} {leaders['runner_up']}, the next on validation; "
 
 
 def _finetune() -> Finetune:

@@ -7,9 +7,9 @@ import json
 
 from jobs.runtime.console import say
 from llmcore.config.promote import PromoteConfig
-from llmcore.errors import ConfigError
+from llmcore.errors import CheckpointError, ConfigError
 from llmcore.records import begin_attempt, finished_result, lineage_of, newest_result, run_folder
-from llmcore.storage import Folder, resolve_storage
+from llmcore.storage import Folder, read_manifest, resolve_storage, verify_files
 from llmcore.train.kept import publish_model
 
 __all__ = ["promote", "show_lineage"]
@@ -38,7 +38,12 @@ def promote(evaluation: str, name: str, storage_url: str) -> None:
     inputs = {"model": model["sha256"]}
     result = finished_result(storage, config, kind=KIND, step_version=STEP_VERSION, inputs=inputs)
     if result is None:
-        parents = [evaluation, *model["parents"]]
+        home = Folder(run.url.rpartition("/")[0])
+        parents = [
+            evaluation,
+            *(one if home.url == storage.url else run_folder(home, one).url for one in model["parents"]),
+        ]
+        _check(Folder(model["url"]), model["sha256"])
         with begin_attempt(
             storage, config, kind=KIND, step_version=STEP_VERSION, inputs=inputs, parents=parents, say=say
         ) as attempt:
@@ -46,6 +51,14 @@ def promote(evaluation: str, name: str, storage_url: str) -> None:
             told = {key: judged[key] for key in ("chosen", "choose_by", "test", "register_looks")}
             attempt.result = {"model": f"{name}/model", "model_sha256": sha256, **told}
     say(f"promote: {judged['chosen']} of {evaluation} is {storage.url}/{name}/model")
+
+
+def _check(folder: Folder, sha256: str) -> None:
+    """Raises CheckpointError where a model is not the one that was judged."""
+    manifest = read_manifest(folder)
+    if manifest is None or manifest.sha256 != sha256:
+        raise CheckpointError(f"{folder.url} is not there any more as it was judged: evaluate again, and promote that")
+    verify_files(folder, manifest)
 
 
 def show_lineage(reference: str, storage_url: str, as_json: bool) -> None:

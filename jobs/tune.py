@@ -24,12 +24,12 @@ from jobs.finetune import (
 from jobs.runtime.console import say
 from jobs.runtime.options import RunOptions
 from jobs.runtime.search.held import search_s, spent
-from jobs.runtime.search.plan import SearchPlan, final_ids, proposals_of, trial_ids
+from jobs.runtime.search.plan import SEED, SearchPlan, final_ids, proposals_of, trial_ids
 from jobs.runtime.search.records import TrialRecords
 from jobs.runtime.start import find_or_do
 from llmcore.config.labelled import told_data
 from llmcore.config.tune import TuneConfig
-from llmcore.errors import ConfigError
+from llmcore.errors import ConfigError, InterruptedRunError
 from llmcore.evaluation.compared import Compared
 from llmcore.evaluation.kinds import Subject
 from llmcore.records import Attempt, begin_attempt, finished_result
@@ -62,8 +62,9 @@ def run(config: TuneConfig, options: RunOptions) -> None:
 def plan(config: TuneConfig) -> list[str]:
     """What `--dry-run` says."""
     return [
-        f"Runs {config.trials} trials over {', '.join(sorted(config.space))} ({config.searcher}, {config.scheduler}), "
-        f"each with {config.finetune.workers.told()} workers, from {config.base} on {told_data(config.data)}",
+        f"Runs {_told_trials(config)} trials over {', '.join(sorted(config.space))} ({config.searcher}, "
+        f"{config.scheduler}), each with {config.finetune.workers.told()} workers, from {config.base} on "
+        f"{told_data(config.data)}",
         *plan_of_data(config.data, config.finetune.task),
     ]
 
@@ -137,11 +138,15 @@ def tune(config: TuneConfig, storage: Folder, options: RunOptions) -> dict[str, 
     return attempt.result
 
 
+def _told_trials(config: TuneConfig) -> str:
+    return "all" if config.searcher == "grid" and config.num_trials is None else str(config.trials)
+
+
 def _num_trials(config: TuneConfig, proposals: Proposals) -> int:
     """Of the search, before the best point is trained again. Raises ConfigError where a grid has fewer."""
     if config.searcher != "grid":
         return config.trials
-    there = len(proposals.first) + len(proposals.combinations())
+    there = len(proposals.first) + len(proposals.left())
     if config.num_trials is not None and config.num_trials > there:
         raise ConfigError(
             f"num_trials={config.num_trials}, and the grid has {there} points: leave num_trials out, and each is tried"
@@ -224,6 +229,8 @@ class _Search:
         """Runs what is left of these trials; returns what ended it before, if something did."""
         if all(map(self.records.has_ended, ids)):
             return None
+        if spent := self._spent():
+            return spent
         scheduler = self._scheduler()
         if self.plan.config.scheduler == "pbt":
             return self._fit(ids, scheduler, {"point": self._population(ids)}, None)
@@ -231,7 +238,7 @@ class _Search:
 
         self.records.tell_again(scheduler)
         check = partial(_check_trial, self.plan, self.inputs)
-        searcher = ProposeTrials(self.plan, self.proposals, self.records, ids, check, say)
+        searcher = ProposeTrials(self.plan, self.proposals, self.records, ids, check, self._spent, say)
         return self._fit(ids, scheduler, {}, searcher)
 
     def run_finals(self) -> str | None:
@@ -240,12 +247,13 @@ class _Search:
         best = self.records.best()
         if not seeds or best is None:
             return None
-        point = next(
-            (self.records.values[one] for one in seeds if one in self.records.values), best["lives"][-1]["values"]
-        )
+        begun = [self.records.values[one] for one in seeds if one in self.records.values]
+        point = begun[0] if begun else best["point"]
+        if not all(map(self.records.has_ended, seeds)) and (spent := self._spent()):
+            return spent
         for trial, seed in seeds.items():
             if trial not in self.records.values:
-                self.records.begin(trial, point | {"train.seed": seed})
+                self.records.begin(trial, point | {SEED: seed})
         from ray.tune.schedulers import FIFOScheduler
 
         return self._fit(list(seeds), FIFOScheduler(), {"point": self._grid(list(seeds))}, None)
@@ -275,6 +283,7 @@ class _Search:
         from jobs.runtime.search.driver import drive
         from jobs.runtime.search.freeing import FreeDeadGroups
         from jobs.runtime.search.stopper import StopWhenSpent
+        from jobs.runtime.training import arrow_filesystem
 
         config, attempt, records = self.plan.config, self.attempt, self.records
         left = [trial for trial in ids if not records.has_ended(trial)]
@@ -294,6 +303,7 @@ class _Search:
             run_config=ray.tune.RunConfig(
                 name="tune",
                 storage_path=str(attempt.folder.local_path() or attempt.folder.path),
+                storage_filesystem=None if attempt.folder.local_path() else arrow_filesystem(attempt.folder),
                 callbacks=[WriteRecords(records, scheduler, say)],
                 failure_config=ray.tune.FailureConfig(max_failures=config.finetune.workers.max_failures),
                 stop=budget,
@@ -310,8 +320,12 @@ class _Search:
             attempt.folder.delete("tune")
         if budget.why is not None:
             say(f"tune: {budget.why} is spent: no further trial begins")
-            for trial in records.open_trials():
-                say(records.write(trial, **records.cut_off(trial, budget.why)))
+            for line in records.cut_off(budget.why):
+                say(line)
+        elif not all(map(records.has_ended, ids)):
+            raise InterruptedRunError(
+                "the search was stopped before all its trials had ended: the same command goes on"
+            )
         return budget.why
 
     def _spent(self) -> str | None:

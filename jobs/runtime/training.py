@@ -31,6 +31,7 @@ from llmcore.train.place import Place
 from llmcore.train.trackers import check_trackers
 
 __all__ = [
+    "arrow_filesystem",
     "charge",
     "check_finished",
     "check_training",
@@ -102,7 +103,7 @@ def run_workers(
             # Named by the attempt, and thrown away: Ray resumes by itself from a name that it knows.
             name="ray",
             storage_path=str(records.local_path() or records.path),
-            storage_filesystem=None if records.local_path() else _arrow_filesystem(records),
+            storage_filesystem=None if records.local_path() else arrow_filesystem(records),
             failure_config=FailureConfig(max_failures=workers.max_failures),
             callbacks=[FailureLog(records), *(callbacks or [])],
         ),
@@ -148,7 +149,8 @@ def _bounds(workers: WorkerSettings) -> dict[str, str]:
     return bounds
 
 
-def _arrow_filesystem(folder: Folder) -> Any:
+def arrow_filesystem(folder: Folder) -> Any:
+    """The file system of a folder that is on no disk, as Ray takes it."""
     from pyarrow.fs import FSSpecHandler, PyFileSystem
 
     return PyFileSystem(FSSpecHandler(folder.fs))

@@ -143,6 +143,13 @@ class TuneSettings(Section):
         return self
 
     @model_validator(mode="after")
+    def _first_points_are_tried(self) -> "TuneSettings":
+        given = len(self.first_points) + len(self.first_from)
+        if given > self.trials and not (self.searcher == "grid" and self.num_trials is None):
+            raise ValueError(f"num_trials={self.trials} has no room for {given} first points: raise it, or give fewer")
+        return self
+
+    @model_validator(mode="after")
     def _objectives_differ(self) -> "TuneSettings":
         if self.objectives[0] != "quality" or len(set(self.objectives)) < len(self.objectives):
             raise ValueError(f"objectives={self.objectives}: give [quality], or [quality, device_seconds]")
@@ -157,7 +164,7 @@ class TuneSettings(Section):
     def _a_population_is_perturbed(self) -> "TuneSettings":
         if self.scheduler != "pbt":
             return self
-        if fixed := [key for key in sorted(self.space) if not key.startswith(_OPTIMIZER)]:
+        if fixed := [key for key in sorted(self.space) if not key.startswith(_OPTIMIZER) or key == f"{_OPTIMIZER}kind"]:
             raise ValueError(
                 f"scheduler=pbt changes values in the midst of training, and {fixed[0]} cannot change there: search "
                 f"keys of {_OPTIMIZER}* alone, or use scheduler=asha"

@@ -177,7 +177,10 @@ def distinguishable_from_first(models: Sequence[Measured], metric: str, resampli
         for value, of in zip(values, functions, strict=True):
             shift = of(counts) - value  # NaN where the metric is undefined: such a draw says nothing
             lowest[part], highest[part] = np.minimum(lowest[part], shift), np.maximum(highest[part], shift)
-    by_chance = np.quantile((highest - lowest)[~np.isnan(highest - lowest)], _LEVEL)
+    ranges = (highest - lowest)[~np.isnan(highest - lowest)]
+    if not len(ranges):
+        return [False] * (len(models) - 1)  # no draw defines the metric for all of them
+    by_chance = np.quantile(ranges, _LEVEL)
     return [bool(abs(values[0] - value) > by_chance) for value in values[1:]]
 
 

@@ -59,8 +59,12 @@ class Leaderboard:
 
     @property
     def runner_up(self) -> Entry | None:
-        """The next one that could have been chosen, where there is one."""
-        return self.entries[1] if len(self.entries) > 1 and self.entries[1].eligible else None
+        """The next one that could have been chosen, where there is one; not the leader's point with another seed."""
+        others = [entry for entry in self.entries[1:] if entry.eligible]
+        if self.leader is None or not others:
+            return None
+        point = _point(self.leader)
+        return next((entry for entry in others if not point or _point(entry) != point), others[0])
 
     def to_csv(
         self, suite: Suite, test: dict[str, Evaluation], harness: Mapping[str, Mapping[str, Any]] | None = None
@@ -102,6 +106,11 @@ class Leaderboard:
                 }
             )
         return stream.getvalue()
+
+
+def _point(entry: Entry) -> dict[str, Any]:
+    """What the search gave it, but for the seed."""
+    return {key: value for key, value in entry.settings.items() if key != "train.seed"}
 
 
 def rank(entries: Sequence[Entry], suite: Suite) -> Leaderboard:

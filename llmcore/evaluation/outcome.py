@@ -114,13 +114,15 @@ class Outcome:
             return None
         metric = self.suite.choosing_metric()
         apart = difference(self.test, runner_up.test, self.suite).get(metric.name)
-        better = apart is not None and (apart.low > 0 if metric.higher_is_better else apart.high < 0)
+        told = "not distinguishable"
+        if apart is not None and apart.excludes_zero:
+            told = "better" if (apart.value > 0) == metric.higher_is_better else "worse"
         return {
             "runner_up": runner_up.about["id"],
             "metric": metric.name,
             "num_compared": sum(entry.eligible for entry in self.board.entries),
             "difference": None if apart is None else apart.to_json(),
-            "distinguishable": better,
+            "chosen_is": told,
         }
 
     def _model(self, entry: Entry) -> dict[str, Any]:

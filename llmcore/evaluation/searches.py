@@ -112,7 +112,7 @@ class Search:
         best = None if record.get("best") is None else (self.folder / "trials" / record["best"]).find_json("trial.json")
         if best is None:
             raise ConfigError(f"no trial of the search {self.folder.url} has left a model")
-        return dict(best["config"])
+        return dict(best["point"])
 
     def _trial(self, name: str, record: dict[str, Any] | None) -> Candidate:
         if record is None:
@@ -125,7 +125,7 @@ class Search:
             status=record["status"],
             model=None if model is None else Folder(self.folder.url.rpartition("/")[0]) / model,
             model_sha256=record["model_sha256"],
-            settings=record["config"],
+            settings=record.get("point") or record["config"],
             error=_failure(record),
             num_steps=record["num_steps"],
             seed=record["seed"],

@@ -18,11 +18,12 @@ from llmcore.records.listing import RunStatus, list_runs
 from llmcore.records.metrics import MetricsWriter, read_metrics, read_metrics_counted
 from llmcore.records.parts import PartsWriter, read_part
 from llmcore.records.results import newest_result, run_folder
-from llmcore.records.stop import StopSignal, ask_to_stop
+from llmcore.records.stop import STOP, StopSignal, ask_to_stop
 
 __all__ = [
     "CONFIG",
     "RUN",
+    "STOP",
     "TIMING",
     "Ancestor",
     "Attempt",

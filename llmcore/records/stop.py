@@ -6,15 +6,15 @@ import time
 from llmcore.errors import StorageError
 from llmcore.storage import Folder
 
-__all__ = ["StopSignal", "ask_to_stop"]
+__all__ = ["STOP", "StopSignal", "ask_to_stop"]
 
-_STOP = "stop.json"
+STOP = "stop.json"
 _LOOK_EVERY_S = 0.5
 
 
 def ask_to_stop(attempt: Folder, why: str) -> None:
     """Have an attempt's workers take a checkpoint after the step that they are in, and leave. Raises StorageError."""
-    attempt.write_json(_STOP, {"why": why, "time": time.time()})
+    attempt.write_json(STOP, {"why": why, "time": time.time()})
 
 
 class StopSignal:
@@ -28,7 +28,7 @@ class StopSignal:
     def _look(self) -> None:
         while not self._closed.wait(_LOOK_EVERY_S):
             try:
-                found = self._attempt.exists(_STOP)
+                found = self._attempt.exists(STOP)
             except StorageError:
                 continue  # a storage that fails for a moment stops nobody; whoever saves finds out whether it is gone
             if found:

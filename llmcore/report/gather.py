@@ -101,7 +101,7 @@ class _Reader:
             pretrain=pretrain,
             trials=trials,
             search_closed=search.closed,
-            importance=self._importance(search.metric or metric, trials),
+            importance=self._importance(search, trials),
             ended_by=search.ended_by,
             metric=metric,
             search_metric=search.metric or metric,
@@ -229,9 +229,10 @@ class _Reader:
             unigram_loss=record.unigram_loss,
         )
 
-    def _importance(self, metric: str, trials: Sequence[TrialReport]) -> dict[str, float]:
+    def _importance(self, search: SearchRecord, trials: Sequence[TrialReport]) -> dict[str, float]:
         """Which keys of the search made the difference, where there are enough trials to tell."""
-        worth = [(one.config, one.curve.values[-1]) for one in trials if one.status != "failed" and one.curve.values]
+        searched = [one for one in trials if one.status != "failed" and not one.id.startswith("final")]
+        worth = [(one.config, one.best) for one in searched if one.best is not None]
         if len(worth) < FEWEST_TRIALS:
             return {}
         try:
@@ -239,7 +240,7 @@ class _Reader:
         except ValidationError as error:
             self.problems.append(f"{self._run('tune').url}/config.yaml: {error.errors()[0]['msg']}")
             config = None
-        return {} if config is None else importances(config.space, worth)
+        return {} if config is None else importances(config.space, worth, higher_is_better=search.higher_is_better)
 
     def _trials(self, search: SearchRecord, metric: str, evaluation: EvaluationRecord) -> Iterator[TrialReport]:
         # Where several searches were judged together, the search's name stands before the trial's.
@@ -263,6 +264,7 @@ class _Reader:
                 seconds=record.seconds,
                 device_seconds=record.device_seconds,
                 cause=record.cause,
+                best=record.best_value,
                 error=_error(record.error),
                 on_front=record.id in search.front,
                 chosen=record.id == chosen,

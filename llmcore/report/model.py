@@ -131,6 +131,7 @@ class TrialReport:
     Attributes:
         curve: The validation metric of the search, by step.
         device_seconds: For which it held devices.
+        best: The best value of the curve, that of its model.
         cause: Why it failed, in a word.
         on_front: Whether none is better in both of two objectives.
         validation: Figures of the shared evaluation job, where it judged the trial.
@@ -144,6 +145,7 @@ class TrialReport:
     num_steps: int | None = None
     seconds: float | None = None
     device_seconds: float | None = None
+    best: float | None = None
     cause: str | None = None
     error: str = ""
     chosen: bool = False

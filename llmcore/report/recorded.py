@@ -147,6 +147,7 @@ class SearchRecord(Record):
     metric: str | None = None
     ended_by: str | None = None
     front: list[str] = []
+    higher_is_better: bool = True
 
 
 class TrialRecord(Record):
@@ -160,6 +161,7 @@ class TrialRecord(Record):
     num_steps: int | None = None
     seconds: float | None = None
     device_seconds: float | None = None
+    best_value: float | None = None
     cause: str | None = None
     error: Any = None
 

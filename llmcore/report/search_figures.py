@@ -20,18 +20,16 @@ _LOG_SPAN = 20.0
 
 def has_pareto(trials: Sequence[TrialReport]) -> bool:
     """Whether there is more than one trial of which both is known."""
-    return sum(trial.device_seconds is not None and bool(trial.curve.values) for trial in trials) > 1
+    return len(_priced(trials)) > 1
 
 
 def pareto_figure(trials: Sequence[TrialReport], metric: str) -> str:
     """The validation metric that each trial reached, by the device-seconds that it took."""
 
     def draw(figure: "Figure", axes: "Axes") -> None:
-        for trial in trials:
-            if trial.device_seconds is None or not trial.curve.values:
-                continue
+        for trial in _priced(trials):
             colour = COLOURS["accent" if trial.chosen else "second"]
-            place = (trial.device_seconds, trial.curve.values[-1])
+            place = (trial.device_seconds or 0.0, trial.best or 0.0)
             face = colour if trial.on_front or trial.chosen else COLOURS["paper"]
             axes.plot(*place, "o", markersize=6, markeredgecolor=colour, markerfacecolor=face, markeredgewidth=1.4)
             if trial.on_front or trial.chosen:
@@ -45,6 +43,11 @@ def pareto_figure(trials: Sequence[TrialReport], metric: str) -> str:
     return draw_svg("pareto", f"{plain(metric)} of each trial by what it cost", 3.1, draw)
 
 
+def _priced(trials: Sequence[TrialReport]) -> list[TrialReport]:
+    """Those that left a model, and of which it is known what they held."""
+    return [one for one in trials if one.device_seconds is not None and one.best is not None and one.status != "failed"]
+
+
 def has_parallel(trials: Sequence[TrialReport]) -> bool:
     """Whether several trials differ in several things."""
     return len(trials) >= _FEWEST_LINES and len(_axes_of(trials)) > 1
@@ -54,7 +57,7 @@ def parallel_figure(trials: Sequence[TrialReport], metric: str) -> str:
     """Parallel coordinates: an axis a key, the last one of the metric; a line a trial."""
     keys = _axes_of(trials)
     columns: list[list[Any]] = [[trial.config.get(key) for trial in trials] for key in keys]
-    columns.append([trial.curve.values[-1] if trial.curve.values else None for trial in trials])
+    columns.append([trial.best for trial in trials])
     scaled = [_scaled(column) for column in columns]
 
     def draw(figure: "Figure", axes: "Axes") -> None:

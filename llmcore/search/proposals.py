@@ -66,6 +66,11 @@ class Proposals:
                 ]
         return found
 
+    def left(self) -> list[dict[str, Any]]:
+        """The combinations that are taken in turn; with `grid`, those that are no first point."""
+        found = self.combinations()
+        return [one for one in found if one not in self.first] if self.searcher == "grid" else found
+
     def propose(self, number: int, told: Sequence[Told]) -> dict[str, Any]:
         """The point of a trial.
 
@@ -76,8 +81,8 @@ class Proposals:
         if number < len(self.first):
             given = dict(self.first[number])
         else:
-            combinations = self.combinations()
-            given = combinations[(number - len(self.first)) % len(combinations)]
+            left = self.left()
+            given = left[(number - len(self.first)) % len(left)]
         study = self.study(told, number)
         study.enqueue_trial({key: self._internal(key, value) for key, value in given.items()})
         with warnings.catch_warnings():

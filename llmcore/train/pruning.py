@@ -40,10 +40,20 @@ def prune(place: Place, newest: str, void: Collection[str], settings: TrainSetti
     named = {manifest.about["progress"][key] for manifest in kept.values() for key in ("best_export", "newest_export")}
     exports = [name for name in place.exports.names() if attempt_of(name) <= place.attempt]
     own = [name for name in exports if attempt_of(name) == place.attempt]
+    if told := _told_of(place):
+        named.add(told)
     needed = named | set(own[-_NUM_EXPORTS:]) | {name for name in own if step_of(name) > step_of(newest)}
     for name in exports:
         if name not in needed:
             _delete(place.exports, name)
+
+
+def _told_of(place: Place) -> str | None:
+    """The export that the record of a trial names: one that was stopped may train on for a moment."""
+    trial = Folder(place.run.url.partition("/lives/")[0])
+    model = (trial.find_json("trial.json") or {}).get("model") or ""
+    folder, _, name = model.rpartition("/exports/")
+    return name if folder and place.run.url.endswith(folder) else None
 
 
 def _kept(line: Mapping[str, Manifest], settings: TrainSettings, better: Better) -> set[str]:

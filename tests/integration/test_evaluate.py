@@ -33,7 +33,8 @@ def test_all_trials_are_judged_and_the_test_split_is_opened_for_few(world: World
     assert validation["t4"] is None and set(validation) == {"t1", "t2", "t3", "t4"}
     assert [chosen, runner_up] == sorted(("t1", "t2", "t3"), key=lambda one: -validation[one]["macro_f1"]["value"])[:2]
     assert content["leaders"]["difference"] == content["differences"]["chosen - runner_up"]["macro_f1"]
-    assert content["leaders"]["distinguishable"] == (content["leaders"]["difference"]["low"] > 0)
+    low, high = (content["leaders"]["difference"][end] for end in ("low", "high"))
+    assert content["leaders"]["chosen_is"] == ("better" if low > 0 else "worse" if high < 0 else "not distinguishable")
     assert [model["id"] for model in content["models"] if model["test"] is not None] == [chosen]
     assert next(model["error"] for model in content["models"] if model["id"] == "t4") == "rank 1 died\nof memory"
     assert set(content["differences"]) == {f"chosen - {name}" for name in ("majority", "random_weights", "runner_up")}

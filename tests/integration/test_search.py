@@ -9,8 +9,7 @@ import pytest
 import ray
 
 from jobs.runtime.options import RunOptions
-from jobs.runtime.search.records import NO_CONTROLLER
-from jobs.runtime.search.schedulers import make_scheduler
+from jobs.runtime.search.schedulers import NO_CONTROLLER, make_scheduler
 from jobs.tune import result_line, tune
 from llmcore.config.tune import TuneConfig
 from llmcore.errors import TrialError
@@ -139,22 +138,14 @@ def test_optuna_begins_with_what_is_given_and_the_best_is_trained_again(ray_sess
     assert result["front"] and set(result["front"]) <= set(records)
     assert all(record["device_seconds"] > 1 for record in records.values())
 
-    again = TuneConfig.model_validate(
-        search_config(
-            tmp_path,
-            ray_session.address,
-            name="next",
-            space=space,
-            first_from=["search"],
-            num_trials=2,
-            budget={"hours": 1e-6},
-        )
-    )
+    next_one = {"name": "next", "space": space, "first_from": ["search"], "num_trials": 1}
+    spent = search_config(tmp_path, ray_session.address, **next_one, budget={"hours": 1e-6})
     storage = Folder(str(tmp_path / "runs"))
-    with pytest.raises(Exception, match="no trial left a model"):
-        tune(again, storage, RunOptions())
-    closed = storage.find_json("next/search.json")
-    assert closed is not None and closed["ended_by"] == "budget.hours=1e-06"
+    with pytest.raises(TrialError, match=r"no trial left a model: budget\.hours=1e-06 is spent"):
+        tune(TuneConfig.model_validate(spent), storage, RunOptions())
+    assert not (storage / "next" / "trials").names(), "nothing begins when nothing is left to spend"
+    _, records = _run(tmp_path, ray_session, **next_one, budget={"hours": 1})
+    assert records["trial-000"]["config"] == best["config"] and records["trial-000"]["status"] == "finished"
     _assert_all_is_free_within(10)
 
 
@@ -183,6 +174,21 @@ def test_what_falls_behind_is_stopped(tmp_path: Path, scheduler: str, settings: 
             decisions.append(made.on_trial_result(NO_CONTROLLER, trial, result))
     assert decisions[-1] == ("CONTINUE" if scheduler == "fifo" else "STOP"), decisions
     assert decisions[:2] == ["CONTINUE", "CONTINUE"], "the first one is behind nobody"
+
+
+def test_a_population_is_told_of_the_past_and_nobody_is_replaced_for_it(tmp_path: Path) -> None:
+    """As when a killed search goes on: its trials run again, and have reported before."""
+    config = TuneConfig.model_validate(
+        search_config(tmp_path, "local", scheduler="pbt", space={RATE: {"log_uniform": [1e-4, 1e-1]}}, num_trials=4)
+    )
+    made = make_scheduler(config, Compared("loss", higher_is_better=False), num_reports=3)
+    trials = [_Trial(name) for name in "abcd"]
+    made._trial_state = {trial: type("State", (), {"last_perturbation_time": 0})() for trial in trials}
+    for place, trial in enumerate(trials):
+        told = {"report": 2, "validation_loss": 1.0 - 0.1 * place}
+        assert made.on_trial_result(NO_CONTROLLER, trial, told) == "CONTINUE"
+    assert [state.last_score for state in made._trial_state.values()] == pytest.approx([-1.0, -0.9, -0.8, -0.7])
+    assert {state.last_perturbation_time for state in made._trial_state.values()} == {2}
 
 
 @pytest.mark.timeout(400)

@@ -52,6 +52,11 @@ LORA = {
         ({"objectives": ["quality", "device_seconds"]}, "scheduler=asha stops trials by their quality alone"),
         ({"budget": {"money": 3}}, "money=3 without a price"),
         ({"scheduler": "pbt", "space": LORA}, "method.name cannot change there"),
+        (
+            {"scheduler": "pbt", "space": {"train.optimizer.kind": {"choice": ["adamw", "muon"]}}},
+            "kind cannot change there",
+        ),
+        ({"num_trials": 1, "first_points": ["config", {RATE: 1e-3}]}, "num_trials=1 has no room for 2 first points"),
         ({"scheduler": "pbt", "searcher": "optuna"}, "proposes points by itself"),
         (
             {"scheduler": "pbt", "finetune": {"train": TRAIN | {"checkpoint_every": 7}}},
@@ -98,7 +103,7 @@ def test_points_of_earlier_searches_are_tried_where_they_fit(tmp_path: Any) -> N
         run.write_json("run.json", {"kind": "tune"})
         run.write_text("config.yaml", _config().model_dump_json())
         run.write_json("search.json", {"closed": True, "trials": ["trial-000"], "best": "trial-000"})
-        (run / "trials" / "trial-000").write_json("trial.json", {"config": point})
+        (run / "trials" / "trial-000").write_json("trial.json", {"config": {}, "point": point})
     proposals, said = proposals_of(_config(first_points=["config"], first_from=["first", "other"]), storage, True)
     assert proposals.first == ({RATE: 1e-3}, {RATE: 2e-3})
     assert said == ["the best point of other is not tried: train.seed=3 is not searched"]

@@ -69,7 +69,10 @@ def test_a_life_begins_with_the_donors_checkpoint_of_the_step(tmp_path: Path) ->
     name = _checkpoint(donor, 20, b"twenty")
     _checkpoint(donor, 30, b"thirty")
     life = begin_life(trial, {"rate": 0.5}, {"life": donor.url, "step": 20})
-    assert life.record == {"values": {"rate": 0.5}, "donor": donor.url, "step": 20}
+    told = {"life": donor.url, "step": 20}
+    assert life.record == {"values": {"rate": 0.5}, "donor": donor.url, "step": 20, "told": told}
+    assert life.is_of(told) and life.is_of({"life": life.folder.url, "step": 40})
+    assert not life.is_of({"life": donor.url, "step": 30})
     assert (life.folder / "checkpoints").names() == [name]
     assert (life.folder / "checkpoints" / name).read_bytes("rank-0000.safetensors") == b"twenty"
     assert [one.folder.url for one in lives_of(trial)] == [trial.url, f"{trial.url}/lives/02"]

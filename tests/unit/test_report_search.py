@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import yaml
 
+from llmcore.config.space import Range
 from llmcore.config.tune import TuneConfig
 from llmcore.report import gather, render
+from llmcore.search.importance import importances
 from llmcore.storage import Folder
 from tests import pipeline_records as records
 
@@ -44,6 +46,7 @@ def _write_search(storage: Folder, num_trials: int) -> None:
             "reports": []
             if failed
             else [{"step": step, "validation_macro_f1": worth * step / 40} for step in (20, 40)],
+            "best_value": None if failed else worth,
             "cause": "out_of_memory" if failed else None,
             "error": "rank 0: there is no more" if failed else None,
             "device_seconds": 60.0 + number,
@@ -53,6 +56,16 @@ def _write_search(storage: Folder, num_trials: int) -> None:
     run.write_json(
         "search.json", {"closed": True, "metric": "macro_f1", "front": names[:1], "ended_by": "budget.hours=2"}
     )
+
+
+def test_of_a_loss_the_lower_ones_are_the_best() -> None:
+    """The rate decides the good half, the number of layers the bad one."""
+    space = {RATE: Range.model_validate({"uniform": [0, 1]}), LAYERS: Range.model_validate({"uniform": [0, 1]})}
+    generator = np.random.default_rng(0)
+    points = [{RATE: float(rate), LAYERS: float(layers)} for rate, layers in generator.random((80, 2))]
+    worth = [(point, point[RATE] if point[RATE] < 0.5 else 0.5 + point[LAYERS]) for point in points]
+    assert next(iter(importances(space, worth, higher_is_better=False))) == RATE
+    assert next(iter(importances(space, worth, higher_is_better=True))) == LAYERS
 
 
 def test_what_its_keys_did_is_on_the_page(tmp_path: Path) -> None:

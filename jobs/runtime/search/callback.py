@@ -6,7 +6,8 @@ from typing import Any
 
 from ray.tune import Callback
 
-from jobs.runtime.search.records import NO_CONTROLLER, TrialRecords
+from jobs.runtime.search.records import TrialRecords
+from jobs.runtime.search.schedulers import NO_CONTROLLER
 
 __all__ = ["WriteRecords"]
 

@@ -11,13 +11,15 @@ from typing import Any
 
 from ray.train import UserCallback
 
+from jobs.runtime.console import say
 from jobs.runtime.search.causes import Cause, cause_of, may_pass
 from jobs.runtime.search.freeing import free_dead_groups
+from jobs.runtime.search.held import held_device_s
 from jobs.runtime.search.lives import Life, begin_life, newest_life
 from jobs.runtime.search.plan import SearchPlan
 from llmcore.config.finetune import FinetuneConfig
-from llmcore.errors import LLMCoreError
-from llmcore.records import TIMING, ask_to_stop
+from llmcore.errors import CheckpointError, LLMCoreError
+from llmcore.records import STOP, TIMING, ask_to_stop
 from llmcore.storage import Folder
 from llmcore.train.place import Place
 
@@ -44,28 +46,45 @@ def drive(tune_config: Mapping[str, Any], *, plan: SearchPlan, search: str, atte
 
     trial, values = tune_config["point"]["trial"], tune_config["point"]["values"]
     folder = Folder(search) / "trials" / trial
-    life = newest_life(folder)
-    donor = _donor(ray.tune.get_checkpoint())
-    if donor is not None and donor["life"] != life.folder.url:
-        life = begin_life(folder, values, donor)
+    life = _life(folder, values, ray.tune.get_checkpoint())
     records = _place(life, search, attempt).records
-    _await_others(records)
+    _begin(records)
     try:
         config = plan.finetuning(trial, values)
-        _train(config, plan, life, search, attempt)
+        hours = plan.config.trial_hours
+        if hours is not None:
+            hours -= held_device_s(Folder(search), [trial], alive=attempt) / config.workers.num_workers / 3600
+        with _ended_after(records, hours) as late:
+            outcome = _train(config, plan, life, search, attempt)
+        if outcome["stopped"] and late.is_set():
+            _fail(records, "timeout", f"it took longer than trial_hours={plan.config.trial_hours:g}")
     except Exception as error:
-        _fail(
-            records,
-            cause_of(error),
-            f"{error}" if isinstance(error, LLMCoreError) else f"{type(error).__name__}: {error}",
-        )
+        words = str(error) if isinstance(error, LLMCoreError) else f"{type(error).__name__}: {error}"
+        _fail(records, cause_of(error), words)
 
 
-def _await_others(records: Folder) -> None:
-    """Where a driver of this life was lost, its ranks live on for a moment, and would delete what this one reads."""
+def _life(trial: Folder, values: Mapping[str, Any], checkpoint: Any) -> Life:
+    """The one that goes on: a further one, where Tune has handed on another trial's checkpoint."""
+    life, donor = newest_life(trial), _donor(checkpoint)
+    if donor is None or life.is_of(donor):
+        return life
+    try:
+        return begin_life(trial, values, donor)
+    except CheckpointError as error:
+        say(f"{trial.name}: {error}; it goes on with its own weights")
+        return life
+
+
+def _begin(records: Folder) -> None:
+    """Waits for the ranks of a driver of this life that was lost, and takes back what it has written of its end.
+
+    They live on for a moment, and would delete what this one reads.
+    """
     if records.exists(_STARTED):
         free_dead_groups()
         time.sleep(TIMING.drained_s)
+    for name in (_FAILURE, STOP):
+        records.delete(name)
     records.write_json(_STARTED, {"time": time.time()})
 
 
@@ -82,25 +101,22 @@ def _place(life: Life, search: str, attempt: int) -> Place:
     return Place.beneath(Folder(search), attempt, life.folder)
 
 
-def _train(config: FinetuneConfig, plan: SearchPlan, life: Life, search: str, attempt: int) -> None:
+def _train(config: FinetuneConfig, plan: SearchPlan, life: Life, search: str, attempt: int) -> dict[str, Any]:
     from jobs.finetune import worker_spec
     from jobs.runtime.training import run_workers
 
     # Ray Train would begin anew after whatever went wrong; here it depends on what that was.
     workers = config.workers.model_copy(update={"max_failures": 0})
-    for left in range(config.workers.max_failures, -1, -1):
-        place = _place(life, search, attempt)
-        spec = worker_spec(config, plan.reads, place, verbose=plan.verbose)
+    left = config.workers.max_failures
+    while True:
+        spec = worker_spec(config, plan.reads, _place(life, search, attempt), verbose=plan.verbose)
         try:
-            with _told_to_tune(life) as callback, _ended_after(place.records, plan.config.trial_hours) as late:
-                outcome = run_workers(spec, workers, callbacks=[callback])
+            with _told_to_tune(life) as callback:
+                return run_workers(spec, workers, callbacks=[callback])
         except Exception as error:
             if not left or not may_pass(cause_of(error)):
                 raise
-            continue
-        if outcome["stopped"] and late.is_set():
-            _fail(place.records, "timeout", f"it took longer than trial_hours={plan.config.trial_hours:g}")
-        return
+        left -= 1
 
 
 class _Tell(UserCallback):  # type: ignore[misc]  # Ray is not typed
@@ -149,7 +165,7 @@ def _ended_after(records: Folder, hours: float | None) -> Iterator[threading.Eve
         late.set()
         ask_to_stop(records, "trial_hours")
 
-    timer = threading.Timer(3600 * hours, end) if hours is not None else None
+    timer = threading.Timer(max(0.0, 3600 * hours), end) if hours is not None else None
     if timer is not None:
         timer.daemon = True
         timer.start()

@@ -5,7 +5,10 @@ that is alive, and never frees them where there is no dashboard. Here the table 
 """
 
 import threading
+from contextlib import suppress
 from typing import Any
+
+from ray.exceptions import RayError
 
 __all__ = ["FreeDeadGroups", "free_dead_groups"]
 
@@ -30,7 +33,8 @@ class FreeDeadGroups:
 
     def _look(self) -> None:
         while not self._done.wait(_LOOK_EVERY_S):
-            free_dead_groups()
+            with suppress(RayError, RuntimeError):  # the head node may be away for a moment
+                free_dead_groups()
 
 
 def free_dead_groups() -> int:

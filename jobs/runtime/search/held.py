@@ -12,7 +12,7 @@ from llmcore.config.tune import BudgetSettings
 from llmcore.records import attempt_folder, attempt_numbers, last_beat
 from llmcore.storage import Folder
 
-__all__ = ["begin_holding", "end_holding", "held_device_s", "search_s", "spent"]
+__all__ = ["begin_holding", "end_holding", "has_held", "held_device_s", "search_s", "spent"]
 
 _HELD = "held.json"
 
@@ -30,6 +30,11 @@ def end_holding(trial: Folder, attempt: int, time_s: float) -> None:
     held = records.find_json(_HELD)
     if held is not None:
         records.write_json(_HELD, held | {"ended": time_s})
+
+
+def has_held(trial: Folder, attempt: int) -> bool:
+    """Whether a trial got its devices in an attempt."""
+    return attempt_folder(trial, attempt).find_json(_HELD) is not None
 
 
 def held_device_s(search: Folder, trials: Sequence[str], *, alive: int) -> float:

@@ -25,11 +25,16 @@ class Life:
 
     Attributes:
         folder: Where it is written.
-        record: Of a further one: its `values`, the `donor`'s folder, the `step` that it goes on from.
+        record: Of a further one: its `values`, the `donor`'s folder, the `step` that it goes on from, and what was
+            `told` of the donor.
     """
 
     folder: Folder
     record: Mapping[str, Any] | None
+
+    def is_of(self, donor: Mapping[str, Any]) -> bool:
+        """Whether it is the donor's, or began with it."""
+        return self.folder.url == donor["life"] or (self.record is not None and self.record["told"] == dict(donor))
 
 
 def lives_of(trial: Folder) -> list[Life]:
@@ -55,16 +60,17 @@ def begin_life(trial: Folder, values: Mapping[str, Any], donor: Mapping[str, Any
     Raises:
         CheckpointError: The donor has no checkpoint any more.
     """
-    number = len((trial / _LIVES).names()) + 2
-    folder = trial / _LIVES / f"{number:02d}"
+    folder = trial / _LIVES / f"{len((trial / _LIVES).names()) + 2:02d}"
     checkpoints = Folder(donor["life"]) / "checkpoints"
-    there = sorted(complete_names(checkpoints), key=lambda name: (step_of(name) == donor["step"], name))
-    for name in reversed(there):  # that of the step itself, or else the newest one: the donor goes on meanwhile
-        if not _copied(checkpoints / name, folder / "checkpoints" / name):
-            continue
-        record = {"values": dict(values), "donor": donor["life"], "step": step_of(name)}
-        folder.write_json(_LIFE, record)
-        return Life(folder, record)
+    tried: set[str] = set()
+    while left := [name for name in complete_names(checkpoints) if name not in tried]:
+        # That of the step itself, or else the newest one: the donor goes on meanwhile, and deletes old ones.
+        name = max(left, key=lambda name: (step_of(name) == donor["step"], name))
+        tried.add(name)
+        if _copied(checkpoints / name, folder / "checkpoints" / name):
+            record = {"values": dict(values), "donor": donor["life"], "step": step_of(name), "told": dict(donor)}
+            folder.write_json(_LIFE, record)
+            return Life(folder, record)
     raise CheckpointError(f"{checkpoints.url} has no complete checkpoint any more: nobody can go on from there")
 
 

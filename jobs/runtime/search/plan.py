@@ -13,10 +13,11 @@ from llmcore.evaluation.searches import Search, trial_id, value_at, with_values
 from llmcore.search import Proposals
 from llmcore.storage import Folder
 
-__all__ = ["FINAL", "SearchPlan", "config_point", "final_ids", "proposals_of", "trial_ids"]
+__all__ = ["FINAL", "SEED", "SearchPlan", "config_point", "final_ids", "proposals_of", "trial_ids"]
 
 FINAL = "final"
 """What ids of the trainings of the best point begin with."""
+SEED = "train.seed"
 
 
 def trial_ids(num_trials: int) -> list[str]:

@@ -23,12 +23,13 @@ class ProposeTrials(Searcher):  # type: ignore[misc]  # Ray is not typed
         records: TrialRecords,
         ids: Sequence[str],
         check: Callable[[str, Mapping[str, Any]], None],
+        spent: Callable[[], str | None],
         say: Callable[[str], None],
     ) -> None:
-        """`ids` are all trials of the search; `check` refuses a point that cannot be trained."""
+        """`ids` are all trials; `check` refuses a point that cannot be trained; `spent` says why no more may begin."""
         super().__init__()
         self._plan, self._proposals, self._records, self._say = plan, proposals, records, say
-        self._check = check
+        self._check, self._spent = check, spent
         self._begun = [trial for trial in ids if trial in records.values and not records.has_ended(trial)]
         self._new = [trial for trial in ids if trial not in records.values]
         self._ids = list(ids)
@@ -38,19 +39,18 @@ class ProposeTrials(Searcher):  # type: ignore[misc]  # Ray is not typed
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:
         """The next trial's point."""
-        if self._begun:
-            trial = self._begun.pop(0)
-            return {"point": {"trial": trial, "values": dict(self._records.values[trial])}}
-        while self._new:
-            trial = self._new.pop(0)
-            values = self._proposals.propose(self._ids.index(trial), self._records.told())
-            self._records.begin(trial, values)
+        while (self._begun or self._new) and not self._spent():
+            trial = (self._begun or self._new).pop(0)
+            values = self._records.values.get(trial)
+            if values is None:
+                values = self._proposals.propose(self._ids.index(trial), self._records.told())
+                self._records.begin(trial, values)
             try:
                 self._check(trial, values)
             except LLMCoreError as error:
                 self._say(self._records.write(trial, cause="configuration", error=str(error)))
                 continue
-            return {"point": {"trial": trial, "values": values}}
+            return {"point": {"trial": trial, "values": dict(values)}}
         return str(Searcher.FINISHED)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:

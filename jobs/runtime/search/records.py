@@ -7,15 +7,16 @@ from typing import Any
 
 from jobs.runtime.search.causes import Cause
 from jobs.runtime.search.driver import failure_of
-from jobs.runtime.search.held import begin_holding, end_holding, held_device_s
+from jobs.runtime.search.held import begin_holding, end_holding, has_held, held_device_s
 from jobs.runtime.search.lives import lives_of, newest_life
 from jobs.runtime.search.plan import FINAL, SearchPlan
+from jobs.runtime.search.schedulers import NO_CONTROLLER
 from llmcore.config.finetune import FinetuneConfig
 from llmcore.errors import TrialError
 from llmcore.evaluation.compared import Compared
 from llmcore.evaluation.kinds import Subject
 from llmcore.evaluation.searches import ENDED
-from llmcore.records import Attempt, attempt_folder, read_metrics, step_of
+from llmcore.records import Attempt, attempt_folder, attempt_numbers, read_metrics, step_of
 from llmcore.search import Told, pareto_front
 from llmcore.storage import Folder, Manifest, read_manifest
 from llmcore.tasks.evaluation_set import EvaluationSet
@@ -24,7 +25,7 @@ from llmcore.train.kept import complete_names
 from llmcore.train.lengths import last_step
 from llmcore.train.progress import Progress
 
-__all__ = ["NO_CONTROLLER", "TrialRecords"]
+__all__ = ["TrialRecords"]
 
 _BEGIN, _TRIAL, _SEARCH = "begin.json", "trial.json", "search.json"
 
@@ -68,11 +69,20 @@ class TrialRecords:
         record = newest_life(self.folder(trial)).record
         return dict(self.values[trial] if record is None else record["values"])
 
-    def cut_off(self, trial: str, why: str) -> dict[str, Any]:
-        """What is to be said of a trial that was stopped for the search's sake: nothing, where it has left a model."""
-        if any(True for _ in self._exports(trial)):
-            return {}
-        return {"cause": "budget", "error": f"{why} was spent before its first validation"}
+    def cut_off(self, why: str) -> Iterator[str]:
+        """Writes records of the trials that were stopped since the budget is spent; lines of them.
+
+        One that never had a device has not begun: a start with a larger budget begins it.
+        """
+        for trial in self.open_trials():
+            folder = self.folder(trial)
+            if not any(has_held(folder, number) for number in attempt_numbers(folder)):
+                folder.delete(_BEGIN)
+                del self.values[trial]
+            elif any(True for _ in self._exports(trial)):
+                yield self.write(trial)
+            else:
+                yield self.write(trial, cause="budget", error=f"{why} was spent before its first validation")
 
     def has_ended(self, trial: str) -> bool:
         """Whether a trial's record says of an end."""
@@ -97,7 +107,7 @@ class TrialRecords:
         ]
 
     def _worth(self, record: Mapping[str, Any]) -> tuple[float, ...] | None:
-        if record["best_value"] is None:
+        if record["best_value"] is None or record["status"] == "failed":
             return None
         worth = {"quality": record["best_value"], "device_seconds": record["device_seconds"]}
         return tuple(worth[objective] for objective in self._plan.config.objectives)
@@ -109,8 +119,8 @@ class TrialRecords:
                 continue
             told = _Ended(trial)
             scheduler.on_trial_add(NO_CONTROLLER, told)
-            for number, report in enumerate(record["reports"], start=1):
-                scheduler.on_trial_result(NO_CONTROLLER, told, {"report": number, **report})
+            for report in self._numbered(trial, record["reports"]):
+                scheduler.on_trial_result(NO_CONTROLLER, told, report)
             scheduler.on_trial_remove(NO_CONTROLLER, told)
 
     def started(self, trial: str, time_s: float) -> list[dict[str, Any]]:
@@ -125,7 +135,13 @@ class TrialRecords:
         checkpoints = complete_names(newest_life(self.folder(trial)).folder / "checkpoints")
         resumed_at = step_of(checkpoints[-1]) if checkpoints else 0
         older = [report for report in self._reports(trial) if report["step"] <= resumed_at]
-        return [{"report": number, **report} for number, report in enumerate(older, start=1)]
+        return self._numbered(trial, older)
+
+    def _numbered(self, trial: str, reports: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Reports with the numbers that they had when they were told."""
+        train = self._config(trial).train
+        every = train.validate_every or last_step(train, self._num_examples)
+        return [{"report": -(-report["step"] // every), **report} for report in reports]
 
     def reported(self, trial: str, result: dict[str, Any]) -> None:
         """Takes up a report of a trial."""
@@ -152,7 +168,8 @@ class TrialRecords:
         life = newest_life(self.folder(trial))
         if cause is None and (failed := failure_of(attempt_folder(life.folder, self._attempt.number))):
             cause, error = failed["cause"], failed["error"]
-        exports = dict(self._exports(trial))
+        found = list(self._exports(trial))
+        exports = {name: manifest for name, manifest, _ in found}
         steps = max((export.about["step"] for export in exports.values()), default=None)
         model = self._best(exports)
         best = None if model is None else exports[model].about
@@ -164,6 +181,7 @@ class TrialRecords:
             "id": trial,
             "status": status,
             "config": self.values[trial],
+            "point": next((point for name, _, point in found if name == model), None),
             "reports": self._reports(trial),
             "model": model,
             "model_sha256": None if model is None else exports[model].sha256,
@@ -202,15 +220,16 @@ class TrialRecords:
     def _config(self, trial: str) -> FinetuneConfig:
         return self._plan.finetuning(trial, self.values[trial])
 
-    def _exports(self, trial: str) -> Iterator[tuple[str, Manifest]]:
-        """The complete exports of a trial, by their path under the storage, oldest first."""
+    def _exports(self, trial: str) -> Iterator[tuple[str, Manifest, dict[str, Any]]]:
+        """The complete exports of a trial by their path under the storage, oldest first, and the point of each."""
         for life in lives_of(self.folder(trial)):
             exports = life.folder / "exports"
             below = exports.url.removeprefix(self._attempt.run.url)
             for name in exports.names():
                 manifest = read_manifest(exports / name)
                 if manifest is not None:
-                    yield f"{self._attempt.run.name}{below}/{name}", manifest
+                    point = self.values[trial] if life.record is None else life.record["values"]
+                    yield f"{self._attempt.run.name}{below}/{name}", manifest, dict(point)
 
     def _best(self, exports: Mapping[str, Manifest]) -> str | None:
         best, value = None, None
@@ -239,10 +258,10 @@ class TrialRecords:
         return rows
 
     def best(self) -> dict[str, Any] | None:
-        """The record of the best trial that has a model; None where none has."""
+        """The record of the best trial that has a model, but for those of the best point again; None where none has."""
         best, value = None, None
-        for record in self.ended().values():
-            if record["model"] and record["status"] != "failed":
+        for trial, record in self.ended().items():
+            if record["model"] and record["status"] != "failed" and not trial.startswith(FINAL):
                 better = self.compared.better({self.compared.key: record["best_value"]}, value)
                 if better is not None:
                     best, value = record, better
@@ -276,14 +295,16 @@ class TrialRecords:
                 "num_trials": len(ended),
                 "trials": list(ended),
                 "metric": self.compared.metric,
+                "higher_is_better": self.compared.higher_is_better,
                 "best": best and best["id"],
                 "ended_by": ended_by,
                 "front": front,
             },
         )
         if best is None:
+            spent = f"{ended_by} is spent; " if ended_by else ""
             raise TrialError(
-                "no trial left a model: "
+                f"no trial left a model: {spent}"
                 + "; ".join(f"{trial}: {record['cause']}: {record['error']}" for trial, record in ended.items())
             )
         statuses = [record["status"] for record in ended.values()]
@@ -301,19 +322,6 @@ class TrialRecords:
             "front": front,
             "ended_by": ended_by,
         }
-
-
-class _NoController:
-    """What a scheduler asks of Tune while it is told of the past: nothing runs."""
-
-    def get_live_trials(self) -> list[Any]:
-        """None."""
-        return []
-
-    get_trials = get_live_trials
-
-
-NO_CONTROLLER = _NoController()
 
 
 class _Ended:

@@ -8,9 +8,22 @@ from llmcore.config.space import Range
 from llmcore.config.tune import TuneConfig
 from llmcore.evaluation.compared import Compared
 
-__all__ = ["make_scheduler"]
+__all__ = ["NO_CONTROLLER", "make_scheduler"]
 
 _NO_STOP = 1
+
+
+class _NoController:
+    """What a scheduler asks of Tune while it is told of the past: nothing runs."""
+
+    def get_live_trials(self) -> list[Any]:
+        """None."""
+        return []
+
+    get_trials = get_live_trials
+
+
+NO_CONTROLLER = _NoController()
 
 
 def make_scheduler(config: TuneConfig, compared: Compared, num_reports: int) -> Any:
@@ -40,7 +53,7 @@ def make_scheduler(config: TuneConfig, compared: Compared, num_reports: int) -> 
                 def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
                     if trial in self._stopped_trials:
                         return str(TrialScheduler.STOP)
-                    return str(super().on_trial_result(tune_controller, trial, result))
+                    return _never_paused(super().on_trial_result(tune_controller, trial, result))
 
                 def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
                     if self._metric in result:
@@ -66,8 +79,12 @@ def _population(config: TuneConfig, metric: str, mode: str) -> Any:
         """All of it trains at once: none need give way to another, as Tune's own would have it when one is replaced."""
 
         def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-            decision = super().on_trial_result(tune_controller, trial, result)
-            return str(TrialScheduler.CONTINUE if decision == TrialScheduler.PAUSE else decision)
+            if tune_controller is NO_CONTROLLER:  # it is told of the past: nobody is replaced for that
+                state = self._trial_state[trial]
+                self._save_trial_state(state, result["report"], result, trial)
+                state.last_perturbation_time = result["report"]
+                return str(TrialScheduler.CONTINUE)
+            return _never_paused(super().on_trial_result(tune_controller, trial, result))
 
         def _get_new_config(self, trial: Any, trial_to_clone: Any) -> tuple[dict[str, Any], dict[str, Any]]:
             """The other one's values, perturbed; who it is, a trial keeps."""
@@ -94,6 +111,13 @@ def _population(config: TuneConfig, metric: str, mode: str) -> Any:
         custom_explore_fn=explore,
         log_config=False,
     )
+
+
+def _never_paused(decision: str) -> str:
+    """To go on instead of giving way to a trial that waits: one that is paused loses its driver and its workers."""
+    from ray.tune.schedulers import TrialScheduler
+
+    return str(TrialScheduler.CONTINUE if decision == TrialScheduler.PAUSE else decision)
 
 
 def _mutations(space: Mapping[str, Range]) -> dict[str, Any]:
