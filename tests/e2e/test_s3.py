@@ -35,6 +35,8 @@ def _job(tiny: dict[str, Any], kind: str, storage: str, corpus: str) -> dict[str
     if kind == "prepare":
         job["sources"] = [job["sources"][0] | {"url": corpus}]
         return job
+    if kind == "tune":
+        return job | {"base": "tiny.pretrain", "data": "tiny.prepare/areas", "num_trials": 1}
     return job | {"tokens": "tiny.prepare"}
 
 
@@ -70,6 +72,14 @@ def test_prepare_and_pretrain_on_s3_as_on_a_disk(
     assert _published(Folder(storage)) == _published(Folder(str(reference)))
     assert told_losses(storage) == told_losses(reference)
     assert (newest_result(Folder(storage) / "tiny.prepare") or {})["storage_retries"] == {}
+
+    _run("tune", tiny, storage, tmp_path, environment)
+    searched = newest_result(Folder(storage) / "tiny.tune") or {}
+    assert (searched["statuses"], searched["best_trial"]) == ({"finished": 1}, "trial-000")
+    record = (Folder(storage) / "tiny.tune/trials/trial-000").read_json("trial.json")
+    model = read_manifest(Folder(storage) / record["model"])
+    assert model is not None and model.sha256 == record["model_sha256"]
+    assert [report["step"] for report in record["reports"]] == sorted({report["step"] for report in record["reports"]})
 
 
 def test_where_s3_fails_at_times_the_same_is_prepared(
