@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jobs.finetune import (
     Inputs,
@@ -25,7 +25,6 @@ from jobs.runtime.console import say
 from jobs.runtime.options import RunOptions
 from jobs.runtime.search.held import search_s, spent
 from jobs.runtime.search.plan import SEED, SearchPlan, final_ids, proposals_of, trial_ids
-from jobs.runtime.search.records import TrialRecords
 from jobs.runtime.start import find_or_do
 from llmcore.config.labelled import told_data
 from llmcore.config.tune import TuneConfig
@@ -36,6 +35,9 @@ from llmcore.records import Attempt, begin_attempt, finished_result
 from llmcore.search import Proposals
 from llmcore.storage import Folder
 from llmcore.train.lengths import last_step
+
+if TYPE_CHECKING:
+    from jobs.runtime.search.records import TrialRecords
 
 __all__ = ["finished", "plan", "result_line", "run", "tune"]
 
@@ -107,6 +109,8 @@ def tune(config: TuneConfig, storage: Folder, options: RunOptions) -> dict[str, 
 
     Raises `ConfigError` for what the cluster cannot hold, `TrialError` when no trial left a model.
     """
+    from jobs.runtime.search.records import TrialRecords
+
     inputs = find_inputs(storage, config.base, config.data, config.finetune.task)  # once: a base may be read whole
     result = _finished(config, storage, inputs)
     if result is not None:
@@ -222,7 +226,7 @@ class _Search:
     plan: SearchPlan
     proposals: Proposals
     inputs: Inputs
-    records: TrialRecords
+    records: "TrialRecords"
     attempt: Attempt
 
     def run(self, ids: list[str]) -> str | None:

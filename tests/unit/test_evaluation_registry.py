@@ -138,4 +138,4 @@ def test_baselines_of_another_kind_are_refused_with_those_there_are() -> None:
     assert EvaluateSettings(baselines=[]).judged_by("translation").baselines == ()
     with pytest.raises(ValueError, match="'random_weights' is no baseline without training"):
         baseline_model("random_weights", None, None)  # type: ignore[arg-type]
-    assert set(BASELINES) == {"majority", "copy_source", "lead_3", "random_weights"}
+    assert set(BASELINES) == {"majority", "copy_source", "lead_3", "random_weights", "runner_up", "config"}
