@@ -158,7 +158,7 @@ def test_the_model_is_the_same(killed: Killed, reference: Path) -> None:
 
 
 def _trials(storage: Path) -> dict[str, Any]:
-    aside = {"model", "seconds", "attempt"}
+    aside = {"model", "seconds", "device_seconds", "attempt"}
     records = (json.loads(path.read_text()) for path in sorted(storage.glob("tiny.tune/trials/*/trial.json")))
     return {record["id"]: {key: record[key] for key in record.keys() - aside} for record in records}
 
@@ -176,10 +176,10 @@ def test_the_verdict_is_the_same_at_as_many_looks(killed: Killed, reference: Pat
     verdict = _verdict(killed.storage)
     assert verdict == _verdict(reference)
     assert verdict["set"]["checked"] is True and "was checked for" in verdict["note"]
-    assert verdict["register_looks"] == 3  # the chosen trial, the majority class, the twin from random weights
-    assert len(list(killed.storage.glob("register/*/*"))) == 3
+    assert verdict["register_looks"] == 4  # the chosen trial, the next one, the majority class, the random-weights twin
+    assert len(list(killed.storage.glob("register/*/*"))) == 4
     evaluations = killed.storage / "artifacts/evaluations"
-    assert len(list(evaluations.glob("*/manifest.json"))) == len(_trials(killed.storage)) + 3
+    assert len(list(evaluations.glob("*/manifest.json"))) == len(_trials(killed.storage)) + 4
 
 
 def test_once_done_the_same_command_finds_it_done(killed: Killed) -> None:
