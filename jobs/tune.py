@@ -242,7 +242,7 @@ class _Search:
 
         self.records.tell_again(scheduler)
         check = partial(_check_trial, self.plan, self.inputs)
-        searcher = ProposeTrials(self.plan, self.proposals, self.records, ids, check, self._spent, say)
+        searcher = ProposeTrials(self.proposals, self.records, ids, check, self._spent, say)
         return self._fit(ids, scheduler, {}, searcher)
 
     def run_finals(self) -> str | None:
@@ -333,5 +333,7 @@ class _Search:
         return budget.why
 
     def _spent(self) -> str | None:
+        if not self.plan.config.budget.has_bound:
+            return None  # asked every other second: the storage is left alone
         hours = search_s(self.attempt.run, alive=self.attempt.number) / 3600
         return spent(self.plan.config.budget, hours, self.records.device_s() / 3600)

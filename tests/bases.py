@@ -12,7 +12,7 @@ from llmcore.storage import Folder
 from llmcore.tasks.evaluation_set import EvaluationSet
 from llmcore.tokens.tokenizer import OWN_IDS, hugging_face_files, train_tokenizer
 
-__all__ = ["BASES", "WORDS", "finetuned", "write_base", "write_model"]
+__all__ = ["BASES", "WORDS", "finetuned", "write_base", "write_early_or_late", "write_model"]
 
 _VOCAB_SIZE, _LONGEST = 330, 96
 WORDS = {"red": "rot", "blue": "blau", "cat": "Katze", "dog": "Hund", "house": "Haus", "tree": "Baum"}
@@ -59,6 +59,17 @@ def write_model(
     for name, data in hugging_face_files(train_tokenizer(texts, num_entries), longest, **framed).items():
         (folder / name).write_bytes(data)
     return folder
+
+
+def write_early_or_late(root: Path) -> dict[str, str]:
+    """Files of texts whose class hangs on the first word, by split; and a base model for them, `base`."""
+    early = [*WORDS][: len(WORDS) // 2]
+    rows = [f"{one} {other},{'early' if one in early else 'late'}" for one in WORDS for other in WORDS]
+    files = {"train": rows[::2], "validation": rows[1::4], "test": rows[3::4]}
+    for split, lines in files.items():
+        (root / f"{split}.csv").write_text("\n".join(["text,label", *lines]), encoding="utf-8")
+    write_base(root / "base", "bert")
+    return {split: str(root / f"{split}.csv") for split in files}
 
 
 def finetuned(base: Path, labelled: str, run: str, task: dict[str, Any], **train: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from llmcore.tasks.text_classification import ClassBatch, TextClassification
-from tests.bases import WORDS, write_base
+from tests.bases import write_early_or_late
 
 if TYPE_CHECKING:
     import torch
@@ -49,12 +49,7 @@ class Faulty(TextClassification):
 
 def search_config(root: Path, address: str, **settings: Any) -> dict[str, Any]:
     """A search over trials of some seconds; its files are written beneath `root`."""
-    early = [*WORDS][: len(WORDS) // 2]
-    rows = [f"{one} {other},{'early' if one in early else 'late'}" for one in WORDS for other in WORDS]
-    files = {"train": rows[::2], "validation": rows[1::4], "test": rows[3::4]}
-    for split, lines in files.items():
-        (root / f"{split}.csv").write_text("\n".join(["text,label", *lines]), encoding="utf-8")
-    write_base(root / "base", "bert")
+    files = write_early_or_late(root)
     finetune = {
         "task": {"max_tokens": 16},
         "train": {
@@ -74,6 +69,6 @@ def search_config(root: Path, address: str, **settings: Any) -> dict[str, Any]:
         "storage": str(root / "runs"),
         "cluster": {"address": address},
         "base": str(root / "base"),
-        "data": {split: str(root / f"{split}.csv") for split in files},
+        "data": files,
         "finetune": finetune | settings.pop("finetune", {}),
     } | settings

@@ -63,6 +63,11 @@ class BudgetSettings(Section):
     money: float | None = free(None, gt=0, description="At `price_per_device_hour`.")
     price_per_device_hour: float | None = free(None, gt=0, description="In the currency of `money`.")
 
+    @property
+    def has_bound(self) -> bool:
+        """Whether there is anything to be spent."""
+        return any(bound is not None for bound in (self.hours, self.device_hours, self.money))
+
     @model_validator(mode="after")
     def _money_has_a_price(self) -> "BudgetSettings":
         if self.money is not None and self.price_per_device_hour is None:

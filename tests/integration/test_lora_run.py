@@ -12,7 +12,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from llmcore.records import newest_result, step_of
 from llmcore.storage import Folder, read_manifest
 from llmcore.train.kept import complete_names
-from tests.bases import WORDS, write_base
+from tests.bases import WORDS, write_early_or_late
 from tests.drivers import Ended, run_jobs, start_jobs, wait_for
 from tests.faults import sessions
 from tests.hubs import Hub
@@ -28,18 +28,13 @@ WEIGHTS = ["model.safetensors", "adapter/adapter_model.safetensors"]
 
 def _config(root: Path, address: str) -> dict[str, Any]:
     """The class hangs on the first word; there is a checkpoint each step, so that a stop finds one at once."""
-    early = [*WORDS][: len(WORDS) // 2]
-    rows = [f"{one} {other},{'early' if one in early else 'late'}" for one in WORDS for other in WORDS]
-    files = {"train": rows[::2], "validation": rows[1::4], "test": rows[3::4]}
-    for split, lines in files.items():
-        (root / f"{split}.csv").write_text("\n".join(["text,label", *lines]), encoding="utf-8")
-    write_base(root / "base", "bert")
+    files = write_early_or_late(root)
     return {
         "name": "lora",
         "storage": str(root / "runs"),
         "cluster": {"address": address},
         "base": str(root / "base"),
-        "data": {split: str(root / f"{split}.csv") for split in files},
+        "data": files,
         "task": {"max_tokens": 16},
         "method": {"name": "lora", "rank": 4, "alpha": 8},
         "train": {

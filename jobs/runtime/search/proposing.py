@@ -5,7 +5,6 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from jobs.runtime.search.plan import SearchPlan
 from jobs.runtime.search.records import TrialRecords
 from llmcore.errors import LLMCoreError
 from llmcore.search import Proposals
@@ -18,7 +17,6 @@ class ProposeTrials(Searcher):  # type: ignore[misc]  # Ray is not typed
 
     def __init__(
         self,
-        plan: SearchPlan,
         proposals: Proposals,
         records: TrialRecords,
         ids: Sequence[str],
@@ -28,7 +26,7 @@ class ProposeTrials(Searcher):  # type: ignore[misc]  # Ray is not typed
     ) -> None:
         """`ids` are all trials; `check` refuses a point that cannot be trained; `spent` says why no more may begin."""
         super().__init__()
-        self._plan, self._proposals, self._records, self._say = plan, proposals, records, say
+        self._proposals, self._records, self._say = proposals, records, say
         self._check, self._spent = check, spent
         self._begun = [trial for trial in ids if trial in records.values and not records.has_ended(trial)]
         self._new = [trial for trial in ids if trial not in records.values]

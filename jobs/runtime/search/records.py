@@ -171,7 +171,7 @@ class TrialRecords:
         found = list(self._exports(trial))
         exports = {name: manifest for name, manifest, _ in found}
         steps = max((export.about["step"] for export in exports.values()), default=None)
-        model = self._best(exports)
+        model = self._best_of({name: manifest.about["metrics"] for name, manifest in exports.items()})
         best = None if model is None else exports[model].about
         status = "failed" if cause else ("finished" if self._is_finished(trial, steps) else "stopped")
         if not cause and model is None:
@@ -231,10 +231,11 @@ class TrialRecords:
                     point = self.values[trial] if life.record is None else life.record["values"]
                     yield f"{self._attempt.run.name}{below}/{name}", manifest, dict(point)
 
-    def _best(self, exports: Mapping[str, Manifest]) -> str | None:
+    def _best_of(self, metrics: Mapping[str, Mapping[str, float]]) -> str | None:
+        """The name of the best ones; of equals, the first."""
         best, value = None, None
-        for name, manifest in exports.items():
-            better = self.compared.better(manifest.about["metrics"], value)
+        for name, one in metrics.items():
+            better = self.compared.better(one, value)
             if better is not None:
                 best, value = name, better
         return best
@@ -259,19 +260,20 @@ class TrialRecords:
 
     def best(self) -> dict[str, Any] | None:
         """The record of the best trial that has a model, but for those of the best point again; None where none has."""
-        best, value = None, None
-        for trial, record in self.ended().items():
-            if record["model"] and record["status"] != "failed" and not trial.startswith(FINAL):
-                better = self.compared.better({self.compared.key: record["best_value"]}, value)
-                if better is not None:
-                    best, value = record, better
-        return best
+        best = self._best_of(
+            {
+                trial: {self.compared.key: record["best_value"]}
+                for trial, record in self.ended().items()
+                if record["model"] and record["status"] != "failed" and not trial.startswith(FINAL)
+            }
+        )
+        return None if best is None else self._ended[best]
 
     def front(self) -> list[str]:
         """Where there are two objectives, the trials that none is better than in both."""
         if len(self._plan.config.objectives) < 2:
             return []
-        worth = {trial: self._worth(record) for trial, record in self.ended().items() if record["status"] != "failed"}
+        worth = {trial: self._worth(record) for trial, record in self.ended().items()}
         there = {trial: one for trial, one in worth.items() if one is not None}
         places = pareto_front(list(there.values()), (self.compared.higher_is_better, False))
         return [list(there)[place] for place in places]

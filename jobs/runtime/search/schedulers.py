@@ -10,8 +10,6 @@ from llmcore.evaluation.compared import Compared
 
 __all__ = ["NO_CONTROLLER", "make_scheduler"]
 
-_NO_STOP = 1
-
 
 class _NoController:
     """What a scheduler asks of Tune while it is told of the past: nothing runs."""
@@ -41,7 +39,7 @@ def make_scheduler(config: TuneConfig, compared: Compared, num_reports: int) -> 
         case "asha":
             scheduler = ASHAScheduler(
                 time_attr="report",
-                max_t=num_reports + _NO_STOP,  # a trial that ends by itself is not stopped
+                max_t=num_reports + 1,  # a trial that ends by itself is not stopped
                 grace_period=config.asha.grace_reports,
                 reduction_factor=config.asha.reduction_factor,
             )
