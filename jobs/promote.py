@@ -38,11 +38,8 @@ def promote(evaluation: str, name: str, storage_url: str) -> None:
     inputs = {"model": model["sha256"]}
     result = finished_result(storage, config, kind=KIND, step_version=STEP_VERSION, inputs=inputs)
     if result is None:
-        home = Folder(run.url.rpartition("/")[0])
-        parents = [
-            evaluation,
-            *(one if home.url == storage.url else run_folder(home, one).url for one in model["parents"]),
-        ]
+        here = run.parent.url == storage.url
+        parents = [evaluation, *(one if here else run_folder(run.parent, one).url for one in model["parents"])]
         _check(Folder(model["url"]), model["sha256"])
         with begin_attempt(
             storage, config, kind=KIND, step_version=STEP_VERSION, inputs=inputs, parents=parents, say=say

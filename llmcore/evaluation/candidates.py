@@ -65,7 +65,7 @@ class FineTuning:
     @property
     def storage(self) -> Folder:
         """The folder that the run's folder is in."""
-        return Folder(self.run.url.rpartition("/")[0])
+        return self.run.parent
 
     def learnt(self) -> EvaluationSet:
         """The labelled set; one from files is that which the run began with, wherever these are by now.

@@ -39,7 +39,7 @@ class NamedModel:
             raise ConfigError(
                 f"models.{name}={reference!r} is a run that leaves no model; `searches` names `tune` runs"
             )
-        folder = given if result is None else _beside(given) / result["model"]
+        folder = given if result is None else given.parent / result["model"]
         manifest = read_manifest(folder)
         if manifest is None:
             raise ConfigError(
@@ -50,7 +50,7 @@ class NamedModel:
             task_from_about(manifest.about)
         except CheckpointError as error:
             raise ConfigError(f"models.{name}={reference!r}: {error}") from error
-        return cls(name, folder, manifest, _fine_tuned(_beside(folder), folder))
+        return cls(name, folder, manifest, _fine_tuned(folder.parent, folder))
 
     def closed(self) -> list[str]:
         """Itself: there is one."""
@@ -91,11 +91,7 @@ class NamedModel:
         settings = FinetuneSettings.model_validate(
             {name: getattr(self.run, name) for name in FinetuneSettings.model_fields}
         )
-        return FineTuning(_beside(self.folder), settings, self.run.base, self.run.data)
-
-
-def _beside(folder: Folder) -> Folder:
-    return Folder(folder.url.rpartition("/")[0])
+        return FineTuning(self.folder.parent, settings, self.run.base, self.run.data)
 
 
 def _fine_tuned(run: Folder, model: Folder) -> FinetuneConfig | None:

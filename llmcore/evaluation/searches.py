@@ -123,7 +123,7 @@ class Search:
             id=self.prefix + name,
             what="trial",
             status=record["status"],
-            model=None if model is None else Folder(self.folder.url.rpartition("/")[0]) / model,
+            model=None if model is None else self.folder.parent / model,
             model_sha256=record["model_sha256"],
             settings=record.get("point") or record["config"],
             error=_failure(record),

@@ -69,8 +69,7 @@ def _ancestor(storage: Folder, reference: str, below: tuple[str, ...]) -> Ancest
     if record is None or reference in below:
         return Ancestor(reference)
     # A run that lies elsewhere names its parents where it lies.
-    home = Folder(run.url.rpartition("/")[0])
-    parents = tuple(_ancestor(home, parent, (*below, reference)) for parent in dict.fromkeys(record["parents"]))
+    parents = tuple(_ancestor(run.parent, parent, (*below, reference)) for parent in dict.fromkeys(record["parents"]))
     return Ancestor(reference, record["kind"], record["fingerprint"], newest_result(run) or {}, parents)
 
 

@@ -70,6 +70,11 @@ class Folder:
         return self.url
 
     @property
+    def parent(self) -> "Folder":
+        """The folder that this one is in: of a run, its storage."""
+        return Folder(self.url.rpartition("/")[0])
+
+    @property
     def name(self) -> str:
         """The last part of the URL."""
         return PurePosixPath(self.path).name
