@@ -16,10 +16,13 @@ from cluster.guardian import Guardian
 from llmcore.config.common import ClusterSettings
 from llmcore.errors import ConfigError
 
-__all__ = ["Session", "connect", "inside_ray_job", "worker_environment"]
+__all__ = ["Session", "connect", "inside_ray_job", "set_environment", "worker_environment"]
 
 _JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Set, under this very name, by the supervisor that starts a Ray job's entrypoint."""
+
+_LOCAL_RAY = "LLMCORE_LOCAL_RAY"
+"""Set for the stages of a pipeline: the address of the local Ray that it has started for them."""
 
 _ANSWER_WITHIN_S = 5.0
 _STARTING_AT_ONCE = 16
@@ -40,6 +43,11 @@ class Session:
     environment: dict[str, str]
     """What the workers were given on top of their own environment."""
 
+    @property
+    def for_stages(self) -> dict[str, str]:
+        """What a further process of this command needs in its environment to be on the same cluster."""
+        return {_LOCAL_RAY: self.address} if self.started_here else {}
+
 
 def inside_ray_job() -> bool:
     """Whether `ray job submit` started this process; needs no Ray."""
@@ -54,10 +62,9 @@ def connect(settings: ClusterSettings, *, verbose: bool = False) -> Iterator[Ses
     Raises ConfigError when there is no cluster at the configured address, or it refuses us.
     """
     started = time.monotonic()
-    starts_one = settings.address == "local" and not inside_ray_job()
-    environment = worker_environment(local=starts_one)
-    for name, value in {**environment, "TUNE_GLOBAL_CHECKPOINT_S": "2"}.items():
-        os.environ.setdefault(name, value)
+    own = os.environ.get(_LOCAL_RAY) if _is_local(settings) else None
+    starts_one = _is_local(settings) and own is None
+    environment = set_environment(settings)
     on_sigterm = signal.getsignal(signal.SIGTERM)
     guardian = Guardian() if starts_one else None
     import ray
@@ -77,8 +84,9 @@ def connect(settings: ClusterSettings, *, verbose: bool = False) -> Iterator[Ses
             )
             guardian.watch(Path(context.address_info["session_dir"]).name)
         else:
-            address = "auto" if settings.address == "local" else settings.address
-            _join(address, {"env_vars": _not_set_by_job(environment)}, chatter)
+            address = own or ("auto" if settings.address == "local" else settings.address)
+            # Workers of a local Ray have the environment of who started it.
+            _join(address, None if own else {"env_vars": _not_set_by_job(environment)}, chatter)
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, on_sigterm)  # ray.init has put one that exits with code 15 in its place
         resources = ray.cluster_resources()
@@ -96,11 +104,24 @@ def connect(settings: ClusterSettings, *, verbose: bool = False) -> Iterator[Ses
             guardian.let_go()
 
 
+def set_environment(settings: ClusterSettings) -> dict[str, str]:
+    """Set what Ray reads of the environment, also when it is imported; returns what the workers are given of it."""
+    environment = worker_environment(local=_is_local(settings))
+    for name, value in {**environment, "TUNE_GLOBAL_CHECKPOINT_S": "2"}.items():
+        os.environ.setdefault(name, value)
+    return environment
+
+
+def _is_local(settings: ClusterSettings) -> bool:
+    return settings.address == "local" and not inside_ray_job()
+
+
 def worker_environment(*, local: bool) -> dict[str, str]:
     """What every worker needs in its environment; no secrets, since Ray shows these in its logs."""
     # Without a GPU of its own a process is to see none: by itself Ray (2.60) shows it all.
     environment = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"}
     if local:
+        environment["RAY_AUTH_MODE"] = "token"  # as a local Ray has it by itself; who joins it has to know
         environment["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"  # nobody takes this machine away: a process less a run
         environment["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.25"  # each report waits for a look at the workers
     if local and not _has_gpu():
@@ -113,7 +134,7 @@ def _has_gpu() -> bool:
     return any(devices.glob("nvidia[0-9]*")) or (devices / "kfd").exists()
 
 
-def _join(address: str, runtime_env: dict[str, Any], chatter: dict[str, Any]) -> None:
+def _join(address: str, runtime_env: dict[str, Any] | None, chatter: dict[str, Any]) -> None:
     """Connect to a cluster that runs already, after a look whether it answers at all: Ray itself waits for minutes."""
     import ray
     from ray._private.services import canonicalize_bootstrap_address_or_die

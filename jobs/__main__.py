@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import click
 
 from jobs.cli import commands
+from jobs.runtime.endings import in_one_line, own_error
 from jobs.runtime.interrupt import interrupt_on_sigterm
-from llmcore.errors import InterruptedRunError, LLMCoreError, UserError
+from llmcore.errors import InterruptedRunError, UserError
 
 __all__ = ["main"]
 
@@ -36,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _end(error: BaseException, *, verbose: bool, signal_name: str | None) -> int:
     """Say in one message why it ended; the exit code."""
-    own = _own(error)
+    own = own_error(error)
     trace = verbose and not isinstance(own or error, UserError | click.ClickException)
     if trace:
         traceback.print_exception(error)
@@ -50,21 +51,10 @@ def _end(error: BaseException, *, verbose: bool, signal_name: str | None) -> int
         if not by:
             print(file=sys.stderr)  # a terminal has shown ^C on this line
     else:
-        reason = " ".join(str(error).split())
         hint = "" if trace else "; --verbose shows where it happened"
-        message, code = f"{type(error).__name__}: {reason}{hint}", 1
+        message, code = f"{in_one_line(error)}{hint}", 1
     print(f"error: {message}", file=sys.stderr, flush=True)
     return code
-
-
-def _own(error: BaseException | None) -> LLMCoreError | None:
-    """The error of ours that this one is, or that Ray wrapped in it on the way from a worker."""
-    while error is not None:
-        wrapped = getattr(error, "cause", None)  # a RayTaskError takes on its cause's class, but not its message
-        if isinstance(error, LLMCoreError) and wrapped is None:
-            return error
-        error = wrapped if isinstance(wrapped, BaseException) else error.__cause__
-    return None
 
 
 if __name__ == "__main__":

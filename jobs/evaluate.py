@@ -1,7 +1,8 @@
 """`evaluate`: one shared job that judges every model as it lands, chooses, and opens the test split for few."""
 
-import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
 from typing import Any
 
 from jobs.runtime.candidates import Sources
@@ -9,12 +10,15 @@ from jobs.runtime.console import say
 from jobs.runtime.harness import checked_harness, plan_of_harness
 from jobs.runtime.judging import Finetune, Judging
 from jobs.runtime.options import RunOptions
+from jobs.runtime.scorers import Scorers
 from jobs.runtime.start import find_or_do
 from llmcore.config.common import JobSettings
 from llmcore.config.evaluate import EvaluateConfig
 from llmcore.config.labelled import told_data
-from llmcore.records import begin_attempt, finished_result
-from llmcore.storage import Folder, read_manifest
+from llmcore.errors import LLMCoreError
+from llmcore.evaluation.sets import write_board_of_sets
+from llmcore.records import Attempt, begin_attempt, finished_result
+from llmcore.storage import Folder, content_hash, read_manifest
 
 __all__ = ["evaluate", "finished", "plan", "result_line", "run"]
 
@@ -24,13 +28,15 @@ STEP_VERSION = 5
 
 def run(config: EvaluateConfig, options: RunOptions) -> None:
     """`python -m jobs evaluate`."""
-    result, _ = find_or_do(config, options, finished, lambda storage, _: evaluate(config, storage, options))
-    say(result_line(result))
+    result, storage = find_or_do(config, options, finished, lambda storage, _: evaluate(config, storage, options))
+    say(result_line(result, storage))
 
 
 def plan(config: JobSettings) -> list[str]:
     """What `--dry-run` says."""
     assert isinstance(config, EvaluateConfig)
+    if config.sets:
+        return [f"{name}: {line}" for name in config.sets for line in plan(config.of_set(name))]
     of_kind = "those of the task's kind"
     metrics, baselines = (", ".join(given) if given else of_kind for given in (config.metrics, config.baselines))
     judged = [f"every trial of {', '.join(config.searches)}"] if config.searches else []
@@ -49,6 +55,9 @@ def finished(config: EvaluateConfig, storage: Folder) -> dict[str, Any] | None:
     result = finished_result(storage, config, kind=KIND, step_version=STEP_VERSION, inputs={})
     if result is None or read_manifest(storage / config.name / "evaluation") is None:
         return None
+    if config.sets:
+        parts = {name: finished(config.of_set(name), storage) for name in config.sets}
+        return result if parts == result["sets"] else None
     sources = Sources.of(config, storage)
     if sources.missing():
         return None
@@ -56,8 +65,14 @@ def finished(config: EvaluateConfig, storage: Folder) -> dict[str, Any] | None:
     return result if result["candidates_hash"] == judged else None
 
 
-def result_line(result: Mapping[str, Any]) -> str:
-    """The result in one line."""
+def result_line(result: Mapping[str, Any], storage: Folder) -> str:
+    """The result: a line for each set."""
+    if "sets" in result:
+        return "\n".join(f"evaluate, {name}: {_told(one)}" for name, one in result["sets"].items())
+    return f"evaluate: {_told(result)}"
+
+
+def _told(result: Mapping[str, Any]) -> str:
     metric, test = result["choose_by"], result["test"].get(result["choose_by"])
     others = [
         f"{name.replace('_', ' ')} {figures[metric]['value']:.3f}"
@@ -68,27 +83,23 @@ def result_line(result: Mapping[str, Any]) -> str:
     told = _leaders(result["leaders"])
     ends = f"{test['value']:.3f} [{test['low']:.3f}, {test['high']:.3f}]" if test else "undefined"
     return (
-        f"evaluate: {result['chosen']} has test {metric} {ends}{against}; {told}"
+        f"{result['chosen']} has test {metric} {ends}{against}; {told}"
         f"look {result['register_looks']} at this test split"
     )
 
 
 def evaluate(
-    config: EvaluateConfig,
-    storage: Folder,
-    options: RunOptions,
-    *,
-    finetune: Finetune | None = None,
-    stop: threading.Event | None = None,
+    config: EvaluateConfig, storage: Folder, options: RunOptions, *, finetune: Finetune | None = None
 ) -> dict[str, Any]:
-    """Judge, choose, and write the leaderboard; Ray is connected. It may run in a thread beside the search.
+    """Judge, choose, and write the leaderboard; Ray is connected.
+
+    Of several sets each is a run of its own, with an end of its own; all share the scoring processes.
 
     Args:
         config: What to judge and how; with `follow` it waits until every search says that it is closed.
         storage: Where runs and artifacts are kept.
         options: How the job was started.
         finetune: Trains the baseline from random weights; `jobs.finetune.finetune` by default.
-        stop: Set it to end the waiting, as when the search has failed.
 
     Raises:
         RunError: There is no model that may be chosen; the message names them all.
@@ -96,50 +107,98 @@ def evaluate(
             asks for is not installed or not there.
         CheckpointError: A model is not what was published; the message names it.
         SandboxError: Programs are to be run, and this machine cannot confine them.
-        InterruptedRunError: `stop` was set.
     """
     result = finished(config, storage)
     if result is not None:
         return result
-    sources = Sources.of(config, storage)
-    harness = checked_harness(config)
-    attempt = begin_attempt(
+    if not config.sets:
+        return _judge([config], storage, options, finetune)[config.name]
+    with _begin(config, storage, options) as attempt:
+        parts = [config.of_set(name) for name in config.sets]
+        done = {part.name: found for part in parts if (found := finished(part, storage)) is not None}
+        done |= _judge([part for part in parts if part.name not in done], storage, options, finetune)
+        results = {name: done[config.of_set(name).name] for name in config.sets}
+        contents = {name: storage / config.of_set(name).name / "evaluation" for name in config.sets}
+        write_board_of_sets(
+            attempt.run / "evaluation", {name: at.read_json("metrics.json") for name, at in contents.items()}
+        )
+        attempt.result = {
+            "sets": results,
+            "candidates_hash": content_hash({k: v["candidates_hash"] for k, v in results.items()}),
+        }
+    return attempt.result
+
+
+def _begin(config: EvaluateConfig, storage: Folder, options: RunOptions) -> Attempt:
+    parts = [config, *config.sets.values()]
+    return begin_attempt(
         storage,
         config,
         kind=KIND,
         step_version=STEP_VERSION,
         inputs={},
-        parents=[*config.searches, *config.models.values()],
+        parents=[parent for part in parts for parent in (*part.searches, *part.models.values())],
         allow_changes=options.allow_changes,
         say=say,
     )
-    with attempt:
-        judging = Judging(
-            config, storage, options, attempt, sources, harness, finetune or _finetune(), stop or threading.Event()
-        )
-        outcome = judging.judge()
-        figures = outcome.write(attempt.run / "evaluation")
-        chosen = next(one for one in judging.candidates if one.id == outcome.chosen.id)
-        assert chosen.model is not None
-        attempt.result = {
-            "choose_by": outcome.suite.choose_by,
-            "chosen": str(chosen),
-            "chosen_model": {
-                "url": chosen.model.url,
-                "sha256": chosen.model_sha256,
-                "parents": sources.parents_of(chosen),
-            },
-            "num_models": len(outcome.board.entries),
-            "num_failed": sum(entry.status == "failed" for entry in outcome.board.entries),
-            "test": outcome.test.metrics_json(),
-            "baselines": {name: baseline["test"] for name, baseline in figures["baselines"].items()},
-            "differences": figures["differences"],
-            "leaders": figures["leaders"],
-            "register_looks": outcome.num_looks,
-            "harness": outcome.harness,
-            "candidates_hash": sources.hash(config, judging.candidates, outcome.evaluation_set),
-        }
-    return attempt.result
+
+
+def _judge(
+    configs: Sequence[EvaluateConfig], storage: Folder, options: RunOptions, finetune: Finetune | None
+) -> dict[str, dict[str, Any]]:
+    """The result of each, by its run's name; where one cannot be concluded, the others are."""
+    results: dict[str, dict[str, Any]] = {}
+    failed: list[LLMCoreError] = []
+    if not configs:
+        return results
+    first = configs[0]
+    # Beside a search it would hold what the trials wait for.
+    gpus = 0.0 if first.follow and first.gpus == "auto" else first.gpus
+    with closing(Scorers(first.num_scorers, first.cpus, gpus)) as scorers, ExitStack() as stack:
+        judgings = []
+        for config in configs:
+            sources, harness = Sources.of(config, storage), checked_harness(config)
+            attempt = _begin(config, storage, options)
+            judging = Judging(config, storage, options, attempt, sources, harness, finetune or _finetune(), scorers)
+            judgings.append(stack.enter_context(judging))
+        while [judging for judging in judgings if not judging.look()]:
+            time.sleep(first.poll_s)
+        for judging in judgings:
+            try:
+                with judging:
+                    judging.attempt.result = _concluded(judging)
+            except LLMCoreError as error:
+                failed.append(error)
+            else:
+                results[judging.config.name] = judging.attempt.result
+    if failed:
+        raise failed[0]
+    return results
+
+
+def _concluded(judging: Judging) -> dict[str, Any]:
+    outcome = judging.conclude()
+    figures = outcome.write(judging.attempt.run / "evaluation")
+    chosen = next(one for one in judging.candidates if one.id == outcome.chosen.id)
+    assert chosen.model is not None
+    return {
+        "choose_by": outcome.suite.choose_by,
+        "chosen": str(chosen),
+        "chosen_model": {
+            "url": chosen.model.url,
+            "sha256": chosen.model_sha256,
+            "parents": judging.sources.parents_of(chosen),
+        },
+        "num_models": len(outcome.board.entries),
+        "num_failed": sum(entry.status == "failed" for entry in outcome.board.entries),
+        "test": outcome.test.metrics_json(),
+        "baselines": {name: baseline["test"] for name, baseline in figures["baselines"].items()},
+        "differences": figures["differences"],
+        "leaders": figures["leaders"],
+        "register_looks": outcome.num_looks,
+        "harness": outcome.harness,
+        "candidates_hash": judging.sources.hash(judging.config, judging.candidates, outcome.evaluation_set),
+    }
 
 
 def _leaders(leaders: Mapping[str, Any] | None) -> str:

@@ -35,7 +35,7 @@ __all__ = [
     "parents_of",
     "plan",
 ]
-__all__ += ["plan", "plan_of_data", "run", "worker_spec"]
+__all__ += ["plan_of_data", "result_line", "run", "worker_spec"]
 
 KIND = "finetune"
 STEP_VERSION = 5
@@ -100,9 +100,14 @@ def result_lines(config: FinetuneConfig, result: Mapping[str, Any], storage: Fol
         yield lengths_line(split, about, config.task.max_tokens)
     if result["padding_share"] is not None:
         yield f"{result['padding_share']:.1%} of what the model read was padding"
+    yield result_line(result, storage)
+
+
+def result_line(result: Mapping[str, Any], storage: Folder) -> str:
+    """The result in one line."""
     metric = result["compared_by"]
     ended = ", which nothing was gained after" if result["stopped_early"] else ""
-    yield (
+    return (
         f"finetune: {metric.replace('_', ' ')} {result[metric]:.3f} after {result['best_step']} of "
         f"{result['num_steps']} steps{ended}, {result['newest_metrics'][metric]:.3f} at the last, in "
         f"{storage.url}/{result['model']}"

@@ -11,9 +11,10 @@ from typing import Any, Self
 
 from tqdm import tqdm
 
-__all__ = ["Progress", "progress", "quiet", "say"]
+__all__ = ["Progress", "listen", "progress", "quiet", "say"]
 
 _LINE_EVERY_S = 10.0
+_TOLD_EVERY_S = 1.0
 _QUIET_ENVIRONMENT = {
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -27,8 +28,23 @@ _QUIET_ENVIRONMENT = {
 _CHATTERING = ("datasets", "deepspeed", "ray", "torch", "transformers")
 
 
+_listener: Callable[[str, bool], None] | None = None
+
+
+def listen(listener: Callable[[str, bool], None]) -> None:
+    """From now on this process's lines go to the listener instead of the terminal; True with those of progress.
+
+    Of progress it is told each second; an empty line says that there is none any more.
+    """
+    global _listener  # noqa: PLW0603  # whoever says something need not know who listens
+    _listener = listener
+
+
 def say(line: str) -> None:
     """Print one line on standard output, above a progress bar if there is one."""
+    if _listener is not None:
+        _listener(line, False)
+        return
     with tqdm.external_write_mode(file=sys.stdout):
         print(line, flush=True)
 
@@ -67,7 +83,7 @@ class Progress:
         self._started = self._last_line = clock()
         self._note = ""
         self._bar: tqdm[Any] | None = None
-        if sys.stderr.isatty() if watched is None else watched:
+        if _listener is None and (sys.stderr.isatty() if watched is None else watched):
             self._bar = tqdm(
                 total=total,
                 initial=initial,
@@ -89,9 +105,12 @@ class Progress:
         if self._bar is not None:
             self._bar.set_postfix_str(self._note, refresh=False)
             self._bar.update(count)
-        elif self._clock() - self._last_line >= _LINE_EVERY_S:
+        elif self._clock() - self._last_line >= (_LINE_EVERY_S if _listener is None else _TOLD_EVERY_S):
             self._last_line = self._clock()
-            print(self.line(), file=sys.stderr, flush=True)
+            if _listener is not None:
+                _listener(self.line(), True)
+            else:
+                print(self.line(), file=sys.stderr, flush=True)
 
     def line(self) -> str:
         """How far it is, in words: `pretrain: 40/200 steps (20 %), 31 s left, loss 5.1`."""
@@ -109,6 +128,8 @@ class Progress:
         """Take the bar away."""
         if self._bar is not None:
             self._bar.close()
+        elif _listener is not None:
+            _listener("", True)
 
     def __enter__(self) -> Self:
         return self

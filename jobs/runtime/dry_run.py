@@ -30,10 +30,9 @@ def dry_run(config: JobSettings, job: ModuleType, *, inside_ray_job: bool, say: 
 
 
 def _sources(config: JobSettings) -> Iterator[SourceSettings]:
-    if isinstance(config, PipelineConfig):
-        yield from config.prepare.sources
-    elif isinstance(config, PrepareConfig):
-        yield from config.sources
+    for job in config.jobs.values() if isinstance(config, PipelineConfig) else (config,):
+        if isinstance(job, PrepareConfig):
+            yield from job.sources
 
 
 def _is_there(source: SourceSettings) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from llmcore.config.evaluate import EvaluateSettings
+from llmcore.config.evaluate import EvaluateConfig
 from llmcore.config.harness import HarnessSettings
 from llmcore.cost import Ledger
 from llmcore.errors import CheckpointError, ConfigError, RunError
@@ -21,7 +21,7 @@ _QUIET = {"env_vars": {"TQDM_DISABLE": "1", "DISABLE_MULTIPROC": "1"}}
 """Bars that nobody sees, and processes beside the CPUs that an actor has: the harness is told of neither otherwise."""
 
 
-def checked_harness(config: EvaluateSettings) -> Harness | None:
+def checked_harness(config: EvaluateConfig) -> Harness | None:
     """What a configuration has lm-evaluation-harness ask. Raises ConfigError where it is not installed, or cannot."""
     return None if config.harness is None else Harness.of(config.harness, config.num_resamples)
 

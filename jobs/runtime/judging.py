@@ -1,20 +1,20 @@
 """The course of an evaluation: judge what there is on validation, choose, and open the test split for few."""
 
-import threading
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from functools import cached_property
+from types import TracebackType
+from typing import Any, Protocol, Self
 
 from jobs.runtime.candidates import Sources
 from jobs.runtime.console import say
 from jobs.runtime.harness import AskHarness, Writer
 from jobs.runtime.options import RunOptions
-from jobs.runtime.scorers import Evaluator
+from jobs.runtime.scorers import Evaluator, Scorers
 from llmcore.config.evaluate import EvaluateConfig
 from llmcore.config.finetune import FinetuneConfig
 from llmcore.config.judging import SEARCHED
-from llmcore.errors import ConfigError, InterruptedRunError, RunError
+from llmcore.errors import ConfigError, RunError
 from llmcore.evaluation.baselines import baseline_model
 from llmcore.evaluation.candidates import Candidate
 from llmcore.evaluation.harness import Harness, Told, harness_json
@@ -41,7 +41,10 @@ class Finetune(Protocol):
 
 @dataclass
 class Judging:
-    """One attempt: from records and models to an outcome. Fields as the arguments of `jobs.evaluate.evaluate`."""
+    """One attempt at one labelled set: from records and models to an outcome. As a context it is the attempt's.
+
+    Fields as the arguments of `jobs.evaluate.evaluate`; `scorers` may serve other sets as well.
+    """
 
     config: EvaluateConfig
     storage: Folder
@@ -50,42 +53,80 @@ class Judging:
     sources: Sources
     harness: Harness | None
     finetune: Finetune
-    stop: threading.Event
+    scorers: Scorers
     candidates: list[Candidate] = field(default_factory=list)
     validation: dict[str, Evaluation] = field(default_factory=dict)
+    _baselines: Sequence[str] = ()
+    _ended: bool = False
 
-    def judge(self) -> Outcome:
-        """Judge what there is, choose, and open the test split for the chosen model and the baselines."""
-        self._await_searches()
-        labelled = self.sources.labelled(self.config)
-        suite, names = self._suite(labelled)
-        for name in self.sources.strangers(labelled):
-            say(f"evaluate: model {name} has learnt other data; rows of {labelled.name!r} may stand there")
-        with closing(self._evaluator(labelled, suite)) as evaluator:
-            self.candidates = self._follow(evaluator)
-            board = rank([self._entry(candidate) for candidate in self.candidates], suite)
-            if board.leader is None:
-                raise RunError(_nothing_to_choose(self.candidates))
-            chosen = next(candidate for candidate in self.candidates if candidate.id == board.leader.id)
-            test = evaluator.evaluation(str(chosen), "test", *_model_of(chosen))
-            made = {name: self._baseline(name, chosen, board, evaluator) for name in names}
-            baselines = {name: baseline for name, baseline in made.items() if baseline is not None}
-        num_looks = len(looks(self.storage, labelled.split_hash("test")))
-        checked = self.sources.checked(labelled)
-        searched = bool(self.sources.searches)
-        told = None if self.harness is None else self._ask(self.harness)
-        return Outcome(labelled, suite, board, board.leader, test, baselines, num_looks, checked, searched, told)
+    def __enter__(self) -> Self:
+        self.attempt.__enter__()
+        return self
 
-    def _await_searches(self) -> None:
-        while missing := self.sources.missing():
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if not self._ended:
+            self._ended = True
+            self.attempt.__exit__(kind, error, traceback)
+
+    def look(self) -> bool:
+        """Judge on validation what has landed by now; whether no more will come.
+
+        Raises `ConfigError` for a search that is not there and is not waited for.
+        """
+        if missing := self.sources.missing():
             if not self.config.follow:
                 raise ConfigError(
                     f"no `tune` run at {', '.join(missing)}: run it first, or wait for it with follow=true"
                 )
-            self._pause()
+            return False
+        closed = self.sources.closed()  # before the records are listed
+        self.candidates = self.sources.candidates()
+        for candidate in self.candidates:
+            if candidate.model_sha256 is not None and candidate.model_sha256 not in self.validation:
+                evaluation = self._evaluator.evaluation(str(candidate), "validation", *_model_of(candidate))
+                self.validation[candidate.model_sha256] = evaluation
+                say(f"evaluate: {candidate} ({candidate.status}) on validation: {_figures(evaluation)}")
+        return closed or not self.config.follow
 
-    def _suite(self, labelled: EvaluationSet) -> tuple[Suite, Sequence[str]]:
-        """What the models are judged by, and the names of the baselines; whatever cannot be is refused."""
+    def conclude(self) -> Outcome:
+        """Choose, once all is judged, and open the test split for the chosen model and the baselines.
+
+        Raises `RunError` where no model may be chosen.
+        """
+        evaluator, labelled = self._evaluator, self._evaluator.evaluation_set
+        board = rank([self._entry(candidate) for candidate in self.candidates], evaluator.suite)
+        if board.leader is None:
+            raise RunError(_nothing_to_choose(self.candidates))
+        chosen = next(candidate for candidate in self.candidates if candidate.id == board.leader.id)
+        test = evaluator.evaluation(str(chosen), "test", *_model_of(chosen))
+        made = {name: self._baseline(name, chosen, board, evaluator) for name in self._baselines}
+        baselines = {name: baseline for name, baseline in made.items() if baseline is not None}
+        num_looks = len(looks(self.storage, labelled.split_hash("test")))
+        checked = self.sources.checked(labelled)
+        searched = bool(self.sources.searches)
+        if self.harness is not None:
+            self.scorers.close()  # the harness has processes of its own
+        told = None if self.harness is None else self._ask(self.harness)
+        return Outcome(
+            labelled, evaluator.suite, board, board.leader, test, baselines, num_looks, checked, searched, told
+        )
+
+    @cached_property
+    def _evaluator(self) -> Evaluator:
+        """Once all that is judged has begun; whatever cannot be is refused."""
+        labelled = self.sources.labelled(self.config)
+        suite = self._suite(labelled)
+        for name in self.sources.strangers(labelled):
+            say(f"evaluate: model {name} has learnt other data; rows of {labelled.name!r} may stand there")
+        who = {"run": self.attempt.run.name, "attempt": self.attempt.number}
+        return Evaluator(
+            self.storage, labelled, suite, who, self.config.batch_tokens, self.scorers, self.attempt.ledger
+        )
+
+    def _suite(self, labelled: EvaluationSet) -> Suite:
+        """What the models are judged by; whatever cannot be is refused."""
         config, subject = self.config, Subject.of(labelled)
         try:
             metrics, choose_by, baselines = config.judged_by(subject.kind)
@@ -96,45 +137,8 @@ class Judging:
         if config.baselines is None and self.sources.searches:
             baselines = (*baselines, *(name for name in SEARCHED if name != "config" or self.sources.config_trials()))
         self.sources.check(suite, baselines, harness=self.harness is not None)
-        return suite, baselines
-
-    @property
-    def _gpus(self) -> float | Literal["auto"]:
-        """Of each scorer; beside a search it would hold what the trials wait for."""
-        return 0.0 if self.config.follow and self.config.gpus == "auto" else self.config.gpus
-
-    def _evaluator(self, labelled: EvaluationSet, suite: Suite) -> Evaluator:
-        """Of this attempt alone; one that is shared by many evaluations would be found here."""
-        config, who = self.config, {"run": self.attempt.run.name, "attempt": self.attempt.number}
-        return Evaluator(
-            self.storage,
-            labelled,
-            suite,
-            who,
-            config.batch_tokens,
-            config.num_scorers,
-            config.cpus,
-            self._gpus,
-            self.attempt.ledger,
-        )
-
-    def _follow(self, evaluator: Evaluator) -> list[Candidate]:
-        """Judge models on validation as their records land; all of them, once every search is closed."""
-        while True:
-            closed = self.sources.closed()  # before the records are listed
-            candidates = self.sources.candidates()
-            for candidate in candidates:
-                if candidate.model_sha256 is not None and candidate.model_sha256 not in self.validation:
-                    evaluation = evaluator.evaluation(str(candidate), "validation", *_model_of(candidate))
-                    self.validation[candidate.model_sha256] = evaluation
-                    say(f"evaluate: {candidate} ({candidate.status}) on validation: {_figures(evaluation)}")
-            if closed or not self.config.follow:
-                return candidates
-            self._pause()
-
-    def _pause(self) -> None:
-        if self.stop.wait(self.config.poll_s):
-            raise InterruptedRunError("the evaluation was told to stop before the search was closed")
+        self._baselines = baselines
+        return suite
 
     def _entry(self, candidate: Candidate) -> Entry:
         validation = None if candidate.model_sha256 is None else self.validation[candidate.model_sha256]
@@ -147,7 +151,9 @@ class Judging:
         there = [one for one in self.candidates if one.model_sha256 is not None and one.status != "failed"]
         writers = [*(Writer(one.id, *_model_of(one)) for one in there), *self.sources.further]
         config = self.config
-        asking = AskHarness(self.storage, harness, config.num_scorers, config.cpus, self._gpus, self.attempt.ledger)
+        asking = AskHarness(
+            self.storage, harness, config.num_scorers, config.cpus, self.scorers.gpus, self.attempt.ledger
+        )
         told = {}
         for writer, by_task in asking.ask(writers):
             told[writer.name] = by_task
@@ -192,7 +198,7 @@ class Judging:
             raise RunError(f"the record of how {chosen} was made has gone: restore it, and evaluate again")
         twin = twin_config(self.config, self.storage, chosen, made)
         say(f"evaluate: fine-tuning the random-weights twin of {chosen}: {twin.name}")
-        evaluator.let_go_of_gpus()  # the twin may need them
+        self.scorers.let_go_of_gpus()  # the twin may need them
         result = self.finetune(twin, self.storage, self.options)
         folder, sha256 = self.storage / result["model"], result["model_sha256"]
         test = evaluator.evaluation("the random-weights baseline", "test", folder, sha256)

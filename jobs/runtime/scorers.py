@@ -15,7 +15,7 @@ from llmcore.tasks.evaluation_set import EvaluationSet, Split
 if TYPE_CHECKING:
     from llmcore.evaluation.score import Predictions, Scorer
 
-__all__ = ["Evaluator", "portions"]
+__all__ = ["Evaluator", "Scorers", "portions"]
 
 _RESTARTS = 3
 _PORTIONS_EACH = 4
@@ -82,8 +82,62 @@ class _Scorer:
 
 
 @dataclass
+class Scorers:
+    """The actors, which all sets of an evaluation share; they start when a model has no stored result.
+
+    Attributes:
+        num: How many, among which the rows of a split are divided.
+        cpus: CPUs that Ray reserves for each.
+        gpus: GPUs that it reserves for each; `auto`: one where the cluster has one for each.
+    """
+
+    num: int
+    cpus: float
+    gpus: float | Literal["auto"]
+    actors: list[Any] = field(default_factory=list, init=False, repr=False)
+    _hold_gpus: bool = field(default=False, init=False, repr=False)
+    _ready_for: set[str] = field(default_factory=set, init=False, repr=False)
+
+    def start(self, suite: Suite) -> None:
+        """Start them, unless they are there, and see that they can judge by a suite.
+
+        Raises:
+            ConfigError: The cluster has not the CPUs or GPUs for so many.
+            SandboxError: What models write has to be run, and a machine cannot confine it.
+        """
+        import ray
+
+        if not self.actors:
+            from cluster.resources import Need, check_fits, gpus_each
+
+            gpus = gpus_each(self.gpus, self.num)
+            self._hold_gpus = gpus > 0
+            check_fits([Need("num_scorers", self.cpus, gpus, self.num)])
+            retries = {"max_restarts": _RESTARTS, "max_task_retries": _RESTARTS}
+            scorer = ray.remote(_Scorer).options(num_cpus=self.cpus, num_gpus=gpus, **retries)
+            self.actors = [scorer.remote(max(1, int(self.cpus))) for _ in range(self.num)]
+        if suite.hash not in self._ready_for:
+            ray.get([actor.ready.remote(suite) for actor in self.actors])
+            self._ready_for.add(suite.hash)
+
+    def close(self) -> None:
+        """End them, if there are any; what Ray has reserved for them is free again. Others start when needed."""
+        if self.actors:
+            import ray
+
+            for actor in self.actors:
+                ray.kill(actor)
+            self.actors, self._ready_for = [], set()
+
+    def let_go_of_gpus(self) -> None:
+        """End them where they have GPUs: somebody else may wait for them."""
+        if self._hold_gpus:
+            self.close()
+
+
+@dataclass
 class Evaluator:
-    """Judges models for one attempt of an evaluation; its actors start with the first that has no stored result.
+    """Judges models on one set, for one attempt of an evaluation.
 
     What the actors say of rows lies in Ray's object store, from where the one that judges reads it.
 
@@ -93,9 +147,7 @@ class Evaluator:
         suite: Metrics, intervals, and how models write.
         who: The attempt, for the register.
         batch_tokens: Tokens a model scores at once.
-        num_scorers: The actors, among which the rows of a split are divided.
-        cpus: CPUs that Ray reserves for each.
-        gpus: GPUs that it reserves for each; `auto`: one where the cluster has one for each.
+        scorers: The actors.
         ledger: Counts the seconds of starting and of judging.
     """
 
@@ -104,15 +156,11 @@ class Evaluator:
     suite: Suite
     who: dict[str, Any]
     batch_tokens: int
-    num_scorers: int
-    cpus: float
-    gpus: float | Literal["auto"]
+    scorers: Scorers
     ledger: Ledger
-    _actors: list[Any] = field(default_factory=list, init=False, repr=False)
-    _hold_gpus: bool = field(default=False, init=False, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_actors": [], "ledger": None}
+        return self.__dict__ | {"scorers": None, "ledger": None}
 
     def evaluation(self, name: str, split: Split, folder: Folder, sha256: str) -> Evaluation:
         """The evaluation of a published model, stored or new; `name` is for messages.
@@ -134,7 +182,7 @@ class Evaluator:
         try:
             with our_errors():
                 with self.ledger.measure("start_up", "imports"):
-                    self._start()
+                    self.scorers.start(self.suite)
                 with self.ledger.measure("validation"):
                     self._judge(model, split)
         except RayActorError as error:
@@ -146,50 +194,22 @@ class Evaluator:
         assert stored is not None
         return stored
 
-    def close(self) -> None:
-        """End the actors, if there are any; what Ray has reserved for them is free again. Others start when needed."""
-        if self._actors:
-            import ray
-
-            for actor in self._actors:
-                ray.kill(actor)
-            self._actors = []
-
-    def let_go_of_gpus(self) -> None:
-        """End the actors where they have GPUs: somebody else may wait for them."""
-        if self._hold_gpus:
-            self.close()
-
-    def _start(self) -> None:
-        if not self._actors:
-            import ray
-
-            from cluster.resources import Need, check_fits, gpus_each
-
-            gpus = gpus_each(self.gpus, self.num_scorers)
-            self._hold_gpus = gpus > 0
-            check_fits([Need("num_scorers", self.cpus, gpus, self.num_scorers)])
-            retries = {"max_restarts": _RESTARTS, "max_task_retries": _RESTARTS}
-            scorer = ray.remote(_Scorer).options(num_cpus=self.cpus, num_gpus=gpus, **retries)
-            self._actors = [scorer.remote(max(1, int(self.cpus))) for _ in range(self.num_scorers)]
-            ray.get([actor.ready.remote(self.suite) for actor in self._actors])
-
     def _judge(self, model: _Published, split: Split) -> None:
         """Each portion goes to the next actor that is free."""
         import ray
 
         open_split(self.storage, self.evaluation_set, self.suite, split, model_sha256=model.sha256, who=self.who)
-        free = deque(self._actors)
+        free = deque(self.scorers.actors)
         busy: dict[Any, Any] = {}
         said: list[Any] = []
-        for portion in portions(self.evaluation_set.num_rows(split), self.num_scorers):
+        for portion in portions(self.evaluation_set.num_rows(split), self.scorers.num):
             if not free:
                 [done], _ = ray.wait(list(busy))
                 free.append(busy.pop(done))
             actor = free.popleft()
             said.append(actor.predict.remote(self, model, split, portion))
             busy[said[-1]] = actor
-        ray.get(self._actors[0].judge.remote(self, model, split, *said))
+        ray.get(self.scorers.actors[0].judge.remote(self, model, split, *said))
 
 
 def portions(num_rows: int, num_scorers: int) -> list[range]:

@@ -1,6 +1,6 @@
 """The ground of all configuration: closed sections, and what a change of a field means."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
@@ -32,6 +32,10 @@ class Section(BaseModel):
     """A closed, immutable part of a configuration: an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False, validate_default=True, allow_inf_nan=False)
+
+    def mistakes(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        """What is wrong although each field is as it must be: where, and what is to be said of it."""
+        return iter(())
 
 
 class Nested(NamedTuple):

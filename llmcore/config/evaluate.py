@@ -11,7 +11,7 @@ from llmcore.config.harness import HarnessSettings
 from llmcore.config.judging import BASELINES, JUDGING, check_baselines, check_metrics, samples_needed
 from llmcore.config.labelled import DataReference
 
-__all__ = ["EvaluateConfig", "EvaluateSettings", "JudgedBy"]
+__all__ = ["EvaluateConfig", "JudgedBy", "JudgedSettings"]
 
 
 class JudgedBy(NamedTuple):
@@ -22,9 +22,18 @@ class JudgedBy(NamedTuple):
     baselines: tuple[str, ...]
 
 
-class EvaluateSettings(Section):
-    """What `evaluate` does; the same section stands in a pipeline."""
+class JudgedSettings(Section):
+    """Models that are judged on one labelled set, and what they are judged by."""
 
+    searches: list[str] = identity(list, description="Names or URLs of `tune` runs, all of whose trials are judged.")
+    models: dict[Name, str] = identity(
+        dict, description="Further models, by what they are called here: a `finetune` run, or a published model's URL."
+    )
+    data: DataReference | None = identity(
+        None,
+        description="`<prepare run>/<labelled set name>`, the URL of an evaluation set, or files to make one of. Null: "
+        "what the searches, or else the models, have learnt.",
+    )
     metrics: list[str] | None = identity(
         None,
         min_length=1,
@@ -51,24 +60,9 @@ class EvaluateSettings(Section):
         description="How models that write do so; an answer is never longer than those they have learnt. Null: the "
         "likeliest tokens. Of several answers, `num_samples`, all are judged by pass@k, and the first one by the rest.",
     )
-    harness: HarnessSettings | None = identity(
-        None,
-        description="Tasks of lm-evaluation-harness, by which all models are judged as well; none of them chooses.",
-    )
-    num_resamples: int = identity(2000, ge=100, description="Bootstrap resamples of an interval.")
-    seed: int = identity(0, ge=0, description="Seed of the bootstrap.")
-    batch_tokens: int = free(4096, ge=1, description="Tokens a model scores at once.")
-    num_scorers: int = free(1, ge=1, description="Processes among which the rows of a split are divided.")
-    cpus: float = free(0.5, gt=0, description="CPUs Ray reserves for each of them.")
-    gpus: float | Literal["auto"] = free(
-        "auto",
-        description="GPUs Ray reserves for each of them. `auto` takes one where the cluster has one for each; none "
-        "beside a search, whose trials want them.",
-    )
-    poll_s: float = free(0.5, gt=0, description="Seconds between looks for new trial records.")
 
     @model_validator(mode="after")
-    def _metrics_are_known(self) -> "EvaluateSettings":
+    def _metrics_are_known(self) -> "JudgedSettings":
         names = [*(self.metrics or ()), *([self.choose_by] if self.choose_by else ())]
         check_metrics(names)
         given = self.generation.samples if self.generation else 1
@@ -76,16 +70,6 @@ class EvaluateSettings(Section):
             raise ValueError(
                 f"pass_at_{needed} is of {needed} answers to a row, and {given} would be written: give "
                 f"generation.method=sample and generation.num_samples={needed} or more"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _batches_are_said_once(self) -> "EvaluateSettings":
-        fields = GenerationSettings.model_fields
-        if self.generation and self.generation.batch_tokens != fields["batch_tokens"].default:
-            raise ValueError(
-                f"generation.batch_tokens={self.generation.batch_tokens}: here `batch_tokens` of the evaluation says "
-                "it, for all models: leave it out of `generation`"
             )
         return self
 
@@ -108,27 +92,67 @@ class EvaluateSettings(Section):
         return JudgedBy(metrics, choose_by, baselines)
 
 
-class EvaluateConfig(JobSettings, EvaluateSettings):
+class EvaluateConfig(JobSettings, JudgedSettings):
     """`python -m jobs evaluate`."""
 
-    searches: list[str] = identity(list, description="Names or URLs of `tune` runs, all of whose trials are judged.")
-    models: dict[Name, str] = identity(
-        dict, description="Further models, by what they are called here: a `finetune` run, or a published model's URL."
+    sets: dict[Name, JudgedSettings] = free(
+        dict,
+        description="Several labelled sets in one evaluation, instead of `searches` and `models`: what is judged on "
+        "each, and by what. Each is a run of its own, `<name>.<set>`, with its own chosen model.",
     )
-    data: DataReference | None = identity(
+    harness: HarnessSettings | None = identity(
         None,
-        description="`<prepare run>/<labelled set name>`, the URL of an evaluation set, or files to make one of. Null: "
-        "what the searches, or else the models, have learnt.",
+        description="Tasks of lm-evaluation-harness, by which all models are judged as well; none of them chooses.",
     )
+    num_resamples: int = identity(2000, ge=100, description="Bootstrap resamples of an interval.")
+    seed: int = identity(0, ge=0, description="Seed of the bootstrap.")
+    batch_tokens: int = free(4096, ge=1, description="Tokens a model scores at once.")
+    num_scorers: int = free(1, ge=1, description="Processes among which the rows of a split are divided.")
+    cpus: float = free(0.5, gt=0, description="CPUs Ray reserves for each of them.")
+    gpus: float | Literal["auto"] = free(
+        "auto",
+        description="GPUs Ray reserves for each of them. `auto` takes one where the cluster has one for each; none "
+        "beside a search, whose trials want them.",
+    )
+    poll_s: float = free(0.5, gt=0, description="Seconds between looks for new trial records.")
     follow: bool = free(False, description="Wait for trials until every search says that it is closed.")
     workers: WorkerSettings = free(WorkerSettings, description="Workers of the random-weights baseline.")
 
+    def of_set(self, name: str) -> "EvaluateConfig":
+        """The evaluation of one of the sets, as a run of its own."""
+        shared = {field: getattr(self, field) for field in type(self).model_fields}
+        judged = {field: getattr(self.sets[name], field) for field in JudgedSettings.model_fields}
+        return type(self).model_validate(shared | judged | {"name": f"{self.name}.{name}", "sets": {}})
+
     @model_validator(mode="after")
     def _something_is_judged(self) -> "EvaluateConfig":
-        if not self.searches and not self.models:
-            raise ValueError("there is nothing to judge: give `searches`, or `models`, or both")
-        if taken := sorted(set(self.models) & set(BASELINES)):
-            raise ValueError(f"models.{taken[0]}: that is what a baseline is called: give the model another name")
-        if self.harness and (taken := sorted(set(self.models) & set(self.harness.models))):
-            raise ValueError(f"harness.models.{taken[0]}: `models` has that name, too, and is asked in any case")
+        if self.sets:
+            given = [
+                name for name in JudgedSettings.model_fields if name in self.model_fields_set and getattr(self, name)
+            ]
+            if given:
+                raise ValueError(
+                    f"{given[0]}= is said for each of `sets`: give sets.{next(iter(self.sets))}.{given[0]}"
+                )
+            if empty := [name for name, one in self.sets.items() if not one.searches and not one.models]:
+                raise ValueError(f"sets.{empty[0]}: there is nothing to judge: give `searches`, or `models`, or both")
+        elif not self.searches and not self.models:
+            raise ValueError("there is nothing to judge: give `searches`, or `models`, or both; or `sets` of them")
+        for place, judged in [("", self), *((f"sets.{name}.", one) for name, one in self.sets.items())]:
+            if taken := sorted(set(judged.models) & set(BASELINES)):
+                raise ValueError(f"{place}models.{taken[0]}: that is what a baseline is called: give it another name")
+            if self.harness and (taken := sorted(set(judged.models) & set(self.harness.models))):
+                raise ValueError(f"harness.models.{taken[0]}: `models` has that name, too, and is asked in any case")
+        return self
+
+    @model_validator(mode="after")
+    def _batches_are_said_once(self) -> "EvaluateConfig":
+        fields = GenerationSettings.model_fields
+        for generation in (self.generation, *(one.generation for one in self.sets.values())):
+            if generation is None or generation.batch_tokens == fields["batch_tokens"].default:
+                continue
+            raise ValueError(
+                f"generation.batch_tokens={generation.batch_tokens}: here `batch_tokens` of the evaluation says "
+                "it, for all models: leave it out of `generation`"
+            )
         return self

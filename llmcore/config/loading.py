@@ -21,7 +21,7 @@ from llmcore.config.document import Document, Path, dotted, dump_yaml, read_yaml
 from llmcore.config.mistakes import describe
 from llmcore.errors import ConfigError
 
-__all__ = ["dump_config", "load_config", "load_settings"]
+__all__ = ["dump_config", "load_config", "load_settings", "validate_data"]
 
 AnySection = TypeVar("AnySection", bound=Section)
 
@@ -45,17 +45,26 @@ def _load(cls: type[AnySection], source: "_Source", overrides: Sequence[str]) ->
         source.apply(number, override)
     if not source.unreadable:
         try:
-            # Strict, and through JSON: "4" is no number and true is not 1, while a JSON list is a tuple.
-            config = cls.model_validate_json(json.dumps(source.data), strict=True)
+            config = validate_data(cls, source.data)
         except ValidationError as error:
             for place, message in describe(cls, source.data, error.errors(include_url=False)):
                 source.add(place, message)
         else:
+            for place, message in config.mistakes():
+                source.add(place, message)
             if not source.mistakes:
                 return config
     lines = [line for _, line in sorted(source.mistakes, key=lambda mistake: mistake[0])]
     heading = [f"{len(lines)} mistakes in the configuration:"] if len(lines) > 1 else []
     raise ConfigError("\n".join(heading + lines))
+
+
+def validate_data(cls: type[AnySection], data: Any) -> AnySection:
+    """A section of plain data. Raises pydantic's ValidationError.
+
+    Strict, and through JSON: "4" is no number and true is not 1, while a JSON list is a tuple.
+    """
+    return cls.model_validate_json(json.dumps(data), strict=True)
 
 
 def dump_config(config: Section) -> str:

@@ -40,8 +40,11 @@ _EXPECTED = {
 }
 
 
-def describe(cls: type[Section], data: Any, errors: Sequence[ErrorDetails]) -> list[Mistake]:
-    """Pydantic's errors as mistakes; those of one value's alternative types are one mistake."""
+def describe(cls: type[Section], data: Any, errors: Sequence[ErrorDetails], prefix: Path = ()) -> list[Mistake]:
+    """Pydantic's errors as mistakes; those of one value's alternative types are one mistake.
+
+    Where the section is a part of a larger one, `prefix` is its place there, for the words.
+    """
     expected: dict[Path, list[str]] = {}
     mistakes: list[Mistake] = []
     for error in errors:
@@ -49,7 +52,7 @@ def describe(cls: type[Section], data: Any, errors: Sequence[ErrorDetails]) -> l
         path = _path_in(data, location)
         match error["type"]:
             case "extra_forbidden":
-                mistakes.append((path, _unknown_key(cls, path)))
+                mistakes.append((path, _unknown_key(cls, path, prefix)))
             case "missing":
                 place = (*path, *location[len(path) :])
                 mistakes.append((place, f"missing; expected {_what_belongs_at(cls, place)}"))
@@ -123,11 +126,11 @@ def _section_at(cls: type[Section], path: Path) -> type[Section] | None:
     return cls
 
 
-def _unknown_key(cls: type[Section], path: Path) -> str:
+def _unknown_key(cls: type[Section], path: Path, prefix: Path) -> str:
     near = nearest_key(cls, path)
     section = _section_at(cls, path[:-1])
     names = ", ".join(section.model_fields) if section else "keys of the reference page"
-    hint = f"; did you mean {dotted(near)}?" if near else ""
+    hint = f"; did you mean {dotted((*prefix, *near))}?" if near else ""
     return f"got an unknown key; expected one of {names}{hint}"
 
 

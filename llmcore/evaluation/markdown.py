@@ -6,7 +6,7 @@ from typing import Any
 from llmcore.evaluation.leaderboard import Entry, Leaderboard
 from llmcore.evaluation.suite import Suite
 
-__all__ = ["leaderboard_markdown"]
+__all__ = ["leaderboard_markdown", "table_row", "told_interval"]
 
 _APART = {True: "distinguishable", False: "not distinguishable", None: ""}
 
@@ -21,7 +21,7 @@ def leaderboard_markdown(content: Mapping[str, Any], board: Leaderboard, suite: 
     """
     metric = suite.choosing_metric().name
     chosen = next(model for model in content["models"] if model["id"] == content["chosen"])
-    told = _ends(chosen["test"].get(metric)) or "undefined"
+    told = told_interval(chosen["test"].get(metric)) or "undefined"
     lines = [
         f"# {content['set']['name']}: {content['set']['kind'].replace('_', ' ')}",
         "",
@@ -32,7 +32,7 @@ def leaderboard_markdown(content: Mapping[str, Any], board: Leaderboard, suite: 
     for name, of in content["differences"].items():
         if (apart := of.get(metric)) is not None:
             zero = ", not distinguishable" if apart["low"] <= 0 <= apart["high"] else ""
-            lines.append(f"- {name.replace('_', ' ')}: {_ends(apart, '+')}{zero}")
+            lines.append(f"- {name.replace('_', ' ')}: {told_interval(apart, '+')}{zero}")
     lines += ["", *_table(board, suite), "", f"{content['note']}."]
     return "\n".join(lines) + "\n"
 
@@ -42,17 +42,17 @@ def _table(board: Leaderboard, suite: Suite) -> Iterator[str]:
     settings = sorted({key for entry in board.entries for key in entry.settings})
     heads = ["", "model", "status", *(f"{name}, validation" for name in metrics), "from the leader"]
     heads += [*(key.rpartition(".")[2] for key in settings), "error"]
-    yield _row(heads)
-    yield _row(["---"] * len(heads))
+    yield table_row(heads)
+    yield table_row(["---"] * len(heads))
     for position, entry in enumerate(board.entries, start=1):
-        yield _row([str(position) if entry.eligible else "", *_cells(entry, board, metrics, settings)])
+        yield table_row([str(position) if entry.eligible else "", *_cells(entry, board, metrics, settings)])
 
 
 def _cells(entry: Entry, board: Leaderboard, metrics: Sequence[str], settings: Sequence[str]) -> Iterator[str]:
     yield from (entry.id, entry.status)
     for name in metrics:
         found = entry.validation.metrics.get(name) if entry.validation else None
-        yield _ends(found.to_json() if found else None)
+        yield told_interval(found.to_json() if found else None)
     yield _APART[board.distinguishable.get(entry.id)]
     for key in settings:
         value = entry.settings.get(key)
@@ -60,12 +60,14 @@ def _cells(entry: Entry, board: Leaderboard, metrics: Sequence[str], settings: S
     yield " ".join((entry.error or "").split())
 
 
-def _ends(interval: Mapping[str, float] | None, sign: str = "") -> str:
+def told_interval(interval: Mapping[str, float] | None, sign: str = "") -> str:
+    """A figure with the ends of its interval; nothing where there is none."""
     if interval is None:
         return ""
     value, low, high = (f"{interval[end]:{sign}.4f}" for end in ("value", "low", "high"))
     return f"{value} ({low} to {high})"
 
 
-def _row(cells: Sequence[str]) -> str:
+def table_row(cells: Sequence[str]) -> str:
+    """A row of a table."""
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

@@ -66,24 +66,24 @@ class Bad:
 
 BAD = {
     "unknown key and wrong type, both at once": Bad(
-        ("pretrain.train.learning_rate=0.1", "pretrain.train.num_steps=many"),
+        ("stages.pretrain.train.learning_rate=0.1", "stages.pretrain.train.num_steps=many"),
         (
             "2 mistakes",
-            "pretrain.train.learning_rate=0.1: got an unknown key; expected one of",
-            "did you mean pretrain.train.optimizer.learning_rate?",
+            "stages.pretrain.train.learning_rate=0.1: got an unknown key; expected one of",
+            "did you mean stages.pretrain.train.optimizer.learning_rate?",
             'pretrain.train.num_steps=many: got "many"; expected an integer',
         ),
     ),
     "missing corpus": Bad(
-        ("prepare.sources.0.url=/there/is/no/corpus",),
+        ("stages.prepare.sources.0.url=/there/is/no/corpus",),
         ("source tiny: url='/there/is/no/corpus'", "matches no file", "give a folder, a file or a glob"),
     ),
     "global batch smaller than the workers": Bad(
-        ("pretrain.train.global_batch_size=1",),
+        ("stages.pretrain.train.global_batch_size=1",),
         ("train.global_batch_size=1", "smaller than workers.num_workers=2", "raise it, or use fewer workers"),
     ),
     "validation set that nobody has prepared": Bad(
-        ("pretrain.validation_sets={law: court}",),
+        ("stages.pretrain.validation_sets={law: court}",),
         ("validation_sets.law='court': no finished `prepare` run at ", "run `prepare` first"),
     ),
     "relative storage inside a Ray job": Bad(
@@ -126,8 +126,11 @@ def test_what_only_reading_the_corpus_tells(project: Project) -> None:
     empty.mkdir()
     (empty / "part-00000.jsonl").write_text("")
     said = {
-        f"prepare.sources.0.url={empty}": (f"source tiny: {empty} has no documents", "give a corpus that has some"),
-        "prepare.tokenizer.vocab_size=9000": (
+        f"stages.prepare.sources.0.url={empty}": (
+            f"source tiny: {empty} has no documents",
+            "give a corpus that has some",
+        ),
+        "stages.prepare.tokenizer.vocab_size=9000": (
             "tokenizer.vocab_size=9000 is larger than the train split can fill",
             "or give more text",
         ),

@@ -20,7 +20,11 @@ from tests.tiny import told_losses, write_config
 pytestmark = pytest.mark.timeout(3600)
 
 # The search and the verdict need no second proof here: one trial of one worker, and no twin.
-SHORT = ("tune.num_trials=1", "tune.finetune.workers.num_workers=1", "evaluate.baselines=[majority]")
+SHORT = (
+    "stages.tune.num_trials=1",
+    "stages.tune.finetune.workers.num_workers=1",
+    "stages.evaluate.baselines=[majority]",
+)
 _READY_WITHIN_S = 120
 
 

@@ -10,13 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 
 import jobs.runtime.judging
-from jobs.evaluate import evaluate, finished, result_line
+from jobs.evaluate import finished, result_line
 from jobs.promote import promote, show_lineage
-from llmcore.errors import CheckpointError, ConfigError, InterruptedRunError, RunChangedError, RunError
+from llmcore.errors import CheckpointError, ConfigError, RunChangedError, RunError
 from llmcore.report import gather, render
 from llmcore.storage import read_manifest
 from llmcore.tasks.evaluation_set import write_evaluation_set
-from tests.judged import OPTIONS, TASK, InProcess, World, damage, four_trials
+from tests.judged import TASK, InProcess, World, damage, four_trials
 
 EXPECTED = Counter({f"trial t{number} validation": 1 for number in (1, 2, 3)} | {"the random-weights baseline test": 1})
 
@@ -162,11 +162,13 @@ def test_trials_are_judged_as_they_land_until_the_search_is_closed(world: World,
     assert lost["status"] == "failed" and "says of no end" in lost["error"]
 
 
-def test_waiting_ends_when_it_is_told_to(world: World, judge: type[InProcess]) -> None:
-    stop = threading.Event()
-    stop.set()
-    with pytest.raises(InterruptedRunError, match="told to stop"):
-        evaluate(world.config(follow=True), world.storage, OPTIONS, finetune=world.finetune, stop=stop)
+def test_waiting_can_be_interrupted(world: World, judge: type[InProcess], monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("jobs.evaluate.time.sleep", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        world.evaluate(follow=True)
     end = (world.storage / "judged" / "attempts" / "01").read_json("end.json")
     assert end["status"] == "interrupted"
 

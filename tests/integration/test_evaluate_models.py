@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.evaluate import finished, plan, result_line
-from jobs.runtime.scorers import Evaluator, _Published, _Scorer, portions
+from jobs.runtime.scorers import Evaluator, Scorers, _Published, _Scorer, portions
 from llmcore.cost import Ledger
 from llmcore.errors import ConfigError, CorpusError, SandboxError
 from llmcore.evaluation.kinds import Subject
@@ -212,7 +212,7 @@ def test_a_scorer_loads_a_model_once_for_all_its_portions(world: World, monkeypa
     load = Scorer.load
     monkeypatch.setattr(Scorer, "load", lambda *of, **how: loaded.append(how["sha256"]) or load(*of, **how))
     suite = Suite(world.labelled.hash, Subject.of(world.labelled), ("accuracy",), "accuracy", 100, 0)
-    evaluator = Evaluator(world.storage, world.labelled, suite, {}, 256, 1, 0.5, 0.0, Ledger(1, "cpu"))
+    evaluator = Evaluator(world.storage, world.labelled, suite, {}, 256, Scorers(1, 0.5, 0.0), Ledger(1, "cpu"))
     models = [_Published(name, world.storage / name / "model", world.finetuned(name, int(name[-1]))) for name in
               ("run1", "run2")]  # fmt: skip
     actor = _Scorer(1)

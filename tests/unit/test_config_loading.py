@@ -194,16 +194,22 @@ def test_a_path_that_is_no_file(tmp_path: Path) -> None:
 
 
 def test_stages_of_a_pipeline_are_found_by_their_nearest_section(tmp_path: Path) -> None:
-    text = "name: p\npretrain: {train: {num_steps: 1, lerning_rate: 1}}\ntune: {finetune: {train: {seed: 1, betas: 1}}}"
+    text = (
+        "name: p\nstages:\n  a: {job: pretrain, tokens: t, train: {num_steps: 1, lerning_rate: 1}}\n"
+        "  b: {job: tune, base: b, data: d, space: {train.seed: {choice: [0]}}, "
+        "finetune: {train: {seed: 1, betas: 1}}}\n"
+    )
     with pytest.raises(ConfigError) as caught:
         load_config(PipelineConfig, write(tmp_path, text))
-    assert "did you mean pretrain.train.optimizer.learning_rate?" in str(caught.value)
-    assert "did you mean tune.finetune.train.optimizer.betas?" in str(caught.value)
+    told = str(caught.value)
+    assert ":3: stages.a.train.lerning_rate: got an unknown key" in told
+    assert "did you mean stages.a.train.optimizer.learning_rate?" in told
+    assert "did you mean stages.b.finetune.train.optimizer.betas?" in told
 
 
 def test_a_pipelines_metrics_are_those_of_its_task() -> None:
     smoke = Path(__file__).parents[2] / "configs" / "pipeline" / "smoke.yaml"
     with pytest.raises(ConfigError, match="'bleu' is no metric of text_classification: there are accuracy, macro_f1"):
-        load_config(PipelineConfig, smoke, ["evaluate.metrics=[bleu]"])
+        load_config(PipelineConfig, smoke, ["stages.evaluate.metrics=[bleu]"])
     with pytest.raises(ConfigError, match="'lead_3' is no baseline of text_classification: there is majority"):
-        load_config(PipelineConfig, smoke, ["evaluate.baselines=[lead_3]"])
+        load_config(PipelineConfig, smoke, ["stages.evaluate.baselines=[lead_3]"])

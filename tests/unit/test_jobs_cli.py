@@ -20,14 +20,18 @@ ROOT = Path(__file__).parents[2]
 PREPARE = "name: tiny\nsources: [{name: stdlib, builtin: python_stdlib}]\n"
 PIPELINE = """\
 name: tiny
-prepare:
-  sources: [{name: stdlib, builtin: python_stdlib}]
-  labelled_sets: [{name: areas, label: area}]
-pretrain: {train: {num_steps: 3}}
-tune:
-  finetune: {train: {num_steps: 3}}
-  space: {train.seed: {choice: [0, 1]}}
-labelled_set: areas
+stages:
+  prepare:
+    job: prepare
+    sources: [{name: stdlib, builtin: python_stdlib}]
+    labelled_sets: [{name: areas, label: area}]
+  pretrain: {job: pretrain, tokens: "${prepare}", train: {num_steps: 3}}
+  tune:
+    job: tune
+    base: ${pretrain}
+    data: ${prepare}/areas
+    finetune: {train: {num_steps: 3}}
+    space: {train.seed: {choice: [0, 1]}}
 """
 NOT_YET_IMPORTED = ("torch", "ray", "pyarrow", "transformers", "deepspeed", "datasets", "sklearn", "scipy", "pandas")
 
