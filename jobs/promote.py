@@ -31,6 +31,9 @@ def promote(evaluation: str, name: str, storage_url: str) -> None:
     storage = resolve_storage(storage_url, inside_ray_job=False)
     run = run_folder(storage, evaluation)
     judged = newest_result(run)
+    if judged is not None and (sets := judged.get("sets")):
+        names = " or ".join(f"{evaluation}.{name}" for name in sets)
+        raise ConfigError(f"{evaluation} is an evaluation of several sets, each with a chosen model: name {names}")
     if judged is None or "chosen_model" not in judged:
         raise ConfigError(f"{run.url} is no `evaluate` run that has chosen a model")
     model = judged["chosen_model"]

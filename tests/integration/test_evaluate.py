@@ -40,7 +40,7 @@ def test_all_trials_are_judged_and_the_test_split_is_opened_for_few(world: World
     assert set(content["differences"]) == {f"chosen - {name}" for name in ("majority", "random_weights", "runner_up")}
     assert content["baselines"]["majority"]["majority_of"] == "train"
     assert (result["num_models"], result["num_failed"]) == (4, 1)
-    line = result_line(result)
+    line = result_line(result, world.storage)
     assert f"trial {chosen} has test macro_f1" in line and f" {runner_up}, the next on validation; look 4" in line
 
     details = content["details"]

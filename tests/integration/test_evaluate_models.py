@@ -52,7 +52,7 @@ def test_models_of_runs_are_judged_on_what_they_have_learnt(world: World, judge:
     validation = {model["id"]: model["validation"]["macro_f1"]["value"] for model in content["models"]}
     best = max(("first", "second"), key=lambda name: validation[name])
     assert (content["chosen"], result["chosen"]) == (best, f"model {best}")
-    assert f"evaluate: model {best} has test macro_f1" in result_line(result)
+    assert f"evaluate: model {best} has test macro_f1" in result_line(result, world.storage)
     expected = {"model first validation": 1, "model second validation": 1, f"model {best} test": 1}
     assert judge.scored == Counter(expected | {"the random-weights baseline test": 1})
     assert world.looks() == content["register_looks"] == 3
