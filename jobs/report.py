@@ -4,18 +4,17 @@ from typing import Any
 
 from jobs.runtime.console import say
 from jobs.runtime.options import RunOptions
-from llmcore.config.pipeline import ReportConfig
+from llmcore.config.pipeline import STAGE_JOBS, ReportConfig
 from llmcore.errors import ConfigError
 from llmcore.records import begin_attempt, finished_result, list_runs
 from llmcore.report import PipelineReport, gather, render
-from llmcore.report.model import STAGES
 from llmcore.report.words import bought_by_pretraining, headline
 from llmcore.storage import Folder, check_writable, content_hash, resolve_storage
 
 __all__ = ["finished", "plan", "report", "result_line", "run"]
 
 KIND = "report"
-STEP_VERSION = 1
+STEP_VERSION = 2
 PAGE = "report.html"
 
 
@@ -86,9 +85,10 @@ def _write(config: ReportConfig, storage: Folder, options: RunOptions, gathered:
 
 
 def _no_such_pipeline(storage: Folder, pipeline: str) -> str:
-    runs = [run.name.rpartition(".") for run in list_runs(storage)]
-    found = sorted({name for name, _, stage in runs if name and stage in STAGES})
+    runs = list_runs(storage)
+    found = {run.name for run in runs if run.kind == "pipeline"}
+    found |= {name for run in runs if run.kind in STAGE_JOBS and (name := run.name.rpartition(".")[0])}
     return (
-        f"pipeline={pipeline!r} has no run in {storage.url}, which has {', '.join(found) or 'no pipeline'}: "
+        f"pipeline={pipeline!r} has no run in {storage.url}, which has {', '.join(sorted(found)) or 'no pipeline'}: "
         "name one that has run, or run it first"
     )

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import yaml
+
 from llmcore.config.common import JobSettings
 from llmcore.records import Attempt, MetricsWriter, begin_attempt
 from llmcore.storage import Folder
@@ -174,6 +176,12 @@ PASSPORT: dict[str, Any] = {
 }  # fmt: skip
 
 
+def write_stages(storage: Folder) -> None:
+    """Which stages the pipeline has, as its own run would say."""
+    stages = {stage: {"job": stage} for stage in ("prepare", "pretrain", "tune", "evaluate")}
+    (storage / PIPELINE).write_text("config.yaml", yaml.safe_dump({"name": PIPELINE, "stages": stages}))
+
+
 def write_prepare(storage: Folder) -> None:
     """The records of the first stage."""
     with _begin(storage, "prepare", after_s=0) as attempt:
@@ -234,6 +242,7 @@ def write_evaluate(storage: Folder, content: dict[str, Any] | None = None) -> No
     """The records of the fourth stage, and of the run that it starts for the baseline from random weights."""
     with _begin(storage, "evaluate", after_s=245) as attempt:
         _spend(attempt, start_up=6.2, validation=8.8, idle=113.0)
+        attempt.run.write_text("config.yaml", yaml.safe_dump({"searches": [f"{PIPELINE}.tune"]}))
         (attempt.run / "evaluation").write_json("metrics.json", content or evaluation())
     with _begin(storage, TWIN.removeprefix(f"{PIPELINE}."), after_s=340) as attempt:
         attempt.ledger.count(flops=2.87e12)
@@ -242,6 +251,7 @@ def write_evaluate(storage: Folder, content: dict[str, Any] | None = None) -> No
 
 def write_pipeline(storage: Folder, content: dict[str, Any] | None = None) -> None:
     """The records of all four stages before the report."""
+    write_stages(storage)
     write_prepare(storage)
     write_pretrain(storage)
     write_tune(storage)
@@ -252,7 +262,8 @@ def write_pipeline(storage: Folder, content: dict[str, Any] | None = None) -> No
 def _begin(storage: Folder, stage: str, *, after_s: float) -> Iterator[Attempt]:
     """An attempt that seems to have started so long after the first one, and to have lasted as its ledger says."""
     config = JobSettings(name=f"{PIPELINE}.{stage}")
-    attempt = begin_attempt(storage, config, kind=stage, step_version=1, inputs={}, say=lambda line: None)
+    kind = "finetune" if f"{PIPELINE}.{stage}" == TWIN else stage
+    attempt = begin_attempt(storage, config, kind=kind, step_version=1, inputs={}, say=lambda line: None)
     try:
         with attempt:
             yield attempt

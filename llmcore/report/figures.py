@@ -28,7 +28,7 @@ _FURTHER = (":", "-.", (0, (6, 2)), (0, (3, 1, 1, 1, 1, 1)))
 """Lines of further held-out sets, in turn."""
 
 
-def loss_figure(pretrain: PretrainReport) -> str:
+def loss_figure(pretrain: PretrainReport, of: str = "") -> str:
     """Loss on train, validation and further held-out sets by step, beside the cross-entropy of the train unigrams."""
 
     def draw(figure: "Figure", axes: "Axes") -> None:
@@ -61,10 +61,10 @@ def loss_figure(pretrain: PretrainReport) -> str:
         axes.set_ylabel("loss, nats a token")
         axes.legend(loc="upper right", labelcolor=COLOURS["ink"])
 
-    return draw_svg("loss", "Pre-training loss by step", 3.1, draw)
+    return draw_svg(f"loss{of}", "Pre-training loss by step", 3.1, draw)
 
 
-def trials_figure(trials: Sequence[TrialReport], metric: str) -> str:
+def trials_figure(trials: Sequence[TrialReport], metric: str, of: str = "") -> str:
     """The validation metric of each trial by step, the chosen one in front."""
     named = len(trials) <= _NAMED_LINES
 
@@ -100,10 +100,10 @@ def trials_figure(trials: Sequence[TrialReport], metric: str) -> str:
         axes.set_xlabel("step (● finished, ■ stopped, ✖ failed)")
         axes.set_ylabel(f"{plain(metric)}, validation")
 
-    return draw_svg("trials", f"Validation {plain(metric)} of each trial by step", 3.1, draw)
+    return draw_svg(f"trials{of}", f"Validation {plain(metric)} of each trial by step", 3.1, draw)
 
 
-def leaderboard_figure(judged: Sequence[JudgedModel], metric: str) -> str:
+def leaderboard_figure(judged: Sequence[JudgedModel], metric: str, of: str = "") -> str:
     """A forest plot: the metric of each model with its interval, on test (filled) and on validation (hollow)."""
     rows = [model for model in judged if metric in model.test or metric in model.validation]
 
@@ -118,24 +118,28 @@ def leaderboard_figure(judged: Sequence[JudgedModel], metric: str) -> str:
         name_rows(axes, [model.name for model in rows])
         axes.set_xlabel(f"{plain(metric)}, 95 % interval (● test, ○ validation)")
 
-    return draw_svg("leaderboard", f"{plain(metric)} of each model with its interval", 0.75 + 0.36 * len(rows), draw)
+    return draw_svg(
+        f"leaderboard{of}", f"{plain(metric)} of each model with its interval", 0.75 + 0.36 * len(rows), draw
+    )
 
 
-def difference_figure(differences: Mapping[str, Mapping[str, Interval]], metric: str) -> str:
+def difference_figure(differences: Mapping[str, Mapping[str, Interval]], metric: str, of: str = "") -> str:
     """The chosen model minus each baseline on the test split, with intervals, beside zero."""
-    rows = {name: of[metric] for name, of in differences.items() if metric in of}
+    rows = {name: gains[metric] for name, gains in differences.items() if metric in gains}
 
     def draw(figure: "Figure", axes: "Axes") -> None:
         axes.axvline(0, color=COLOURS["ink"], linewidth=1)
-        for place, of in enumerate(rows.values()):
-            _whisker(axes, place, of, COLOURS["accent" if of.excludes_zero else "second"])
+        for place, gain in enumerate(rows.values()):
+            _whisker(axes, place, gain, COLOURS["accent" if gain.excludes_zero else "second"])
         name_rows(axes, [plain(name) for name in rows])
         axes.set_xlabel(f"difference in {plain(metric)} on test, 95 % interval")
 
-    return draw_svg("differences", f"Difference in {plain(metric)} to each baseline", 0.75 + 0.36 * len(rows), draw)
+    return draw_svg(
+        f"differences{of}", f"Difference in {plain(metric)} to each baseline", 0.75 + 0.36 * len(rows), draw
+    )
 
 
-def calibration_figure(bins: Sequence[CalibrationBin]) -> str:
+def calibration_figure(bins: Sequence[CalibrationBin], of: str = "") -> str:
     """How often the model is right, by how sure it is, beside the line on which both are the same."""
 
     def draw(figure: "Figure", axes: "Axes") -> None:
@@ -149,10 +153,10 @@ def calibration_figure(bins: Sequence[CalibrationBin]) -> str:
         axes.set_xlabel("how sure the model is, on average")
         axes.set_ylabel("share that is right")
 
-    return draw_svg("calibration", "Share that is right by how sure the model is", 3.1, draw)
+    return draw_svg(f"calibration{of}", "Share that is right by how sure the model is", 3.1, draw)
 
 
-def cost_figure(stages: Sequence[StageReport]) -> str:
+def cost_figure(stages: Sequence[StageReport], of: str = "") -> str:
     """Wall seconds of each stage, stacked by category."""
     rows = [stage for stage in stages if stage.seconds]
     categories = list(
@@ -185,7 +189,7 @@ def cost_figure(stages: Sequence[StageReport]) -> str:
             loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=4, handlelength=0.9, columnspacing=1.2, fontsize=9
         )
 
-    return draw_svg("cost", "Wall seconds of each stage by category", 1.4 + 0.36 * len(rows), draw)
+    return draw_svg(f"cost{of}", "Wall seconds of each stage by category", 1.4 + 0.36 * len(rows), draw)
 
 
 def _whisker(axes: "Axes", place: float, of: Interval, colour: str, *, hollow: bool = False) -> None:

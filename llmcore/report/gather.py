@@ -6,20 +6,23 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+import yaml
 from pydantic import ValidationError
 
+from llmcore.config.pipeline import STAGE_JOBS
 from llmcore.evaluation.searches import Search
 from llmcore.records import attempt_folder, attempt_numbers, list_runs, read_metrics_counted
 from llmcore.records.heartbeat import last_beat
 from llmcore.report.closer import closer_look
 from llmcore.report.model import (
-    STAGES,
     TWIN,
     Curve,
+    EvaluationReport,
     Fit,
     PipelineReport,
     PretrainReport,
     Sample,
+    SearchReport,
     StageReport,
     TrialReport,
 )
@@ -55,6 +58,8 @@ _FACTS = (
 )
 _HELD_OUT = re.compile("validation_(.+)(?<!next_sentence)_loss")
 _TRIAL_FITS = 4
+_JOBS = tuple(STAGE_JOBS)
+_METRIC = "macro_f1"
 
 RecordT = TypeVar("RecordT", bound=Record)
 
@@ -85,40 +90,49 @@ class _Reader:
         self.statuses = {status.name: status for status in list_runs(storage)}
 
     def report(self) -> PipelineReport:
-        evaluation = (
-            self._read(EvaluationRecord, self._run("evaluate") / "evaluation", "metrics.json") or EvaluationRecord()
-        )
-        stages = [self._stage(stage, self._run(stage)) for stage in STAGES]
-        if twin := self._twin(evaluation):
-            stages.append(self._stage(TWIN, twin))
-        search = self._read(SearchRecord, self._run("tune"), "search.json") or SearchRecord()
-        metric = evaluation.suite.get("choose_by") or search.metric or "macro_f1"
-        pretrain = self._pretrain()
-        trials = tuple(self._trials(search, search.metric or metric, evaluation))
+        jobs = self._jobs()
+        evaluations = {stage: self._evaluation_of(stage) for stage, job in jobs.items() if job == "evaluate"}
+        twins = {twin: of for of, record in evaluations.items() if (twin := self._twin(record)) is not None}
+        stages = [self._stage(stage, job) for stage, job in jobs.items() if stage not in twins]
+        for twin, of in twins.items():
+            name = TWIN if len(twins) == 1 else f"{TWIN}, {of}"
+            stages.append(replace(self._stage(twin, "finetune"), stage=name))
+        of_sets = {one for one in jobs for other in jobs if other.startswith(f"{one}.") and jobs[other] == "evaluate"}
+        judged = {stage: record for stage, record in evaluations.items() if stage not in of_sets}
+        searches = [self._search(stage, judged) for stage, job in jobs.items() if job == "tune"]
+        pretrainings = [self._pretrain(stage) for stage, job in jobs.items() if job == "pretrain"]
         return PipelineReport(
             pipeline=self.pipeline,
-            stages=tuple(_with_losses(stages, trials, evaluation)),
-            pretrain=pretrain,
-            trials=trials,
-            search_closed=search.closed,
-            importance=self._importance(search, trials),
-            ended_by=search.ended_by,
-            metric=metric,
-            search_metric=search.metric or metric,
-            chosen=evaluation.chosen,
-            judged=tuple(judged_models(evaluation)),
-            differences=evaluation.differences,
-            lower_is_better=tuple(evaluation.lower_is_better),
-            suite=dict(_flat({"set": evaluation.set, "suite": evaluation.suite}, (str, int, float))),
-            num_test_looks=evaluation.register_looks,
-            notes=(evaluation.note,) if evaluation.note else (),
-            passport=self._passport(),
-            closer=closer_look(evaluation),
+            stages=tuple(_with_losses(stages, searches, judged)),
+            pretrainings=tuple(one for one in pretrainings if one is not None),
+            searches=tuple(one for one in searches if self.statuses.get(self._run(one.stage).name)),
+            evaluations=tuple(
+                _verdict(stage, record) for stage, record in judged.items() if self._run(stage).name in self.statuses
+            ),
+            passports={stage: self._passport(stage) for stage, job in jobs.items() if job == "prepare"},
             problems=tuple(self.problems),
         )
 
-    def _passport(self) -> DataPassport:
-        tokens = self.results.get("prepare", {}).get("tokens")
+    def _jobs(self) -> dict[str, str]:
+        """What each stage does: those that the pipeline's configuration names, and further runs of that name."""
+        prefix = f"{self.pipeline}."
+        text = (self.storage / self.pipeline).find_bytes("config.yaml")
+        named = (yaml.safe_load(text) or {}).get("stages", {}) if text is not None else {}
+        jobs = {str(stage): str(about["job"]) for stage, about in named.items()}
+        there = [one for one in self.statuses.values() if one.name.startswith(prefix) and one.kind in _JOBS]
+        jobs |= {one.name.removeprefix(prefix): one.kind for one in there}
+
+        def order(stage: str) -> tuple[int, float, str]:
+            status = self.statuses.get(f"{prefix}{stage}")
+            return _JOBS.index(jobs[stage]), status.started or 0.0 if status else float("inf"), stage
+
+        return {stage: jobs[stage] for stage in sorted(jobs, key=order)}
+
+    def _evaluation_of(self, stage: str) -> EvaluationRecord:
+        return self._read(EvaluationRecord, self._run(stage) / "evaluation", "metrics.json") or EvaluationRecord()
+
+    def _passport(self, stage: str) -> DataPassport:
+        tokens = self.results.get(stage, {}).get("tokens")
         if not isinstance(tokens, str):
             return DataPassport()
         return passport_of(self._read(PassportRecord, self.storage / tokens, "passport.json") or PassportRecord())
@@ -126,11 +140,33 @@ class _Reader:
     def _run(self, stage: str) -> Folder:
         return self.storage / f"{self.pipeline}.{stage}"
 
-    def _twin(self, evaluation: EvaluationRecord) -> Folder | None:
-        """The run behind the baseline from random weights, where the evaluation names one."""
+    def _twin(self, evaluation: EvaluationRecord) -> str | None:
+        """The stage behind the baseline from random weights, where the evaluation names one."""
         baseline = evaluation.baselines.get("random_weights")
         name = (baseline.model_extra or {}).get("run") if baseline else None
-        return self.storage / name if isinstance(name, str) and name in self.statuses else None
+        known = isinstance(name, str) and name in self.statuses and name.startswith(f"{self.pipeline}.")
+        return str(name).removeprefix(f"{self.pipeline}.") if known else None
+
+    def _search(self, stage: str, judged: Mapping[str, EvaluationRecord]) -> SearchReport:
+        search = self._read(SearchRecord, self._run(stage), "search.json") or SearchRecord()
+        of = next((record for one, record in judged.items() if self._run(stage).name in self._judges(one)), None)
+        evaluation = of or EvaluationRecord()
+        metric = search.metric or evaluation.suite.get("choose_by") or _METRIC
+        trials = tuple(self._trials(stage, search, metric, evaluation))
+        return SearchReport(
+            stage=stage,
+            trials=trials,
+            metric=metric,
+            judged_by=evaluation.suite.get("choose_by") or metric,
+            closed=search.closed,
+            ended_by=search.ended_by,
+            importance=self._importance(stage, search, trials),
+        )
+
+    def _judges(self, evaluation: str) -> list[str]:
+        """The searches whose trials an evaluation judges."""
+        text = self._run(evaluation).find_bytes("config.yaml")
+        return list((yaml.safe_load(text) or {}).get("searches", [])) if text is not None else []
 
     def _read(self, model: type[RecordT], folder: Folder, name: str) -> RecordT | None:
         data = folder.find_bytes(name)
@@ -142,10 +178,11 @@ class _Reader:
             self.problems.append(f"{folder.url}/{name}: {place}: {first['msg']}")
             return None
 
-    def _stage(self, stage: str, run: Folder) -> StageReport:
+    def _stage(self, stage: str, job: str) -> StageReport:
+        run = self._run(stage)
         status = self.statuses.get(run.name)
         if status is None:
-            return StageReport(stage, run.name)
+            return StageReport(stage, run.name, job=job)
         about = self._read(RunRecord, run, "run.json") or RunRecord()
         attempts = [self._attempt(run, number) for number in attempt_numbers(run)]
         costs = [attempt.cost for attempt in attempts if attempt.cost]
@@ -159,6 +196,7 @@ class _Reader:
         return StageReport(
             stage=stage,
             run=run.name,
+            job=job,
             status=status.status,
             started=_time(status.started),
             num_attempts=len(attempts),
@@ -169,7 +207,7 @@ class _Reader:
             num_devices=last.devices,
             seconds=seconds,
             device_seconds=_summed(cost.device_seconds for cost in costs),
-            fits=tuple(self._fits(stage, run, attempts)),
+            fits=tuple(self._fits(stage, job, attempts)),
             spans=tuple(attempt.span for attempt in attempts),
             flops=_sum_known(cost.flops for cost in costs),
             tokens=_sum_known(cost.tokens for cost in costs),
@@ -190,10 +228,10 @@ class _Reader:
             cost=self._read(CostRecord, folder, "cost.json"),
         )
 
-    def _fits(self, stage: str, run: Folder, attempts: list[_Attempt]) -> Iterator[Fit]:
+    def _fits(self, stage: str, job: str, attempts: list[_Attempt]) -> Iterator[Fit]:
         """Start-up of each attempt; of a search, that of its first trials, each of which starts workers."""
-        if stage == "tune":
-            trials = run / "trials"
+        if job == "tune":
+            trials = self._run(stage) / "trials"
             for name in trials.names()[:_TRIAL_FITS]:
                 cost = self._read(CostRecord, trials / name, "cost.json")
                 if cost and cost.start_up_parts:
@@ -204,21 +242,23 @@ class _Reader:
                 name = stage if len(attempts) == 1 else f"{stage}, attempt {attempt.number}"
                 yield Fit(name, attempt.cost.start_up_parts)
 
-    def _pretrain(self) -> PretrainReport | None:
-        rows, num_torn = read_metrics_counted(self._run("pretrain"))
+    def _pretrain(self, stage: str) -> PretrainReport | None:
+        run = self._run(stage)
+        rows, num_torn = read_metrics_counted(run)
         if num_torn:
-            self.problems.append(f"{self._run('pretrain').url}: {num_torn} rows of metrics cannot be read")
-        result = self.results.get("pretrain", {})
+            self.problems.append(f"{run.url}: {num_torn} rows of metrics cannot be read")
+        result = self.results.get(stage, {})
         try:
             record = PretrainRecord.model_validate(result)
         except ValidationError as error:
-            self.problems.append(f"{self._run('pretrain').url}: result: {error.errors()[0]['msg']}")
+            self.problems.append(f"{run.url}: result: {error.errors()[0]['msg']}")
             record = PretrainRecord()
         if not rows and not result:
             return None
         held_out = _held_out(rows)
         names = [*_FACTS, *(f"validation_{name}_{of}" for name in held_out for of in ("loss", "accuracy"))]
         return PretrainReport(
+            stage=stage,
             train=_curve(rows, "loss"),
             validation=_curve(rows, "validation_loss"),
             facts={name: result[name] for name in names if isinstance(result.get(name), str | int | float)},
@@ -229,25 +269,27 @@ class _Reader:
             unigram_loss=record.unigram_loss,
         )
 
-    def _importance(self, search: SearchRecord, trials: Sequence[TrialReport]) -> dict[str, float]:
+    def _importance(self, stage: str, search: SearchRecord, trials: Sequence[TrialReport]) -> dict[str, float]:
         """Which keys of the search made the difference, where there are enough trials to tell."""
         searched = [one for one in trials if one.status != "failed" and not one.id.startswith("final")]
         worth = [(one.config, one.best) for one in searched if one.best is not None]
         if len(worth) < FEWEST_TRIALS:
             return {}
         try:
-            config = Search(self._run("tune")).config()
+            config = Search(self._run(stage)).config()
         except ValidationError as error:
-            self.problems.append(f"{self._run('tune').url}/config.yaml: {error.errors()[0]['msg']}")
+            self.problems.append(f"{self._run(stage).url}/config.yaml: {error.errors()[0]['msg']}")
             config = None
         return {} if config is None else importances(config.space, worth, higher_is_better=search.higher_is_better)
 
-    def _trials(self, search: SearchRecord, metric: str, evaluation: EvaluationRecord) -> Iterator[TrialReport]:
+    def _trials(
+        self, stage: str, search: SearchRecord, metric: str, evaluation: EvaluationRecord
+    ) -> Iterator[TrialReport]:
         # Where several searches were judged together, the search's name stands before the trial's.
-        prefix = f"{self._run('tune').name}/"
+        prefix = f"{self._run(stage).name}/"
         judged = {model.id.removeprefix(prefix): model.validation or {} for model in evaluation.models}
         chosen = (evaluation.chosen or "").removeprefix(prefix)
-        trials = self._run("tune") / "trials"
+        trials = self._run(stage) / "trials"
         for name in trials.names():
             record = self._read(TrialRecord, trials / name, "trial.json")
             if record is None:
@@ -279,17 +321,35 @@ def _held_out(rows: list[dict[str, Any]]) -> dict[str, Curve]:
     return {name: _curve(rows, column) for name, column in named.items()}
 
 
+def _verdict(stage: str, evaluation: EvaluationRecord) -> EvaluationReport:
+    return EvaluationReport(
+        stage=stage,
+        metric=evaluation.suite.get("choose_by") or _METRIC,
+        chosen=evaluation.chosen,
+        judged=tuple(judged_models(evaluation)),
+        differences=evaluation.differences,
+        lower_is_better=tuple(evaluation.lower_is_better),
+        suite=dict(_flat({"set": evaluation.set, "suite": evaluation.suite}, (str, int, float))),
+        num_test_looks=evaluation.register_looks,
+        notes=(evaluation.note,) if evaluation.note else (),
+        closer=closer_look(evaluation),
+    )
+
+
 def _with_losses(
-    stages: Iterable[StageReport], trials: Iterable[TrialReport], evaluation: EvaluationRecord
+    stages: Iterable[StageReport], searches: Iterable[SearchReport], evaluations: Mapping[str, EvaluationRecord]
 ) -> Iterator[StageReport]:
     """The stages, with what was left out that no stage's own result counts: failed trials, ends of judged texts."""
-    num_failed = sum(trial.status == "failed" for trial in trials)
-    num_cut = max((model.num_truncated or 0 for model in evaluation.models), default=0)
+    failed = {search.stage: sum(trial.status == "failed" for trial in search.trials) for search in searches}
+    cut = {
+        stage: max((model.num_truncated or 0 for model in evaluation.models), default=0)
+        for stage, evaluation in evaluations.items()
+    }
     for stage in stages:
         dropped = dict(stage.dropped)
-        if stage.stage == "tune" and num_failed:
+        if num_failed := failed.get(stage.stage):
             dropped.setdefault("failed trials", num_failed)
-        if stage.stage == "evaluate" and num_cut:
+        if num_cut := cut.get(stage.stage):
             dropped.setdefault("ends of long validation texts", num_cut)
         yield replace(stage, dropped=dropped)
 

@@ -10,22 +10,22 @@ from llmcore.report.passport import DataPassport
 
 __all__ = [
     "BASELINE_NAMES",
-    "STAGES",
     "TWIN",
     "Scalar",
     "Curve",
     "Dropped",
+    "EvaluationReport",
     "Fit",
     "JudgedModel",
     "PipelineReport",
     "PretrainReport",
     "Sample",
+    "SearchReport",
     "StageReport",
     "TrialReport",
 ]
 
 Scalar = str | int | float | bool | None
-STAGES = ("prepare", "pretrain", "tune", "evaluate")
 TWIN = "random weights"
 """Not a stage: the run that fine-tunes the baseline from random weights, while `evaluate` waits for it."""
 BASELINE_NAMES = {
@@ -59,6 +59,7 @@ class StageReport:
     """One run of the pipeline (a stage, or the twin): how it stands and what it cost, over all its attempts.
 
     Attributes:
+        job: What it does: the kind of its run.
         status: As `jobs runs` says it, or `not run`.
         started: Start of the first attempt, UTC.
         seconds: Wall seconds by category of the ledger; `lost` is of attempts that were killed and left no ledger.
@@ -73,6 +74,7 @@ class StageReport:
     stage: str
     run: str
     status: str = "not run"
+    job: str = ""
     started: str = ""
     num_attempts: int = 0
     fingerprint: str = ""
@@ -114,6 +116,7 @@ class Sample:
 class PretrainReport:
     """What pre-training gave; losses in nats a token, on the train and validation splits, and further held-out sets."""
 
+    stage: str
     train: Curve
     validation: Curve
     facts: Mapping[str, Scalar]
@@ -171,6 +174,78 @@ class JudgedModel:
 
 
 @dataclass(frozen=True)
+class SearchReport:
+    """The trials of a `tune` stage.
+
+    Attributes:
+        metric: That of the trials' curves.
+        judged_by: That by which the evaluation chose among them, where there is one.
+        closed: Whether no more trials will come.
+        ended_by: What ended the search before all its trials had.
+        importance: By key of the search, the share of it in what trials are worth, where there are enough of them.
+    """
+
+    stage: str
+    trials: tuple[TrialReport, ...] = ()
+    metric: str = "macro_f1"
+    judged_by: str = "macro_f1"
+    closed: bool = False
+    ended_by: str | None = None
+    importance: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """Keys in which trials may differ."""
+        return tuple(dict.fromkeys(key for trial in self.trials for key in trial.config))
+
+
+@dataclass(frozen=True)
+class EvaluationReport:
+    """The verdict of an `evaluate` run on one labelled set.
+
+    Attributes:
+        stage: The run's name in the pipeline; of an evaluation of several sets each has its own.
+        metric: The metric that chose, and that the leaderboard shows first.
+        differences: `chosen - majority` and the like, on the test split, by metric.
+        lower_is_better: Metrics of which the lower value is the better one.
+        notes: What a reader must know to judge the figures.
+        closer: Where the chosen model is right, and what lm-evaluation-harness says.
+    """
+
+    stage: str
+    metric: str = "macro_f1"
+    chosen: str | None = None
+    judged: tuple[JudgedModel, ...] = ()
+    differences: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)
+    lower_is_better: tuple[str, ...] = ()
+    suite: Mapping[str, Scalar] = field(default_factory=dict)
+    num_test_looks: int | None = None
+    notes: tuple[str, ...] = ()
+    closer: CloserLook = field(default_factory=CloserLook)
+
+    @property
+    def winner(self) -> JudgedModel | None:
+        """The chosen model's line."""
+        return next((judged for judged in self.judged if judged.kind == "chosen"), None)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Every metric of the leaderboard, the choosing one first."""
+        return tuple(dict.fromkeys((self.metric, *(m for j in self.judged for m in (*j.validation, *j.test)))))
+
+    @property
+    def gains(self) -> Mapping[str, Interval]:
+        """What the chosen model is ahead of each baseline by the choosing metric."""
+        return {name: of[self.metric] for name, of in self.differences.items() if self.metric in of}
+
+    @property
+    def of_slices(self) -> list[str]:
+        """Metrics of slices, the choosing one first: as many as stand side by side on a page."""
+        there = {metric for part in self.closer.slices for metric in part.metrics}
+        return [metric for metric in self.metrics if metric in there][:4]
+
+
+@dataclass(frozen=True)
 class Dropped:
     """So many things that a stage left out, and why."""
 
@@ -184,43 +259,18 @@ class PipelineReport:
     """Everything the page shows.
 
     Attributes:
-        metric: The metric that chose, and that the leaderboard shows first.
-        search_metric: The metric of the trials' curves.
-        differences: `chosen - majority` and the like, on the test split, by metric.
-        lower_is_better: Metrics of which the lower value is the better one.
-        notes: What a reader must know to judge the figures.
+        stages: All runs, those first that others begin with.
+        passports: What is in each corpus, by the stage that prepared it.
         problems: Records that are there but cannot be read, each with its place.
-        passport: What is in the corpus.
-        importance: By key of the search, the share of it in what trials are worth, where there are enough of them.
-        ended_by: What ended the search before all its trials had.
-        closer: Where the chosen model is right, and what lm-evaluation-harness says.
     """
 
     pipeline: str
     stages: tuple[StageReport, ...]
-    pretrain: PretrainReport | None = None
-    trials: tuple[TrialReport, ...] = ()
-    search_closed: bool = False
-    importance: Mapping[str, float] = field(default_factory=dict)
-    ended_by: str | None = None
-    metric: str = "macro_f1"
-    search_metric: str = "macro_f1"
-    chosen: str | None = None
-    judged: tuple[JudgedModel, ...] = ()
-    differences: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)
-    lower_is_better: tuple[str, ...] = ()
-    suite: Mapping[str, Scalar] = field(default_factory=dict)
-    num_test_looks: int | None = None
-    notes: tuple[str, ...] = ()
+    pretrainings: tuple[PretrainReport, ...] = ()
+    searches: tuple[SearchReport, ...] = ()
+    evaluations: tuple[EvaluationReport, ...] = ()
+    passports: Mapping[str, DataPassport] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
-    passport: DataPassport = field(default_factory=DataPassport)
-    closer: CloserLook = field(default_factory=CloserLook)
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        """Every metric of the leaderboard, the choosing one first."""
-        seen = dict.fromkeys((self.metric, *(m for j in self.judged for m in (*j.validation, *j.test))))
-        return tuple(seen)
 
     @property
     def dropped(self) -> tuple[Dropped, ...]:
@@ -245,3 +295,7 @@ class PipelineReport:
             KeyError: For a name that no stage has.
         """
         return {stage.stage: stage for stage in self.stages}[name]
+
+    def absent(self, job: str) -> list[StageReport]:
+        """The stages that do this and have not run."""
+        return [stage for stage in self.stages if stage.job == job and not stage.has_run]

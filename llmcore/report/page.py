@@ -1,12 +1,15 @@
 """`PipelineReport` as one self-contained HTML page: no script, no font, no picture from elsewhere."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from llmcore.report import figures, search_figures, words
 from llmcore.report.model import PipelineReport, StageReport
 
 __all__ = ["render"]
+
+ItemT = TypeVar("ItemT")
 
 _HERE = Path(__file__).parent
 _FILTERS = ("count", "duration", "figure", "flops", "interval", "plain", "signed")
@@ -26,20 +29,17 @@ def render(report: PipelineReport) -> str:
     )
     environment.filters |= {name: getattr(words, name) for name in _FILTERS}
     fits = [fit for stage in report.stages for fit in stage.fits]
+    found, *further = words.headline(report).splitlines()
     page = environment.get_template("page.html.j2").render(
         report=report,
         style=Markup((_HERE / "style.css").read_text(encoding="utf-8")),
-        headline=words.headline(report),
-        bought=words.bought_by_pretraining(report),
-        chosen=next((judged for judged in report.judged if judged.kind == "chosen"), None),
-        of_slices=_of_slices(report),
-        gains={name: of[report.metric] for name, of in report.differences.items() if report.metric in of},
+        headlines=[found, *further],
+        bought=words.bought_by_pretraining(report).splitlines(),
         # Drawn by matplotlib, which escapes the texts in it.
         pictures={name: Markup(svg) for name, svg in _pictures(report).items()},
         categories=_categories(report.stages),
         fits=fits,
         parts=list(dict.fromkeys(part for fit in fits for part in fit.parts_s)),
-        settings=list(dict.fromkeys(key for trial in report.trials for key in trial.config)),
         versions=_versions(report.stages),
         total_flops=sum(stage.flops or 0.0 for stage in report.stages),
     )
@@ -47,33 +47,35 @@ def render(report: PipelineReport) -> str:
 
 
 def _pictures(report: PipelineReport) -> dict[str, str]:
-    """The figures that there is something to draw for."""
-    pictures = {}
-    if report.pretrain and (report.pretrain.train.steps or report.pretrain.validation.steps):
-        pictures["loss"] = figures.loss_figure(report.pretrain)
-    if any(trial.curve.steps for trial in report.trials):
-        pictures["trials"] = figures.trials_figure(report.trials, report.search_metric)
-    if search_figures.has_pareto(report.trials):
-        pictures["pareto"] = search_figures.pareto_figure(report.trials, report.search_metric)
-    if search_figures.has_parallel(report.trials):
-        pictures["parallel"] = search_figures.parallel_figure(report.trials, report.search_metric)
-    if report.importance:
-        pictures["importance"] = search_figures.importance_figure(report.importance, report.search_metric)
-    if any(report.metric in {**model.validation, **model.test} for model in report.judged):
-        pictures["leaderboard"] = figures.leaderboard_figure(report.judged, report.metric)
-    if any(report.metric in of for of in report.differences.values()):
-        pictures["differences"] = figures.difference_figure(report.differences, report.metric)
-    if report.closer.calibration:
-        pictures["calibration"] = figures.calibration_figure(report.closer.calibration)
+    """The figures that there is something to draw for; the first of a kind by its kind, others with their number."""
+    pictures: dict[str, str] = {}
+    for of, pretrain in _numbered(report.pretrainings):
+        if pretrain.train.steps or pretrain.validation.steps:
+            pictures[f"loss{of}"] = figures.loss_figure(pretrain, of)
+    for of, search in _numbered(report.searches):
+        if any(trial.curve.steps for trial in search.trials):
+            pictures[f"trials{of}"] = figures.trials_figure(search.trials, search.metric, of)
+        if search_figures.has_pareto(search.trials):
+            pictures[f"pareto{of}"] = search_figures.pareto_figure(search.trials, search.metric, of)
+        if search_figures.has_parallel(search.trials):
+            pictures[f"parallel{of}"] = search_figures.parallel_figure(search.trials, search.metric, of)
+        if search.importance:
+            pictures[f"importance{of}"] = search_figures.importance_figure(search.importance, search.metric, of)
+    for of, judged in _numbered(report.evaluations):
+        if any(judged.metric in {**model.validation, **model.test} for model in judged.judged):
+            pictures[f"leaderboard{of}"] = figures.leaderboard_figure(judged.judged, judged.metric, of)
+        if judged.gains:
+            pictures[f"differences{of}"] = figures.difference_figure(judged.differences, judged.metric, of)
+        if judged.closer.calibration:
+            pictures[f"calibration{of}"] = figures.calibration_figure(judged.closer.calibration, of)
     if any(stage.seconds for stage in report.stages):
         pictures["cost"] = figures.cost_figure(report.stages)
     return pictures
 
 
-def _of_slices(report: PipelineReport) -> list[str]:
-    """Metrics of slices, the choosing one first: as many as stand side by side on a page."""
-    there = {metric for part in report.closer.slices for metric in part.metrics}
-    return [metric for metric in report.metrics if metric in there][:4]
+def _numbered(items: Sequence[ItemT]) -> Iterator[tuple[str, ItemT]]:
+    """Each with what stands behind the names of its figures."""
+    return ((f"{number}" if number > 1 else "", item) for number, item in enumerate(items, start=1))
 
 
 def _categories(stages: Sequence[StageReport]) -> list[str]:

@@ -23,7 +23,7 @@ def has_pareto(trials: Sequence[TrialReport]) -> bool:
     return len(_priced(trials)) > 1
 
 
-def pareto_figure(trials: Sequence[TrialReport], metric: str) -> str:
+def pareto_figure(trials: Sequence[TrialReport], metric: str, of: str = "") -> str:
     """The validation metric that each trial reached, by the device-seconds that it took."""
 
     def draw(figure: "Figure", axes: "Axes") -> None:
@@ -40,7 +40,7 @@ def pareto_figure(trials: Sequence[TrialReport], metric: str) -> str:
         axes.set_xlabel("device seconds")
         axes.set_ylabel(f"{plain(metric)}, validation")
 
-    return draw_svg("pareto", f"{plain(metric)} of each trial by what it cost", 3.1, draw)
+    return draw_svg(f"pareto{of}", f"{plain(metric)} of each trial by what it cost", 3.1, draw)
 
 
 def _priced(trials: Sequence[TrialReport]) -> list[TrialReport]:
@@ -53,7 +53,7 @@ def has_parallel(trials: Sequence[TrialReport]) -> bool:
     return len(trials) >= _FEWEST_LINES and len(_axes_of(trials)) > 1
 
 
-def parallel_figure(trials: Sequence[TrialReport], metric: str) -> str:
+def parallel_figure(trials: Sequence[TrialReport], metric: str, of: str = "") -> str:
     """Parallel coordinates: an axis a key, the last one of the metric; a line a trial."""
     keys = _axes_of(trials)
     columns: list[list[Any]] = [[trial.config.get(key) for trial in trials] for key in keys]
@@ -78,10 +78,10 @@ def parallel_figure(trials: Sequence[TrialReport], metric: str) -> str:
         axes.grid(visible=False)
         axes.margins(x=0.12)
 
-    return draw_svg("parallel", f"The values of each trial, and its {plain(metric)}", 3.1, draw)
+    return draw_svg(f"parallel{of}", f"The values of each trial, and its {plain(metric)}", 3.1, draw)
 
 
-def importance_figure(importance: Mapping[str, float], metric: str) -> str:
+def importance_figure(importance: Mapping[str, float], metric: str, of: str = "") -> str:
     """The share of each key."""
 
     def draw(figure: "Figure", axes: "Axes") -> None:
@@ -90,7 +90,9 @@ def importance_figure(importance: Mapping[str, float], metric: str) -> str:
         axes.set_xlim(left=0)
         axes.set_xlabel(f"share of the difference in {plain(metric)}")
 
-    return draw_svg("importance", f"What made the difference in {plain(metric)}", 0.75 + 0.36 * len(importance), draw)
+    return draw_svg(
+        f"importance{of}", f"What made the difference in {plain(metric)}", 0.75 + 0.36 * len(importance), draw
+    )
 
 
 def _axes_of(trials: Sequence[TrialReport]) -> list[str]:

@@ -1,10 +1,10 @@
 """Numbers as a reader wants them, and the result in sentences that claim no more than the intervals allow."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from llmcore.evaluation.bootstrap import Interval
-from llmcore.report.model import PipelineReport
+from llmcore.report.model import EvaluationReport, PipelineReport
 
 __all__ = [
     "DASH",
@@ -35,6 +35,7 @@ _METRICS = {
 }
 _UNTRAINED = ("majority", "copy_source", "lead_3")
 """Baselines that the first sentence compares with: the one that the kind of task has."""
+_NOT_MEASURED = "Whether pre-training helped was not measured: no baseline from random weights was judged."
 _SCALES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
@@ -88,15 +89,32 @@ def flops(value: float | None) -> str:
 
 
 def headline(report: PipelineReport) -> str:
-    """The result in one sentence: the chosen model on the held-out test split, against the untrained baseline."""
-    chosen = next((judged for judged in report.judged if judged.kind == "chosen"), None)
-    metric = plain(report.metric)
-    if chosen is None or report.metric not in chosen.test:
+    """The result: of each labelled set, in one sentence, the chosen model on the held-out test split."""
+    judged = [one for one in report.evaluations if one.winner is not None and one.metric in one.winner.test]
+    if not judged:
         return _unfinished(report)
-    result = chosen.test[report.metric]
-    lower = " (lower is better)" if report.metric in report.lower_is_better else ""
+    return _of_each(judged, _result)
+
+
+def bought_by_pretraining(report: PipelineReport) -> str:
+    """What pre-training gave over random weights at equal fine-tuning: of each labelled set, in one sentence."""
+    judged = [one for one in report.evaluations if one.winner is not None]
+    return _of_each(judged, _bought) if judged else _NOT_MEASURED
+
+
+def _of_each(judged: Sequence[EvaluationReport], told: Callable[[EvaluationReport], str]) -> str:
+    """A line for each evaluation, its name before it where there are several."""
+    if len(judged) == 1:
+        return told(judged[0])
+    return "\n".join(f"{one.stage}: {told(one)}" for one in judged)
+
+
+def _result(judged: EvaluationReport) -> str:
+    assert judged.winner is not None
+    metric, result = plain(judged.metric), judged.winner.test[judged.metric]
+    lower = " (lower is better)" if judged.metric in judged.lower_is_better else ""
     sentence = f"The chosen model reaches {metric} {figure(result.value)}{lower} on the held-out test split"
-    gains = {name: _difference(report.differences, name, report.metric) for name in _UNTRAINED}
+    gains = {name: _difference(judged.differences, name, judged.metric) for name in _UNTRAINED}
     found = next(((name, gain) for name, gain in gains.items() if gain is not None), None)
     if found is None:
         return f"{sentence}; it was compared with no baseline that learns nothing."
@@ -108,15 +126,15 @@ def headline(report: PipelineReport) -> str:
     return f"{sentence}, which is not distinguishable from {baseline}."
 
 
-def bought_by_pretraining(report: PipelineReport) -> str:
-    """What pre-training gave over random weights at equal fine-tuning, in as many words as the interval allows."""
-    gain = _difference(report.differences, "random_weights", report.metric)
+def _bought(judged: EvaluationReport) -> str:
+    """In as many words as the interval allows."""
+    gain = _difference(judged.differences, "random_weights", judged.metric)
     if gain is None:
-        return "Whether pre-training helped was not measured: no baseline from random weights was judged."
-    metric = plain(report.metric)
+        return _NOT_MEASURED
+    metric = plain(judged.metric)
     ends = f"{signed(gain.value)} {metric}, 95 % interval {interval(gain, difference=True)}"
     better, worse = gain.low > 0, gain.high < 0
-    if report.metric in report.lower_is_better:
+    if judged.metric in judged.lower_is_better:
         better, worse = worse, better
     if better:
         return f"Pre-training helped: against the same architecture fine-tuned from random weights it gave {ends}."

@@ -65,10 +65,10 @@ def test_the_report_reads_what_an_evaluation_has_written(world: World, judge: ty
     world.evaluate(name="tiny.evaluate")
     report = gather(world.storage, "tiny")
     assert report.problems == ()
-    by_label = {part.name: part.num_rows for part in report.closer.slices if part.by == "label"}
+    by_label = {part.name: part.num_rows for part in report.evaluations[0].closer.slices if part.by == "label"}
     assert by_label == {"files": 8, "text": 8, "time": 8}
-    assert {name: sum(counts) for name, counts in report.closer.confusion.items()} == by_label
-    assert sum(one.num for one in report.closer.calibration) == 24
+    assert {name: sum(counts) for name, counts in report.evaluations[0].closer.confusion.items()} == by_label
+    assert sum(one.num for one in report.evaluations[0].closer.calibration) == 24
     assert "The chosen model on parts of the test split" in render(report)
 
 

@@ -160,7 +160,7 @@ def test_what_the_harness_says_stands_beside_our_figures_and_chooses_nothing(
 
     written.evaluate("tiny.evaluate", tasks=["arc"], limit=20)
     report = gather(written.storage, "tiny")
-    lines = {(line.task, line.metric): line for line in report.closer.harness}
+    lines = {(line.task, line.metric): line for line in report.evaluations[0].closer.harness}
     assert report.problems == () and lines["arc", "acc"].value == 0.25 and lines["arc", "word_perplexity"].value is None
 
     config = written.config(tasks=["arc"], models={"untuned": "base"}, limit=20)

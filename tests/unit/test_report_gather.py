@@ -25,11 +25,10 @@ def test_attempts_are_summed_and_a_restarted_curve_is_told_once(storage: Folder)
     assert pretrain.seconds["compute"] == pytest.approx(71.3 + 58.4)
     assert [fit.name for fit in pretrain.fits] == ["pretrain, attempt 1", "pretrain, attempt 2"]
     assert pretrain.fits[0].parts_s["imports"] == 8.8
-    assert report.pretrain is not None
-    assert report.pretrain.train.steps == tuple(range(10, records.NUM_STEPS + 1, 10))
-    assert report.pretrain.validation.steps == tuple(range(40, records.NUM_STEPS + 1, 40))
-    assert report.pretrain.held_out.keys() == {"law"}, "a loss of sentence pairs is not in nats a token"
-    assert report.pretrain.held_out["law"].steps == report.pretrain.validation.steps
+    assert report.pretrainings[0].train.steps == tuple(range(10, records.NUM_STEPS + 1, 10))
+    assert report.pretrainings[0].validation.steps == tuple(range(40, records.NUM_STEPS + 1, 40))
+    assert report.pretrainings[0].held_out.keys() == {"law"}, "a loss of sentence pairs is not in nats a token"
+    assert report.pretrainings[0].held_out["law"].steps == report.pretrainings[0].validation.steps
 
 
 def test_the_second_fit_is_that_of_the_trials(storage: Folder) -> None:
@@ -47,11 +46,23 @@ def test_wall_time_counts_overlapping_stages_once_and_pauses_never(storage: Fold
 
 def test_the_leaderboard_has_every_model_the_chosen_one_first(storage: Folder) -> None:
     report = gather(storage, records.PIPELINE)
-    assert [model.kind for model in report.judged] == ["chosen", "baseline", "baseline", "trial", "trial", "trial"]
-    assert report.judged[0].test["macro_f1"] == Interval(0.604, 0.553, 0.651)
-    assert not any(model.test for model in report.judged if model.kind == "trial")
-    assert report.differences["chosen - majority"]["macro_f1"].value == 0.557
-    assert {trial.id: trial.chosen for trial in report.trials} == {"a1": False, "a2": False, "a3": True, "a4": False}
+    assert [model.kind for model in report.evaluations[0].judged] == [
+        "chosen",
+        "baseline",
+        "baseline",
+        "trial",
+        "trial",
+        "trial",
+    ]
+    assert report.evaluations[0].judged[0].test["macro_f1"] == Interval(0.604, 0.553, 0.651)
+    assert not any(model.test for model in report.evaluations[0].judged if model.kind == "trial")
+    assert report.evaluations[0].differences["chosen - majority"]["macro_f1"].value == 0.557
+    assert {trial.id: trial.chosen for trial in report.searches[0].trials} == {
+        "a1": False,
+        "a2": False,
+        "a3": True,
+        "a4": False,
+    }
 
 
 def test_everything_left_out_is_counted(storage: Folder) -> None:
@@ -78,8 +89,7 @@ def test_a_killed_attempt_costs_the_time_until_its_last_beat(storage: Folder) ->
 
 def test_of_a_pipeline_that_never_ran_there_is_nothing(tmp_path: Path) -> None:
     report = gather(Folder(str(tmp_path)), "none")
-    assert [stage.has_run for stage in report.stages] == [False] * 4
-    assert (report.pretrain, report.trials, report.judged, report.problems) == (None, (), (), ())
+    assert (report.stages, report.pretrainings, report.searches, report.evaluations, report.problems) == ((),) * 5
 
 
 @pytest.mark.parametrize(

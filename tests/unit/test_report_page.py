@@ -153,6 +153,7 @@ def test_no_gain_is_said_as_plainly_as_a_gain(tmp_path: Path, text: str) -> None
 @pytest.mark.parametrize("num_stages", [0, 1, 2, 3])
 def test_stages_that_have_not_run_are_named(tmp_path: Path, num_stages: int) -> None:
     storage = Folder(str(tmp_path))
+    records.write_stages(storage)
     for write in (records.write_prepare, records.write_pretrain, records.write_tune)[:num_stages]:
         write(storage)
     text = _Page(render(gather(storage, records.PIPELINE))).text

@@ -74,7 +74,7 @@ def test_what_its_keys_did_is_on_the_page(tmp_path: Path) -> None:
     _write_search(storage, 30)
     report = gather(storage, records.PIPELINE)
     assert not report.problems
-    assert list(report.importance) == [RATE, LAYERS] and report.importance[RATE] > 0.7
+    assert list(report.searches[0].importance) == [RATE, LAYERS] and report.searches[0].importance[RATE] > 0.7
     page = render(report)
     for name in ("pareto", "parallel", "importance", "trials"):
         assert f'id="{name}-' in page, name

@@ -9,15 +9,24 @@ from hypothesis import strategies as st
 
 from llmcore.evaluation.bootstrap import Interval
 from llmcore.report import words
-from llmcore.report.model import JudgedModel, PipelineReport, StageReport
+from llmcore.report.model import EvaluationReport, JudgedModel, PipelineReport, StageReport
 
-DONE = tuple(StageReport(stage, f"p.{stage}", "succeeded") for stage in ("prepare", "pretrain", "tune", "evaluate"))
+DONE = tuple(
+    StageReport(stage, f"p.{stage}", "succeeded", stage) for stage in ("prepare", "pretrain", "tune", "evaluate")
+)
 
 
 def _report(**gains: tuple[float, float, float]) -> PipelineReport:
     chosen = JudgedModel("a1", "chosen", test={"macro_f1": Interval(0.5, 0.45, 0.55)})
     differences = {f"chosen - {name}": {"macro_f1": Interval(*ends)} for name, ends in gains.items()}
-    return PipelineReport("p", DONE, judged=(chosen,), differences=differences)
+    return PipelineReport(
+        "p", DONE, evaluations=(EvaluationReport("evaluate", judged=(chosen,), differences=differences),)
+    )
+
+
+def _lower_is_better(report: PipelineReport) -> PipelineReport:
+    [judged] = report.evaluations
+    return replace(report, evaluations=(replace(judged, lower_is_better=("macro_f1",)),))
 
 
 @pytest.mark.parametrize(
@@ -44,6 +53,15 @@ def test_no_sentence_claims_a_side_that_the_interval_does_not_have(value: float,
     assert ("hurt" in bought) == ("below" in headline) == (ends[2] < 0 and not ends[1] > 0)
 
 
+def test_of_several_sets_each_has_a_line() -> None:
+    [one] = _report(majority=(0.1, 0.05, 0.2), random_weights=(0.1, 0.02, 0.2)).evaluations
+    report = PipelineReport("p", DONE, evaluations=(replace(one, stage="judged.sst2"), replace(one, stage="judged.x")))
+    said, bought = words.headline(report).splitlines(), words.bought_by_pretraining(report).splitlines()
+    assert [line.partition(": ")[0] for line in said] == [line.partition(": ")[0] for line in bought]
+    assert [line.partition(":")[0] for line in said] == ["judged.sst2", "judged.x"]
+    assert all("0.100 above the majority baseline" in line for line in said)
+
+
 def test_without_a_baseline_nothing_is_claimed() -> None:
     assert "not measured" in words.bought_by_pretraining(_report())
     assert "compared with no baseline that learns nothing" in words.headline(_report())
@@ -55,9 +73,9 @@ def test_the_untrained_baseline_is_the_one_of_the_kind_of_task() -> None:
 
 
 def test_where_lower_is_better_a_lower_value_is_what_helped() -> None:
-    report = replace(_report(random_weights=(-0.1, -0.2, -0.02)), lower_is_better=("macro_f1",))
+    report = _lower_is_better(_report(random_weights=(-0.1, -0.2, -0.02)))
     assert "Pre-training helped" in words.bought_by_pretraining(report)
-    report = replace(_report(random_weights=(0.1, 0.02, 0.2)), lower_is_better=("macro_f1",))
+    report = _lower_is_better(_report(random_weights=(0.1, 0.02, 0.2)))
     assert "Pre-training hurt" in words.bought_by_pretraining(report)
     assert "(lower is better)" in words.headline(report)
 
