@@ -12,7 +12,7 @@ from jobs.runtime.options import RunOptions
 from jobs.runtime.pretrain_inputs import find_validation_sets
 from llmcore.config.common import JobSettings
 from llmcore.config.evaluate import EvaluateConfig
-from llmcore.config.finetune import FinetuneSettings
+from llmcore.config.finetune import FinetuneConfig, FinetuneSettings
 from llmcore.config.pipeline import REPORT, PipelineConfig
 from llmcore.config.pretrain import PretrainConfig
 from llmcore.config.tune import TuneConfig
@@ -130,6 +130,10 @@ def _check_beforehand(config: PipelineConfig, left: Sequence[JobSettings], stora
             runs = {config.run_of(stage) for stage in config.stages}
             there = {name: run for name, run in job.validation_sets.items() if run not in runs}
             find_validation_sets(job.model_copy(update={"validation_sets": there}), storage)
+        elif isinstance(job, FinetuneConfig):
+            finetune.plan_of_data(job.data, job.task)
+        elif isinstance(job, TuneConfig):
+            finetune.plan_of_data(job.data, job.finetune.task)
         elif isinstance(job, EvaluateConfig):
             checked_harness(job)
 

@@ -15,7 +15,7 @@ __all__ = ["FinetuneConfig", "FinetuneSettings"]
 
 
 class FinetuneSettings(Section):
-    """What one fine-tuning does; the same section stands in a search and in a pipeline."""
+    """What one fine-tuning does; the same section stands in a search."""
 
     task: TaskSettings = identity(TaskSettings, description="The task.")
     weights: Literal["pretrained", "random"] = identity(

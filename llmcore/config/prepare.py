@@ -282,7 +282,7 @@ class LabelledSetSettings(Section):
 
 
 class PrepareSettings(Section):
-    """What `prepare` does; the same section stands in a pipeline."""
+    """What `prepare` does."""
 
     seed: int = identity(0, ge=0, description="Seed of the split assignment and the order of rows.")
     sources: list[SourceSettings] = identity(min_length=1, description="The corpora.")

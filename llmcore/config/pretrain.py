@@ -42,7 +42,7 @@ def check_pairs(prepared: PrepareSettings, next_sentence: bool) -> None:
 
 
 class PretrainSettings(Section):
-    """What `pretrain` does; the same section stands in a pipeline."""
+    """What `pretrain` does."""
 
     model: ModelSettings = identity(ModelSettings, description="The model, before the first step.")
     objective: ObjectiveName = identity(

@@ -38,13 +38,15 @@ _HEAD = """\
 
 A configuration is one YAML file and any number of `dotted.key=value` after it on the command line. It is closed: a key
 that does not stand here is an error. Numbers are written as in YAML 1.2, and `6e-4` is one; `null` is no value.
-An override's value is YAML too and replaces what stood there (`evaluate.metrics=[accuracy]`); items of a list go by
-their number (`prepare.sources.0.max_documents=100`). Where keys hold dots themselves (`tune.space`), the longest key
-that is there is taken: `tune.space.train.seed.choice=[0,1]`; a new one is given as a mapping:
-`tune.space={train.seed: {choice: [0, 1]}}`.
+An override's value is YAML too and replaces what stood there (`metrics=[accuracy]`); items of a list go by
+their number (`sources.0.max_documents=100`). Where keys hold dots themselves (`space`), the longest key
+that is there is taken: `space.train.seed.choice=[0,1]`; a new one is given as a mapping:
+`space={train.seed: {choice: [0, 1]}}`.
 
 What a **change** means for a run that exists: *identity*, it is another run, and the same name is refused; *flagged*,
 it goes on under `--allow-changes`; *free*, nothing. What stands in a free section is free.
+
+A stage of a [pipeline](pipeline.md) is the configuration of its command, at `stages.NAME`.
 """
 _PLAIN_TYPES = {
     str: "text",

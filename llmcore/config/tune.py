@@ -76,7 +76,7 @@ class BudgetSettings(Section):
 
 
 class TuneSettings(Section):
-    """What `tune` does; the same section stands in a pipeline."""
+    """What `tune` does."""
 
     finetune: FinetuneSettings = identity(description="What each trial does, before its own values.")
     space: dict[str, Range] = identity(min_length=1, description="Dotted keys of `finetune`, and their values.")

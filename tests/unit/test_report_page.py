@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -194,6 +195,32 @@ def closer(tmp_path_factory: pytest.TempPathFactory) -> str:
     storage = Folder(str(tmp_path_factory.mktemp("closer")))
     records.write_pipeline(storage, records.evaluation() | records.CLOSER)
     return render(gather(storage, records.PIPELINE))
+
+
+def test_each_of_several_sets_has_its_own_part_of_the_page(tmp_path: Path) -> None:
+    """A second search and its verdict, as an evaluation of several sets leaves it: its own run is above both."""
+    storage = Folder(str(tmp_path))
+    records.write_pipeline(storage, records.evaluation() | records.CLOSER)
+    for old, new in (("tune", "other"), ("evaluate", "judged.a"), ("evaluate", "judged.b"), ("evaluate", "judged")):
+        shutil.copytree(tmp_path / f"smoke.{old}", tmp_path / f"smoke.{new}")
+    (storage / "smoke.judged").delete("evaluation")
+    (storage / "smoke.evaluate").delete()
+    (storage / "smoke").delete()
+    (storage / "smoke.judged.b").write_text("config.yaml", "searches: [smoke.other]")
+    report = gather(storage, records.PIPELINE)
+    assert [one.stage for one in report.evaluations] == ["judged.a", "judged.b"]
+    assert {one.stage: [trial.chosen for trial in one.trials] for one in report.searches} == {
+        "tune": [False, False, True, False],
+        "other": [False, False, True, False],
+    }
+    page = render(report)
+    text = _Page(page).text
+    for shown in ("2 labelled sets, each with a chosen model", "Leaderboard: judged.a", "Leaderboard: judged.b"):
+        assert shown in text
+    assert "judged.b: The chosen model reaches" in text and "Fine-tuning trials: other" in text
+    ids = [attributes["id"] for _, attributes in _Page(page).tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert text.count("By lm-evaluation-harness 0.4.13") == 2
 
 
 def test_where_the_chosen_model_is_right_is_on_the_page(closer: str) -> None:
