@@ -6,17 +6,18 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cluster.guardian import Guardian
+from cluster.warm import WarmStart, runtime_env
 from llmcore.config.common import ClusterSettings
 from llmcore.errors import ConfigError
 
-__all__ = ["Session", "connect", "inside_ray_job", "set_environment", "worker_environment"]
+__all__ = ["Session", "adopt", "connect", "inside_ray_job", "set_environment", "worker_environment"]
 
 _JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Set, under this very name, by the supervisor that starts a Ray job's entrypoint."""
@@ -24,6 +25,7 @@ _JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 _LOCAL_RAY = "LLMCORE_LOCAL_RAY"
 """Set for the stages of a pipeline: the address of the local Ray that it has started for them."""
 
+_AUTH_MODE = "RAY_AUTH_MODE"
 _ANSWER_WITHIN_S = 5.0
 _STARTING_AT_ONCE = 16
 
@@ -42,11 +44,8 @@ class Session:
     num_gpus: float
     environment: dict[str, str]
     """What the workers were given on top of their own environment."""
-
-    @property
-    def for_stages(self) -> dict[str, str]:
-        """What a further process of this command needs in its environment to be on the same cluster."""
-        return {_LOCAL_RAY: self.address} if self.started_here else {}
+    for_stages: dict[str, str]
+    """What a further process of this command needs in its environment to be on the same cluster."""
 
 
 def inside_ray_job() -> bool:
@@ -67,6 +66,10 @@ def connect(settings: ClusterSettings, *, verbose: bool = False) -> Iterator[Ses
     environment = set_environment(settings)
     on_sigterm = signal.getsignal(signal.SIGTERM)
     guardian = Guardian() if starts_one else None
+    # On a machine with GPUs what is imported before a fork may not have looked at them: not tried yet.
+    warm = WarmStart() if starts_one and not _has_gpu() else None
+    if warm is not None:
+        os.environ |= warm.environment
     import ray
 
     try:
@@ -78,30 +81,55 @@ def connect(settings: ClusterSettings, *, verbose: bool = False) -> Iterator[Ses
                 num_cpus=settings.num_cpus,
                 include_dashboard=True,
                 dashboard_host="127.0.0.1",
-                # Small workers are many: by default Ray warns of more than a few for each CPU.
-                _system_config={"worker_maximum_startup_concurrency": _STARTING_AT_ONCE},
+                runtime_env=runtime_env(),
+                _system_config={
+                    # Small workers are many: by default Ray warns of more than a few for each CPU.
+                    "worker_maximum_startup_concurrency": _STARTING_AT_ONCE,
+                    "prestart_worker_first_driver": False,  # they would be of no runtime environment, and cold
+                },
                 **chatter,
             )
             guardian.watch(Path(context.address_info["session_dir"]).name)
         else:
             address = own or ("auto" if settings.address == "local" else settings.address)
             # Workers of a local Ray have the environment of who started it.
-            _join(address, None if own else {"env_vars": _not_set_by_job(environment)}, chatter)
+            _join(address, runtime_env() if own else {"env_vars": _not_set_by_job(environment)}, chatter)
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, on_sigterm)  # ray.init has put one that exits with code 15 in its place
         resources = ray.cluster_resources()
+        gcs_address = ray.get_runtime_context().gcs_address
         yield Session(
-            address=ray.get_runtime_context().gcs_address,
+            address=gcs_address,
             started_here=starts_one,
             connect_s=time.monotonic() - started,
             num_cpus=resources.get("CPU", 0.0),
             num_gpus=resources.get("GPU", 0.0),
             environment=environment,
+            for_stages=_for_stages(gcs_address, warm) if starts_one else {},
         )
     finally:
         ray.shutdown()  # from a cluster that was there before, this takes leave only
+        if warm is not None:
+            warm.end()
+            for name in warm.environment:
+                del os.environ[name]
         if guardian is not None:
             guardian.let_go()
+
+
+def _for_stages(address: str, warm: WarmStart | None) -> dict[str, str]:
+    given = {_LOCAL_RAY: address, **(warm.environment if warm else {})}
+    if _AUTH_MODE in os.environ:  # ray.init has set it
+        given[_AUTH_MODE] = os.environ[_AUTH_MODE]
+    return given
+
+
+def adopt(environment: Mapping[str, str]) -> None:
+    """Set the environment that a `Session` has `for_stages`, in a process that may have imported Ray already."""
+    from ray._raylet import Config  # type: ignore[attr-defined]  # as Ray itself imports it
+
+    os.environ |= environment
+    Config.initialize("")  # reads its settings again, how to authenticate among them
 
 
 def set_environment(settings: ClusterSettings) -> dict[str, str]:
@@ -121,7 +149,6 @@ def worker_environment(*, local: bool) -> dict[str, str]:
     # Without a GPU of its own a process is to see none: by itself Ray (2.60) shows it all.
     environment = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"}
     if local:
-        environment["RAY_AUTH_MODE"] = "token"  # as a local Ray has it by itself; who joins it has to know
         environment["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"  # nobody takes this machine away: a process less a run
         environment["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.25"  # each report waits for a look at the workers
     if local and not _has_gpu():
@@ -134,7 +161,7 @@ def _has_gpu() -> bool:
     return any(devices.glob("nvidia[0-9]*")) or (devices / "kfd").exists()
 
 
-def _join(address: str, runtime_env: dict[str, Any] | None, chatter: dict[str, Any]) -> None:
+def _join(address: str, environment: dict[str, Any], chatter: dict[str, Any]) -> None:
     """Connect to a cluster that runs already, after a look whether it answers at all: Ray itself waits for minutes."""
     import ray
     from ray._private.services import canonicalize_bootstrap_address_or_die
@@ -143,7 +170,7 @@ def _join(address: str, runtime_env: dict[str, Any] | None, chatter: dict[str, A
         host, _, port = canonicalize_bootstrap_address_or_die(address).rpartition(":")
         with socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_WITHIN_S):
             pass
-        ray.init(address=address, runtime_env=runtime_env, **chatter)
+        ray.init(address=address, runtime_env=environment, **chatter)
     except (OSError, RuntimeError, ValueError) as error:  # a ConnectionError is an OSError
         raise ConfigError(f"cluster.address={address!r}: {_why_unreachable(error)}") from error
 

@@ -20,6 +20,7 @@ from threading import Lock, Thread
 from types import FrameType
 from typing import Any, Protocol
 
+from cluster.connect import adopt
 from jobs.runtime import console
 from jobs.runtime.endings import in_one_line, own_error
 from jobs.runtime.interrupt import interrupt_on_sigterm
@@ -241,7 +242,7 @@ def _work(
     """A stage: in its process, from beginning to end."""
     os.setpgid(0, 0)  # a terminal's Ctrl-C is for the pipeline, which passes it on once
     Thread(target=_go_with_the_pipeline, daemon=True, name="pipeline").start()
-    os.environ |= environment
+    adopt(environment)
     received, lock = interrupt_on_sigterm(), Lock()
 
     def tell(what: str, told: Any) -> None:
