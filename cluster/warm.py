@@ -28,6 +28,8 @@ from typing import Any
 __all__ = ["WarmStart", "runtime_env"]
 
 _IMPORTED = (
+    *("aiohttp", "click", "filelock", "google.protobuf.descriptor_pb2", "grpc", "jsonschema", "msgpack", "pandas"),
+    *("pydantic", "requests", "rich.progress"),  # with those before: what Ray imports
     "pyarrow.parquet",
     "transformers.modeling_utils",
     "transformers.models.auto",
@@ -38,7 +40,7 @@ _IMPORTED = (
 )
 """What takes seconds, and starts no thread, touches no device, and reads nothing that differs between workers.
 
-Ray itself (two seconds) is not among them: at its import it reads which job the process belongs to, and seeds what
+Ray itself (half a second) is not among them: at its import it reads which job the process belongs to, and seeds what
 makes its ids, so that two workers would name their calls alike.
 """
 _PACKAGES = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100,PTH120  # no pathlib: see above
