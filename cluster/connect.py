@@ -6,7 +6,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from cluster.warm import WarmStart, runtime_env
 from llmcore.config.common import ClusterSettings
 from llmcore.errors import ConfigError
 
-__all__ = ["Session", "adopt", "connect", "inside_ray_job", "set_environment", "worker_environment"]
+__all__ = ["Session", "connect", "inside_ray_job", "set_environment", "worker_environment"]
 
 _JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Set, under this very name, by the supervisor that starts a Ray job's entrypoint."""
@@ -122,14 +122,6 @@ def _for_stages(address: str, warm: WarmStart | None) -> dict[str, str]:
     if _AUTH_MODE in os.environ:  # ray.init has set it
         given[_AUTH_MODE] = os.environ[_AUTH_MODE]
     return given
-
-
-def adopt(environment: Mapping[str, str]) -> None:
-    """Set the environment that a `Session` has `for_stages`, in a process that may have imported Ray already."""
-    from ray._raylet import Config  # type: ignore[attr-defined]  # as Ray itself imports it
-
-    os.environ |= environment
-    Config.initialize("")  # reads its settings again, how to authenticate among them
 
 
 def set_environment(settings: ClusterSettings) -> dict[str, str]:

@@ -25,12 +25,19 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any
 
-__all__ = ["WarmStart", "runtime_env"]
+__all__ = ["RAY_IMPORTS", "WarmStart", "runtime_env"]
 
-_IMPORTED = (
+RAY_IMPORTS = (
     *("aiohttp", "click", "filelock", "google.protobuf.descriptor_pb2", "grpc", "jsonschema", "msgpack", "pandas"),
-    *("pydantic", "requests", "rich.progress"),  # with those before: what Ray imports
-    "pyarrow.parquet",
+    *("pyarrow.parquet", "pydantic", "requests", "rich.progress"),
+)
+"""What takes most of the time of an import of Ray.
+
+Ray itself is not imported before a fork: then it reads which job the process belongs to, and seeds what makes its
+ids, so that two processes would name their calls alike.
+"""
+_IMPORTED = (
+    *RAY_IMPORTS,
     "transformers.modeling_utils",
     "transformers.models.auto",
     "llmcore.train.fit",
@@ -38,11 +45,7 @@ _IMPORTED = (
     "llmcore.train.pretraining",
     "llmcore.evaluation.score",
 )
-"""What takes seconds, and starts no thread, touches no device, and reads nothing that differs between workers.
-
-Ray itself (half a second) is not among them: at its import it reads which job the process belongs to, and seeds what
-makes its ids, so that two workers would name their calls alike.
-"""
+"""What takes seconds, and starts no thread, touches no device, and reads nothing that differs between workers."""
 _PACKAGES = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100,PTH120  # no pathlib: see above
 _NAME = "LLMCORE_WARM_START"
 """In the environment of the workers: the name of the server's socket. It needs no folder, and no cleaning up."""

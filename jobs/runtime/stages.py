@@ -1,7 +1,7 @@
 """The stages of a pipeline at work: each is its own command in a process of its own, on the pipeline's cluster.
 
 A stage so starts, stops, fails and goes on as it would by itself, and two searches share no memory. The processes are
-forked from one that has imported everything already, so that a stage costs no second start.
+forked from one that has imported most already, so that a stage costs no second start.
 """
 
 import importlib
@@ -20,7 +20,7 @@ from threading import Lock, Thread
 from types import FrameType
 from typing import Any, Protocol
 
-from cluster.connect import adopt
+from cluster.warm import RAY_IMPORTS
 from jobs.runtime import console
 from jobs.runtime.endings import in_one_line, own_error
 from jobs.runtime.interrupt import interrupt_on_sigterm
@@ -30,8 +30,12 @@ from llmcore.errors import InterruptedRunError, RunError, UserError
 
 __all__ = ["Graph", "Shown", "run_stages", "start_early"]
 
-_IMPORTED = ("ray.data", "ray.train", "ray.tune", "torch", "transformers", "jobs.runtime.search.driver")
-"""What stages need and what takes seconds; their own modules come last and are small."""
+_IMPORTED = (
+    *RAY_IMPORTS,
+    *("optuna", "transformers.models.auto"),
+    *("jobs.evaluate", "jobs.finetune", "jobs.prepare", "jobs.pretrain", "jobs.tune"),
+)
+"""What stages need and what takes seconds."""
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -242,7 +246,7 @@ def _work(
     """A stage: in its process, from beginning to end."""
     os.setpgid(0, 0)  # a terminal's Ctrl-C is for the pipeline, which passes it on once
     Thread(target=_go_with_the_pipeline, daemon=True, name="pipeline").start()
-    adopt(environment)
+    os.environ |= environment  # before Ray is imported
     received, lock = interrupt_on_sigterm(), Lock()
 
     def tell(what: str, told: Any) -> None:

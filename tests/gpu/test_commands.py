@@ -29,7 +29,9 @@ def _device(workshop: Workshop, name: str) -> str:
 
 def test_a_pipeline_trains_searches_and_judges_on_one_gpu(workshop: Workshop, tmp_path: Path) -> None:
     config = tiny_pipeline(write_corpus(tmp_path / "corpus"), tmp_path)
-    for stage in (config["pretrain"], config["tune"]["finetune"]):
+    stages = config["stages"]
+    stages["evaluate"]["workers"] = ONE
+    for stage in (stages["pretrain"], stages["tune"]["finetune"]):
         stage["workers"] = ONE
         stage["train"]["precision"] = "auto"
     kept = {key: value for key, value in config.items() if key not in ("name", "storage", "cluster")}
