@@ -1,6 +1,11 @@
 """The honest statistician: of searches whose trials differ by luck alone the winner is not called the better one."""
 
+import json
+import sys
+from pathlib import Path
+
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
@@ -11,6 +16,7 @@ from llmcore.evaluation.bootstrap import (
     distinguishable_from_first,
 )
 from llmcore.evaluation.metrics import make_metrics
+from tests.drivers import ROOT, environment, run
 from tests.predictions import classes, rows_of
 
 NUM_TRIALS, NUM_ROWS = 50, 1000
@@ -99,3 +105,15 @@ def test_rows_of_two_models_must_be_the_same() -> None:
         distinguishable_from_first(
             [_measured(np.ones(4, dtype=bool)), _measured(np.ones(5, dtype=bool))], "accuracy", Resampling(100, 0)
         )
+
+
+@pytest.mark.proof
+@pytest.mark.proof_statistics
+def test_fifty_models_of_ten_thousand_rows_need_no_two_gigabytes(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.large_board", str(tmp_path), "50", "10000"]
+    ended = run(command, cwd=ROOT, env=environment(), timeout_s=500)
+    assert ended.code == 0, ended.err
+    told = json.loads(ended.out)
+    print(f"{told} in {ended.seconds:.0f} s")
+    assert told["peak_mb"] < 2000 and int(told["leader"][1:]) > 40
+    assert pq.read_metadata(tmp_path / "evaluation/predictions.parquet").num_rows == 51 * 10_000
