@@ -11,6 +11,8 @@ from typing import Any
 
 import ray.train
 from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
+from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.train.v2.api.exceptions import WorkerGroupError
 
@@ -77,20 +79,24 @@ def run_workers(
     *,
     stream: Callable[[int], ray.data.Dataset] | None = None,
     callbacks: list[Any] | None = None,
+    groups_are_freed: bool = False,
 ) -> dict[str, Any]:
     """Runs `train_worker(spec)` on the workers; returns what rank 0 returned.
 
     `stream` is called with the world size, anew for each start of the worker group, so that a restart streams from
-    where it goes on. SIGTERM and Ctrl-C have the workers save and leave: see `check_finished`. Raises the workers' own
-    error where it is one of ours, else `RunError` with each failed rank and its reason.
+    where it goes on. `groups_are_freed`: somebody sees to the placement groups of a controller that was lost. SIGTERM
+    and Ctrl-C have the workers save and leave: see `check_finished`. Raises the workers' own error where it is one of
+    ours, else `RunError` with each failed rank and its reason.
     """
     gpus = gpus_per_worker(workers)
     if told := idle_gpus(workers):
         say(told)
     records = Place.from_json(spec["place"]).records
     os.environ |= _bounds(workers)
+    idle = (*((DatasetsCallback,) if stream is None else ()), *((PlacementGroupCleanerCallback,) * groups_are_freed))
     trainer = _Trainer(
         train_worker,
+        idle_callbacks=idle,
         train_loop_config={**spec, "launched": time.time()},
         backend_config=FormedByWorkers(),
         scaling_config=ScalingConfig(
@@ -134,6 +140,14 @@ def _ask(records: Folder, grace_s: float, why: str) -> None:
 
 
 class _Trainer(DataParallelTrainer):  # type: ignore[misc]  # Ray is not typed
+    def __init__(self, *given: Any, idle_callbacks: tuple[type, ...], **named: Any) -> None:
+        """`idle_callbacks` are Ray's own that would start an actor, a process each, with nothing to do."""
+        super().__init__(*given, **named)
+        self._idle_callbacks = idle_callbacks
+
+    def _create_default_callbacks(self) -> list[Any]:
+        return [one for one in super()._create_default_callbacks() if not isinstance(one, self._idle_callbacks)]
+
     def _register_sigint_handler(self, controller: Any) -> None:
         """Nothing: Ray's own would abort at once and end with code 0; ours (`stop_first`) stands."""
 

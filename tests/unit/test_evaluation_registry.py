@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from llmcore.config.evaluate import EvaluateSettings
+from llmcore.config.evaluate import JudgedSettings
 from llmcore.config.judging import BASELINES, JUDGING
 from llmcore.errors import ConfigError
 from llmcore.evaluation.baselines import baseline_model
@@ -78,7 +78,7 @@ def test_defaults_are_of_the_kind_and_choose_by_one_number() -> None:
     for kind, judging in JUDGING.items():
         assert {*judging.default, judging.choose_by} <= set(judging.metrics)
         assert make_metric(Subject(kind, ("a", "b")), judging.choose_by).name == judging.choose_by
-        assert EvaluateSettings().judged_by(kind) == (judging.default, judging.choose_by, judging.baselines)
+        assert JudgedSettings().judged_by(kind) == (judging.default, judging.choose_by, judging.baselines)
 
 
 def test_metrics_of_another_kind_are_refused_with_those_there_are() -> None:
@@ -112,11 +112,11 @@ def test_a_metric_of_the_users_own_is_named_by_module_and_object() -> None:
 
 
 def test_a_kind_of_the_users_own_has_every_metric_that_its_columns_allow() -> None:
-    settings = EvaluateSettings(metrics=["squad2_f1"], choose_by="squad2_f1")
+    settings = JudgedSettings(metrics=["squad2_f1"], choose_by="squad2_f1")
     assert settings.judged_by("haiku") == (("squad2_f1",), "squad2_f1", ("random_weights",))
     assert make_metric(Subject("haiku"), "perplexity").name == "perplexity"
     with pytest.raises(ValueError, match="kind 'haiku' has no metrics of its own: give `metrics` and `choose_by`"):
-        EvaluateSettings().judged_by("haiku")
+        JudgedSettings().judged_by("haiku")
 
 
 @pytest.mark.parametrize(
@@ -129,13 +129,13 @@ def test_a_kind_of_the_users_own_has_every_metric_that_its_columns_allow() -> No
 )
 def test_names_are_checked_with_the_configuration(given: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        EvaluateSettings.model_validate(given)
+        JudgedSettings.model_validate(given)
 
 
 def test_baselines_of_another_kind_are_refused_with_those_there_are() -> None:
     with pytest.raises(ValueError, match="'majority' is no baseline of translation: there is copy_source, random_we"):
-        EvaluateSettings(baselines=["majority"]).judged_by("translation")
-    assert EvaluateSettings(baselines=[]).judged_by("translation").baselines == ()
+        JudgedSettings(baselines=["majority"]).judged_by("translation")
+    assert JudgedSettings(baselines=[]).judged_by("translation").baselines == ()
     with pytest.raises(ValueError, match="'random_weights' is no baseline without training"):
         baseline_model("random_weights", None, None)  # type: ignore[arg-type]
     assert set(BASELINES) == {"majority", "copy_source", "lead_3", "random_weights", "runner_up", "config"}

@@ -112,7 +112,7 @@ def _train(config: FinetuneConfig, plan: SearchPlan, life: Life, search: str, at
         spec = worker_spec(config, plan.reads, _place(life, search, attempt), verbose=plan.verbose)
         try:
             with _told_to_tune(life) as callback:
-                return run_workers(spec, workers, callbacks=[callback])
+                return run_workers(spec, workers, callbacks=[callback], groups_are_freed=True)
         except Exception as error:
             if not left or not may_pass(cause_of(error)):
                 raise
