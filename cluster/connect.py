@@ -68,11 +68,11 @@ def connect(settings: ClusterSettings, *, verbose: bool = False) -> Iterator[Ses
     guardian = Guardian() if starts_one else None
     # On a machine with GPUs what is imported before a fork may not have looked at them: not tried yet.
     warm = WarmStart() if starts_one and not _has_gpu() else None
-    if warm is not None:
-        os.environ |= warm.environment
-    import ray
-
+    outer = {name: os.environ.get(name) for name in warm.environment} if warm else {}
     try:
+        os.environ |= warm.environment if warm else {}
+        import ray
+
         chatter = {"log_to_driver": verbose, "logging_level": "INFO" if verbose else "ERROR"}
         if guardian is not None:
             # The dashboard, though nobody looks at it: Tune frees the places of stopped trials through its State API.
@@ -85,7 +85,8 @@ def connect(settings: ClusterSettings, *, verbose: bool = False) -> Iterator[Ses
                 _system_config={
                     # Small workers are many: by default Ray warns of more than a few for each CPU.
                     "worker_maximum_startup_concurrency": _STARTING_AT_ONCE,
-                    "prestart_worker_first_driver": False,  # they would be of no runtime environment, and cold
+                    # Those that it starts beforehand would be cold.
+                    **({"prestart_worker_first_driver": False} if warm else {}),
                 },
                 **chatter,
             )
@@ -111,8 +112,9 @@ def connect(settings: ClusterSettings, *, verbose: bool = False) -> Iterator[Ses
         ray.shutdown()  # from a cluster that was there before, this takes leave only
         if warm is not None:
             warm.end()
-            for name in warm.environment:
-                del os.environ[name]
+        for name, value in outer.items():
+            os.environ.pop(name)
+            os.environ |= {} if value is None else {name: value}
         if guardian is not None:
             guardian.let_go()
 

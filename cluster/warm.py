@@ -25,7 +25,7 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any
 
-__all__ = ["RAY_IMPORTS", "WarmStart", "runtime_env"]
+__all__ = ["COLD_START", "RAY_IMPORTS", "WarmStart", "runtime_env"]
 
 RAY_IMPORTS = (
     *("aiohttp", "click", "filelock", "google.protobuf.descriptor_pb2", "grpc", "jsonschema", "msgpack", "pandas"),
@@ -51,6 +51,7 @@ _NAME = "LLMCORE_WARM_START"
 """In the environment of the workers: the name of the server's socket. It needs no folder, and no cleaning up."""
 _SERVE = "--serve"
 _LOOK_EVERY_S = 0.5
+_ASKED_WITHIN_S = 5.0
 _DONE = b"+"
 _PR_SET_PDEATHSIG = 1
 _SIZE = struct.Struct("!I")
@@ -75,6 +76,10 @@ class WarmStart:
         """End the servers, with whatever workers are left."""
         self._server.terminate()
         self._server.wait()
+
+
+COLD_START = {_NAME: ""}
+"""The environment of a worker that is to read its environment at its imports."""
 
 
 def runtime_env() -> dict[str, str]:
@@ -102,6 +107,8 @@ def _ask(arguments: list[str]) -> int | None:
 
 def _connect(name: str) -> socket.socket | None:
     """A connection to the server, if it is this user's; None where there is none."""
+    if not name:
+        return None
     server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     with suppress(OSError):
         server.connect(f"\0{name}")
@@ -152,12 +159,13 @@ class _Server:
 
     def _accept(self) -> None:
         connection, _ = self._listener.accept()
-        files: list[int] = []
+        files: list[int] = []  # for the new process
         try:
+            connection.settimeout(_ASKED_WITHIN_S)  # one that asks and stops is not to keep all others waiting
             if _peer(connection) != os.getuid():
                 connection.close()
                 return
-            asked, files = _receive(connection)
+            asked = _receive(connection, files)
             pid = os.fork()
             if pid == 0:
                 signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -203,27 +211,22 @@ class _Forked(BaseException):
         self.asked, self.files = asked, files
 
 
-def _receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
-    """What is asked for, and the files for the new process. Raises OSError, ValueError where it has broken off."""
-    header, files, _, _ = socket.recv_fds(connection, _SIZE.size, 3)
+def _receive(connection: socket.socket, files: list[int]) -> dict[str, Any]:
+    """What is asked for; the files that come with it are appended. Raises OSError, ValueError where it breaks off."""
+    header, given, _, _ = socket.recv_fds(connection, _SIZE.size, 3)
+    files.extend(given)
     content = b""
     if len(header) == _SIZE.size:
         (size,) = _SIZE.unpack(header)
         while len(content) < size and (part := connection.recv(size - len(content))):
             content += part
-    try:
-        return json.loads(content), list(files)
-    except ValueError:
-        for file in files:
-            os.close(file)
-        raise
+    return dict(json.loads(content))
 
 
 def _serve(name: str, driver: int) -> None:
     """The driver's server, and its workers."""
     import ctypes
 
-    os.nice(10)  # what the driver and Ray do meanwhile comes first
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)  # while it imports, too
     if os.getppid() != driver:  # it has gone before that
         return
@@ -256,7 +259,8 @@ def _become(asked: dict[str, Any]) -> None:
 
     np.random.seed()  # forks would draw alike; Python itself sees to its own generator
     os.setsid()
-    os.setpriority(os.PRIO_PROCESS, 0, asked["niceness"])
+    with suppress(PermissionError):  # it cannot be less nice than its parent
+        os.setpriority(os.PRIO_PROCESS, 0, asked["niceness"])
     os.chdir(asked["folder"])
     os.environ.clear()
     os.environ.update(asked["environment"])

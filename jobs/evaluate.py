@@ -1,8 +1,9 @@
 """`evaluate`: one shared job that judges every model as it lands, chooses, and opens the test split for few."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
+from functools import partial
 from typing import Any
 
 from jobs.runtime.candidates import Sources
@@ -161,19 +162,35 @@ def _judge(
             attempt = _begin(config, storage, options)
             judging = Judging(config, storage, options, attempt, sources, harness, finetune or _finetune(), scorers)
             judgings.append(stack.enter_context(judging))
-        while [judging for judging in judgings if not judging.look()]:
+        left = judgings
+        while left := [judging for judging in left if not _in_itself(judging, judging.look, failed)]:
             time.sleep(first.poll_s)
         for judging in judgings:
-            try:
-                with judging:
-                    judging.attempt.result = _concluded(judging)
-            except LLMCoreError as error:
-                failed.append(error)
-            else:
+            if _in_itself(judging, partial(_conclude, judging), failed):
                 results[judging.config.name] = judging.attempt.result
+    for error in failed[1:]:
+        say(f"evaluate: {error}")
     if failed:
         raise failed[0]
     return results
+
+
+def _in_itself(judging: Judging, work: Callable[[], bool], failed: list[LLMCoreError]) -> bool:
+    """Whether there is no more of this work; an error ends the attempt at this set alone, and is noted."""
+    if judging.ended:
+        return False
+    try:
+        return work()
+    except LLMCoreError as error:
+        judging.__exit__(type(error), error, error.__traceback__)
+        failed.append(error)
+        return True
+
+
+def _conclude(judging: Judging) -> bool:
+    with judging:
+        judging.attempt.result = _concluded(judging)
+    return True
 
 
 def _concluded(judging: Judging) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from jobs import evaluate, finetune, prepare, pretrain, report, tune
 from jobs.runtime.console import say
 from jobs.runtime.harness import checked_harness
 from jobs.runtime.options import RunOptions
+from jobs.runtime.overview import Overview, of_stage
 from jobs.runtime.pretrain_inputs import find_validation_sets
 from llmcore.config.common import JobSettings
 from llmcore.config.evaluate import EvaluateConfig
@@ -37,9 +38,8 @@ def run(config: PipelineConfig, options: RunOptions) -> None:
     storage = resolve_storage(config.storage, inside_ray_job=options.inside_ray_job)
     check_writable(storage)
     done = _done(config, storage)
-    if len(done) == len(config.stages) and finished_result(
-        storage, config, kind=KIND, step_version=STEP_VERSION, inputs={}
-    ):
+    ended = finished_result(storage, config, kind=KIND, step_version=STEP_VERSION, inputs={})
+    if len(done) == len(config.stages) and ended is not None:
         reported = report.finished(config.report_config(), storage)
         if reported is not None:
             say(f"All stages of {config.name} are done already.")
@@ -75,7 +75,7 @@ def _done(config: PipelineConfig, storage: Folder) -> dict[str, dict[str, Any]]:
 def _lines(config: PipelineConfig, done: Mapping[str, dict[str, Any]], storage: Folder) -> list[str]:
     """What each of these has come to."""
     return [
-        line if line.startswith(stage) else f"[{stage}] {line}"
+        of_stage(stage, line)
         for stage, result in done.items()
         for line in _MODULES[config.job(stage)].result_line(result, storage).splitlines()
     ]
@@ -83,7 +83,6 @@ def _lines(config: PipelineConfig, done: Mapping[str, dict[str, Any]], storage: 
 
 def _work(config: PipelineConfig, storage: Folder, options: RunOptions, done: Mapping[str, dict[str, Any]]) -> None:
     from cluster.connect import connect, set_environment
-    from jobs.runtime.overview import Overview
     from jobs.runtime.stages import run_stages, start_early
 
     left = [job for stage, job in config.jobs.items() if stage not in done]
@@ -107,6 +106,8 @@ def _work(config: PipelineConfig, storage: Folder, options: RunOptions, done: Ma
             for line in _lines(config, done, storage):
                 say(line)
             overview = stack.enter_context(Overview({stage: config.job(stage) for stage in config.jobs}))
+            for stage in done:
+                overview.found_done(stage)
             attempt.result["seconds"] = run_stages(_graph(config), list(done), options, session.for_stages, overview)
         reported = report.report(config.report_config(), storage, options)
     say(report.result_line(reported, storage))

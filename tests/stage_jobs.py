@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -26,6 +27,13 @@ def run(config: JobSettings, options: RunOptions) -> None:
         raise ConfigError("value=3: give another")
     elif name == "divides":
         _ = 1 // 0
+    elif name == "interrupts":
+        _wait_for(folder / "follows.pid")
+        raise KeyboardInterrupt
+    elif name == "leaves":
+        sys.exit(0)
+    elif name == "vanishes":
+        os._exit(0)
     elif name == "dies":
         os.kill(os.getpid(), signal.SIGKILL)
     elif name in ("waits", "follows"):

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from cluster.warm import COLD_START
 from llmcore.config.evaluate import EvaluateConfig
 from llmcore.config.harness import HarnessSettings
 from llmcore.cost import Ledger
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["AskHarness", "Writer", "checked_harness", "plan_of_harness"]
 
 _RESTARTS = 3
-_QUIET = {"env_vars": {"TQDM_DISABLE": "1", "DISABLE_MULTIPROC": "1"}}
+_QUIET = {"env_vars": {"TQDM_DISABLE": "1", "DISABLE_MULTIPROC": "1", **COLD_START}}
 """Bars that nobody sees, and processes beside the CPUs that an actor has: the harness is told of neither otherwise."""
 
 

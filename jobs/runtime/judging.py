@@ -57,7 +57,7 @@ class Judging:
     candidates: list[Candidate] = field(default_factory=list)
     validation: dict[str, Evaluation] = field(default_factory=dict)
     _baselines: Sequence[str] = ()
-    _ended: bool = False
+    ended: bool = False
 
     def __enter__(self) -> Self:
         self.attempt.__enter__()
@@ -66,8 +66,8 @@ class Judging:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if not self._ended:
-            self._ended = True
+        if not self.ended:
+            self.ended = True
             self.attempt.__exit__(kind, error, traceback)
 
     def look(self) -> bool:

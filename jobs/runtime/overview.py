@@ -11,10 +11,15 @@ from tqdm import tqdm
 
 from jobs.runtime.console import say
 
-__all__ = ["Overview"]
+__all__ = ["Overview", "of_stage"]
 
 _LINE_EVERY_S = 10.0
 _MARKS = {"waits": "·", "at work": "▸", "done": "✓", "failed": "✗", "stopped": "■"}
+
+
+def of_stage(stage: str, line: str) -> str:
+    """A line with the stage's name before it, unless that is its first word already, being its job's."""
+    return line if line.startswith((f"{stage}:", f"{stage},")) else f"[{stage}] {line}"
 
 
 class Overview:
@@ -56,8 +61,8 @@ class Overview:
         self._show(stage, "at work")
 
     def said(self, stage: str, line: str) -> None:
-        """A stage has something to say: its name stands before it, unless its job's does."""
-        say(line if line.startswith((f"{stage}:", f"{stage},")) else f"[{stage}] {line}")
+        """A stage has something to say."""
+        say(of_stage(stage, line))
 
     def reached(self, stage: str, line: str) -> None:
         """How far a stage is."""
@@ -67,12 +72,12 @@ class Overview:
             self._told[stage] = time.monotonic()
             print(f"[{stage}] {line}", file=sys.stderr, flush=True)
 
-    def ended(self, stage: str, how: str) -> None:
-        """A stage is `done`, has `failed`, or was `stopped`."""
+    def ended(self, stage: str, how: str, why: str = "") -> None:
+        """A stage is `done`, has `failed`, and why, or was `stopped`."""
         took = time.monotonic() - self._since[stage]
         self._show(stage, how, f"{took:.0f} s")
-        if how == "failed" or not self._watched:
-            say(f"[{stage}] {how} after {took:.0f} s")
+        if why or not self._watched:
+            say(f"[{stage}] {how} after {took:.0f} s{': ' * bool(why)}{why}")
 
     def _show(self, stage: str, state: str, more: str = "") -> None:
         if stage in self._lines:

@@ -41,7 +41,7 @@ class _Scorer:
 
         torch.set_num_threads(num_threads)
         self._num_threads = num_threads
-        self._loaded: tuple[str, Scorer] | None = None
+        self._loaded: tuple[tuple[str, str], Scorer] | None = None
 
     def ready(self, suite: Suite) -> None:
         """Whether this machine can judge by the suite, before any model is loaded. Raises SandboxError."""
@@ -52,7 +52,8 @@ class _Scorer:
 
     def predict(self, evaluator: "Evaluator", model: _Published, split: Split, portion: range) -> "Predictions":
         """What a model says of some rows of a split, in their order; it is loaded once for all of them."""
-        if self._loaded is None or self._loaded[0] != model.sha256:
+        wanted = (model.sha256, evaluator.suite.hash)  # how a model writes is the suite's
+        if self._loaded is None or self._loaded[0] != wanted:
             from llmcore.evaluation.score import Scorer
 
             self._loaded = None  # Not two models in memory.
@@ -62,7 +63,7 @@ class _Scorer:
                 )
             except CheckpointError as error:
                 raise CheckpointError(f"{model.name}: {error}") from error
-            self._loaded = (model.sha256, scorer)
+            self._loaded = (wanted, scorer)
         rows = evaluator.evaluation_set.rows(split).slice(portion.start, len(portion))
         return self._loaded[1].predict(rows, batch_tokens=evaluator.batch_tokens)
 

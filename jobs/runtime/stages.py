@@ -12,7 +12,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from multiprocessing import connection, forkserver
@@ -25,7 +25,7 @@ from jobs.runtime import console
 from jobs.runtime.endings import in_one_line, own_error
 from jobs.runtime.interrupt import interrupt_on_sigterm
 from jobs.runtime.options import RunOptions
-from llmcore.config.common import JobSettings
+from llmcore.config.common import JobSettings, WorkerSettings
 from llmcore.errors import InterruptedRunError, RunError, UserError
 
 __all__ = ["Graph", "Shown", "run_stages", "start_early"]
@@ -37,6 +37,9 @@ _IMPORTED = (
 )
 """What stages need and what takes seconds."""
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_LEAVES_WITHIN_S = 10.0
+_SERVER_HAS_GONE = 255
+"""The exit code that multiprocessing then has for each process."""
 
 
 class Shown(Protocol):
@@ -51,8 +54,8 @@ class Shown(Protocol):
     def reached(self, stage: str, line: str) -> None:
         """How far a stage is; an empty line: there is nothing to count."""
 
-    def ended(self, stage: str, how: str) -> None:
-        """A stage is `done`, has `failed`, or was `stopped`."""
+    def ended(self, stage: str, how: str, why: str = "") -> None:
+        """A stage is `done`, has `failed`, and why, or was `stopped`."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ class Graph:
 
 def start_early() -> None:
     """Begin to import what stages need, in the process that they are forked from; it inherits the environment now."""
-    context().set_forkserver_preload([*_IMPORTED])
+    context().set_forkserver_preload(["jobs.runtime.undisturbed", *_IMPORTED])
     forkserver.ensure_running()
 
 
@@ -95,8 +98,8 @@ def run_stages(
 ) -> dict[str, float]:
     """Run what is not done, as much of it side by side as the graph allows.
 
-    When a stage fails, what needs it is not begun, or is stopped where it runs beside it; the others go on. SIGTERM and
-    Ctrl-C are passed on to each stage at work, which does with them what its command does.
+    When a stage fails, it is told at once, and what needs it is not begun, or is stopped where it runs beside it; the
+    others go on. SIGTERM and Ctrl-C are passed on to each stage at work, which does with them what its command does.
 
     Args:
         graph: The stages.
@@ -121,9 +124,9 @@ class _Course:
     def __init__(self, graph: Graph, options: RunOptions, environment: Mapping[str, str], shown: Shown) -> None:
         self._graph, self._options, self._environment, self._shown = graph, options, environment, shown
         self._at_work: dict[str, _Process] = {}
-        self._failed: dict[str, BaseException] = {}
+        self._failed: list[BaseException] = []
         self._lost: set[str] = set()
-        self._interrupted: list[str] = []
+        self._interrupted: list[int] = []
         self._took: dict[str, float] = {}
 
     def run(self, done: Sequence[str]) -> dict[str, float]:
@@ -133,14 +136,13 @@ class _Course:
             try:
                 self._go(order, set(done))
             finally:
-                for process in self._at_work.values():
-                    process.kill()
+                for process in self._at_work.values():  # where this process itself has failed
+                    process.end()
         if self._interrupted:
-            raise InterruptedRunError(
-                f"interrupted by {self._interrupted[0]}; the same command goes on where it stopped"
-            )
+            by = signal.Signals(self._interrupted[0]).name
+            raise InterruptedRunError(f"interrupted by {by}; the same command goes on where it stopped")
         if self._failed:
-            raise next(iter(self._failed.values()))
+            raise self._failed[0]
         return self._took
 
     def _go(self, order: "TopologicalSorter[str]", done: set[str]) -> None:
@@ -150,39 +152,42 @@ class _Course:
                     if stage in done:
                         order.done(stage)
                     elif stage not in self._lost and not self._interrupted:
-                        self._shown.began(stage)
-                        self._at_work[stage] = _Process(self._graph, stage, self._options, self._environment)
+                        self._begin(stage)
             if not self._at_work:
                 return
-            self._hear(order)
+            by_pipe = {process.pipe: stage for stage, process in self._at_work.items()}
+            for pipe in connection.wait(list(by_pipe)):
+                self._hear(by_pipe[pipe], order)  # type: ignore[index]  # the pipes that it was given
 
-    def _hear(self, order: "TopologicalSorter[str]") -> None:
-        """Wait for news of any stage at work, and pass them on."""
-        by_pipe = {process.pipe: stage for stage, process in self._at_work.items()}
-        for pipe in connection.wait(list(by_pipe)):
-            stage = by_pipe[pipe]  # type: ignore[index]  # the pipes that it was given
-            process = self._at_work[stage]
-            what, told = process.news()
-            if what == "line":
-                self._shown.said(stage, told)
-            elif what == "progress":
-                self._shown.reached(stage, told)
-            else:
-                del self._at_work[stage]
-                self._took[stage] = round(time.monotonic() - process.began, 1)
-                self._end(stage, told, order)
+    def _begin(self, stage: str) -> None:
+        self._shown.began(stage)
+        self._at_work[stage] = _Process(self._graph, stage, self._options, self._environment)
+        for signum in self._interrupted:  # which came while it was made
+            self._at_work[stage].signal(signum)
+
+    def _hear(self, stage: str, order: "TopologicalSorter[str]") -> None:
+        """Pass on what a stage has to say."""
+        process = self._at_work[stage]
+        what, told = process.news()
+        if what == "line":
+            self._shown.said(stage, told)
+        elif what == "progress":
+            self._shown.reached(stage, told)
+        else:
+            del self._at_work[stage]
+            self._took[stage] = round(time.monotonic() - process.began, 1)
+            self._end(stage, told, order)
 
     def _end(self, stage: str, error: BaseException | None, order: "TopologicalSorter[str]") -> None:
         if error is None:
             self._shown.ended(stage, "done")
             order.done(stage)
-        elif stage in self._lost or self._interrupted or isinstance(error, InterruptedRunError):
+        elif isinstance(error, InterruptedRunError) and (stage in self._lost or self._interrupted):
             self._shown.ended(stage, "stopped")
-            if stage not in self._lost and not self._interrupted:
-                self._interrupted.append("a signal")
         else:
-            self._shown.ended(stage, "failed")
-            self._failed[stage] = error
+            self._shown.ended(stage, "failed", str(error))
+            if stage not in self._lost:
+                self._failed.append(error)
             self._lost |= self._graph.lost_with(stage)
             for lost in self._lost & set(self._at_work):
                 self._at_work[lost].signal(signal.SIGTERM)
@@ -190,7 +195,7 @@ class _Course:
     @contextmanager
     def _signals_passed_on(self) -> Iterator[None]:
         def pass_on(signum: int, frame: FrameType | None) -> None:
-            self._interrupted.append(signal.Signals(signum).name)
+            self._interrupted.append(signum)
             for process in list(self._at_work.values()):
                 process.signal(signum)
 
@@ -208,6 +213,7 @@ class _Process:
     def __init__(self, graph: Graph, stage: str, options: RunOptions, environment: Mapping[str, str]) -> None:
         self.pipe, theirs = multiprocessing.Pipe(duplex=False)
         self._stage = stage
+        self._grace_s = _grace_s(graph.jobs[stage])
         arguments = (theirs, graph.modules[stage], graph.jobs[stage], options, dict(environment))
         self._process = context().Process(target=_work, args=arguments, name=stage)
         self._process.start()
@@ -218,26 +224,43 @@ class _Process:
         """`line` or `progress`, and the words; or `end`, and the error if there is one. Waits for the next."""
         try:
             what, told = self.pipe.recv()
-        except EOFError:
-            what, told = "end", None
-        if what != "end":
-            return what, told
-        self._process.join()
-        code = self._process.exitcode
-        if told is None and code:
-            by = f"by {signal.Signals(-code).name}" if code < 0 else f"with code {code}"
-            told = RunError(f"the process of stage {self._stage} was ended {by}: the same command goes on")
-        return "end", told
+        except (EOFError, OSError):  # it has gone, and in the middle of a word at that
+            return "end", self._lost()
+        except Exception as error:
+            what, told = "end", RunError(f"what stage {self._stage} has to say cannot be read: {in_one_line(error)}")
+        if what == "end":
+            self._process.join(_LEAVES_WITHIN_S)
+            self._send(signal.SIGKILL)
+        return what, told
 
     def signal(self, signum: int) -> None:
         """Pass a signal on."""
-        if self._process.is_alive():
-            os.kill(self._process.pid, signum)
+        self._send(signum)
 
-    def kill(self) -> None:
-        """End it at once."""
-        self._process.kill()
-        self._process.join()
+    def end(self) -> None:
+        """Have it save and leave; at once where it does not."""
+        self._send(signal.SIGTERM)
+        self._process.join(self._grace_s + _LEAVES_WITHIN_S)
+        self._send(signal.SIGKILL)
+
+    def _lost(self) -> RunError:
+        self._process.join(_LEAVES_WITHIN_S)
+        code = self._process.exitcode
+        by = "" if code is None else f" by {signal.Signals(-code).name}" if code < 0 else f" with code {code}"
+        return RunError(f"the process of stage {self._stage} was ended{by}: the same command goes on")
+
+    def _send(self, signum: int) -> None:
+        """By its number, since what multiprocessing knows of it comes from a server that may have gone."""
+        if self._process.exitcode is None or self._process.exitcode == _SERVER_HAS_GONE:
+            with suppress(ProcessLookupError):
+                os.kill(self._process.pid, signum)
+
+
+def _grace_s(config: JobSettings) -> float:
+    """How long a stage's workers may take to save and leave."""
+    settings = getattr(config, "finetune", config)
+    workers = getattr(settings, "workers", None)
+    return workers.grace_s if isinstance(workers, WorkerSettings) else 0.0
 
 
 def _work(
@@ -247,6 +270,7 @@ def _work(
     os.setpgid(0, 0)  # a terminal's Ctrl-C is for the pipeline, which passes it on once
     Thread(target=_go_with_the_pipeline, daemon=True, name="pipeline").start()
     os.environ |= environment  # before Ray is imported
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # the server, of which this is a fork, hears of none
     received, lock = interrupt_on_sigterm(), Lock()
 
     def tell(what: str, told: Any) -> None:
@@ -259,7 +283,7 @@ def _work(
         importlib.import_module(module).run(config, options)
     except KeyboardInterrupt:
         tell("end", InterruptedRunError(f"interrupted by {received[0] if received else 'SIGINT'}"))
-    except Exception as error:
+    except BaseException as error:
         own = own_error(error)
         if options.verbose and not isinstance(own, UserError):
             traceback.print_exception(error)

@@ -6,9 +6,10 @@ from pydantic import StringConstraints, model_validator
 
 from llmcore.config.base import Section, free, identity
 
-__all__ = ["ClusterSettings", "JobSettings", "ModelJobSettings", "Name", "WorkerSettings"]
+__all__ = ["LONGEST_NAME", "ClusterSettings", "JobSettings", "ModelJobSettings", "Name", "WorkerSettings"]
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,79}$")]
+LONGEST_NAME = 80
+Name = Annotated[str, StringConstraints(pattern=rf"^[a-z0-9][a-z0-9._-]{{0,{LONGEST_NAME - 1}}}$")]
 
 
 class ClusterSettings(Section):

@@ -1,17 +1,22 @@
 """`evaluate`: one shared job that judges models: those of searches, and any that are named."""
 
+from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 from pydantic import model_validator
 
 from llmcore.config.base import Section, free, identity
-from llmcore.config.common import JobSettings, Name, WorkerSettings
+from llmcore.config.common import LONGEST_NAME, JobSettings, Name, WorkerSettings
 from llmcore.config.generation import GenerationSettings
 from llmcore.config.harness import HarnessSettings
 from llmcore.config.judging import BASELINES, JUDGING, check_baselines, check_metrics, samples_needed
 from llmcore.config.labelled import DataReference
 
-__all__ = ["EvaluateConfig", "JudgedBy", "JudgedSettings"]
+__all__ = ["OF_TWIN", "EvaluateConfig", "JudgedBy", "JudgedSettings"]
+
+
+OF_TWIN = ".random-weights"
+"""Behind the name of an evaluation: the run of the model from random weights."""
 
 
 class JudgedBy(NamedTuple):
@@ -123,6 +128,18 @@ class EvaluateConfig(JobSettings, JudgedSettings):
         shared = {field: getattr(self, field) for field in type(self).model_fields}
         judged = {field: getattr(self.sets[name], field) for field in JudgedSettings.model_fields}
         return type(self).model_validate(shared | judged | {"name": f"{self.name}.{name}", "sets": {}})
+
+    def further_runs(self) -> Iterator[str]:
+        """Names of the runs that it makes besides its own: one a set, and of the models from random weights."""
+        sets = [f"{self.name}.{name}" for name in self.sets]
+        yield from sets
+        yield from (f"{run}{OF_TWIN}" for run in sets or [self.name])
+
+    @model_validator(mode="after")
+    def _its_runs_can_have_their_names(self) -> "EvaluateConfig":
+        if long := [run for run in self.further_runs() if len(run) > LONGEST_NAME]:
+            raise ValueError(f"name={self.name!r} makes the run {long[0]}, a name of over {LONGEST_NAME} characters")
+        return self
 
     @model_validator(mode="after")
     def _something_is_judged(self) -> "EvaluateConfig":

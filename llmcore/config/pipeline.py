@@ -13,7 +13,7 @@ from llmcore.config.base import free, identity
 from llmcore.config.common import JobSettings, Name
 from llmcore.config.document import Path, dotted
 from llmcore.config.evaluate import EvaluateConfig, JudgedSettings
-from llmcore.config.finetune import FinetuneConfig
+from llmcore.config.finetune import FinetuneConfig, FinetuneSettings
 from llmcore.config.judging import JUDGING
 from llmcore.config.loading import validate_data
 from llmcore.config.mistakes import describe
@@ -36,7 +36,8 @@ STAGE_JOBS: dict[str, type[JobSettings]] = {
 REPORT = "report"
 """The last stage, which each pipeline has without saying so."""
 
-_REFERENCE = re.compile(r"\$\{([^{}]*)\}")
+_REFERENCE = re.compile(r"(\$?)\$\{([^{}]*)\}")
+"""`${stage}`; and `$${x}`, which is `${x}` and names nothing."""
 _SAID_FOR_ALL = ("name", "storage", "cluster")
 _MAY_NAME = {
     "tokens": ("prepare",),
@@ -45,9 +46,11 @@ _MAY_NAME = {
     "validation_sets": ("prepare",),
     "first_from": ("tune",),
     "searches": ("tune",),
-    "models": ("pretrain", "finetune"),
+    "models": ("finetune",),
+    "harness": ("pretrain", "finetune"),
 }
-"""The jobs whose runs a key can name; what is not here may name any."""
+"""The jobs whose runs can be named under a key, the outer one first; what is not here may name any."""
+_SETS = "sets"
 
 
 class ReportConfig(JobSettings):
@@ -60,7 +63,7 @@ class PipelineConfig(JobSettings):
     """`python -m jobs pipeline`: stages, each of which is the configuration of a job.
 
     What names a run may name a stage instead: `${books}` is the run of the stage `books`, `<pipeline>.books`, and the
-    stage that says so begins when that one has ended.
+    stage that says so begins when that one has ended. `$${books}` is the text `${books}`.
     """
 
     stages: dict[Name, dict[str, Any]] = free(
@@ -137,7 +140,7 @@ class PipelineConfig(JobSettings):
             place = ("stages", stage)
             if stage == REPORT:
                 yield place, "each pipeline ends with a report: give the stage another name"
-            elif given.get("job") not in STAGE_JOBS:
+            elif not _is_job(given.get("job")):
                 told = repr(given["job"]) if "job" in given else "no job"
                 yield (*place, "job"), f"got {told}; expected one of {', '.join(STAGE_JOBS)}"
             elif said := [key for key in _SAID_FOR_ALL if key in given]:
@@ -159,9 +162,10 @@ class PipelineConfig(JobSettings):
                 hint = f"; did you mean ${{{near[0]}}}?" if near else ""
                 yield place, f"${{{name}}} is no stage; there are {', '.join(self.stages)}{hint}"
                 continue
-            key = next((part for part in path if part in _MAY_NAME), None)
+            keys = path[2:] if path[0] == _SETS else path  # a set has a name of its own
+            key = next((part for part in keys if part in _MAY_NAME), None)
             job, fitting = self.stages[name].get("job"), _MAY_NAME.get(str(key), tuple(STAGE_JOBS))
-            if job in STAGE_JOBS and job not in fitting:
+            if _is_job(job) and job not in fitting:
                 yield place, f"${{{name}}} is a {job} stage; expected one of {' or '.join(fitting)}"
 
     def _mistakes_in(self, stage: str) -> Iterator[tuple[Path, str]]:
@@ -176,8 +180,12 @@ class PipelineConfig(JobSettings):
         """What would come to light when a stage begins, hours later."""
         jobs = {stage: validate_data(self._job_of(stage), self._job_data(stage)) for stage in self.stages}
         stages = {self.run_of(stage): config for stage, config in jobs.items()}
+        runs: dict[str, str] = {self.run_of(REPORT): REPORT}
         for stage, config in jobs.items():
             place = ("stages", stage)
+            for run in _runs_of(config):
+                if runs.setdefault(run, stage) != stage:
+                    yield place, f"it makes the run {run}, as {runs[run]} does: give one of them another name"
             try:
                 if isinstance(config, PretrainConfig) and isinstance(
                     made := stages.get(str(config.tokens)), PrepareConfig
@@ -188,28 +196,42 @@ class PipelineConfig(JobSettings):
                 elif isinstance(config, EvaluateConfig):
                     for judged in (config, *config.sets.values()):
                         _check_metrics(judged, stages)
+                        if isinstance(judged.data, str):
+                            _check_labelled_set(judged.data, stages)
             except ValueError as error:
                 yield place, str(error)
 
 
 def _check_labelled_set(data: str, stages: Mapping[str, JobSettings]) -> None:
-    run, _, name = data.rpartition("/")
+    run, _, name = data.rpartition("/") if data not in stages else (data, "", "")
     made = stages.get(run)
     if isinstance(made, PrepareConfig) and name not in (names := [one.name for one in made.labelled_sets]):
         raise ValueError(f"data={data!r}: the stage makes the labelled sets {names}")
 
 
 def _check_metrics(judged: JudgedSettings, stages: Mapping[str, JobSettings]) -> None:
-    for search in judged.searches:
-        tune = stages.get(search)
-        if isinstance(tune, TuneConfig) and (kind := tune.finetune.task.kind) in JUDGING:
+    for run in (*judged.searches, *judged.models.values()):
+        made = stages.get(run)
+        settings = made.finetune if isinstance(made, TuneConfig) else made
+        if isinstance(settings, FinetuneSettings) and (kind := settings.task.kind) in JUDGING:
             judged.judged_by(kind)
+
+
+def _runs_of(config: JobSettings) -> Iterator[str]:
+    """The runs that a stage makes."""
+    yield config.name
+    if isinstance(config, EvaluateConfig):
+        yield from config.further_runs()
+
+
+def _is_job(job: Any) -> bool:
+    return isinstance(job, str) and job in STAGE_JOBS
 
 
 def _references(value: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:
     """Each stage that is named in plain data, and where."""
     if isinstance(value, str):
-        yield from ((path, name) for name in _REFERENCE.findall(value))
+        yield from ((path, name) for literal, name in _REFERENCE.findall(value) if not literal)
     elif isinstance(value, dict | list):
         pairs = value.items() if isinstance(value, dict) else enumerate(value)
         for key, inner in pairs:
@@ -219,7 +241,7 @@ def _references(value: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:
 def _filled(value: Any, runs: Mapping[str, str]) -> Any:
     """Plain data with the runs of stages in place of their names."""
     if isinstance(value, str):
-        return _REFERENCE.sub(lambda found: runs.get(found[1], found[0]), value)
+        return _REFERENCE.sub(lambda found: found[0][1:] if found[1] else runs.get(found[2], found[0]), value)
     if isinstance(value, dict):
         return {key: _filled(inner, runs) for key, inner in value.items()}
     return [_filled(inner, runs) for inner in value] if isinstance(value, list) else value

@@ -1,6 +1,6 @@
 """The baseline from random weights: the chosen model's fine-tuning, without what pre-training gave."""
 
-from llmcore.config.evaluate import EvaluateConfig
+from llmcore.config.evaluate import OF_TWIN, EvaluateConfig
 from llmcore.config.finetune import FinetuneConfig
 from llmcore.evaluation.candidates import Candidate, FineTuning
 from llmcore.evaluation.searches import with_values
@@ -36,7 +36,7 @@ def twin_config(config: EvaluateConfig, storage: Folder, chosen: Candidate, made
     return FinetuneConfig.model_validate(
         settings
         | {
-            "name": f"{config.name}.random-weights",
+            "name": f"{config.name}{OF_TWIN}",
             "storage": config.storage,
             "cluster": config.cluster,
             "workers": config.workers,

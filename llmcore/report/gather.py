@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from llmcore.config.pipeline import STAGE_JOBS
 from llmcore.evaluation.searches import Search
-from llmcore.records import attempt_folder, attempt_numbers, list_runs, read_metrics_counted
+from llmcore.records import attempt_folder, attempt_numbers, list_runs, read_metrics_counted, run_folder
 from llmcore.records.heartbeat import last_beat
 from llmcore.report.closer import closer_look
 from llmcore.report.model import (
@@ -97,8 +97,7 @@ class _Reader:
         for twin, of in twins.items():
             name = TWIN if len(twins) == 1 else f"{TWIN}, {of}"
             stages.append(replace(self._stage(twin, "finetune"), stage=name))
-        of_sets = {one for one in jobs for other in jobs if other.startswith(f"{one}.") and jobs[other] == "evaluate"}
-        judged = {stage: record for stage, record in evaluations.items() if stage not in of_sets}
+        judged = {stage: record for stage, record in evaluations.items() if not self._configured(stage).get("sets")}
         searches = [self._search(stage, judged) for stage, job in jobs.items() if job == "tune"]
         pretrainings = [self._pretrain(stage) for stage, job in jobs.items() if job == "pretrain"]
         return PipelineReport(
@@ -114,13 +113,19 @@ class _Reader:
         )
 
     def _jobs(self) -> dict[str, str]:
-        """What each stage does: those that the pipeline's configuration names, and further runs of that name."""
+        """What each stage does: those that the pipeline's configuration names, and further runs below its name.
+
+        What stands below the name of another pipeline is that one's.
+        """
         prefix = f"{self.pipeline}."
-        text = (self.storage / self.pipeline).find_bytes("config.yaml")
-        named = (yaml.safe_load(text) or {}).get("stages", {}) if text is not None else {}
+        named = self._yaml(self.storage / self.pipeline).get("stages", {})
         jobs = {str(stage): str(about["job"]) for stage, about in named.items()}
-        there = [one for one in self.statuses.values() if one.name.startswith(prefix) and one.kind in _JOBS]
-        jobs |= {one.name.removeprefix(prefix): one.kind for one in there}
+        others = tuple(
+            f"{one.name}." for one in self.statuses.values() if one.kind == "pipeline" and one.name != self.pipeline
+        )
+        below = [one for one in self.statuses.values() if one.name.startswith(prefix) and one.kind in _JOBS]
+        nearer = tuple(other for other in others if other.startswith(prefix))
+        jobs |= {one.name.removeprefix(prefix): one.kind for one in below if not one.name.startswith(nearer)}
 
         def order(stage: str) -> tuple[int, float, str]:
             status = self.statuses.get(f"{prefix}{stage}")
@@ -164,9 +169,17 @@ class _Reader:
         )
 
     def _judges(self, evaluation: str) -> list[str]:
-        """The searches whose trials an evaluation judges."""
-        text = self._run(evaluation).find_bytes("config.yaml")
-        return list((yaml.safe_load(text) or {}).get("searches", [])) if text is not None else []
+        """The names of the searches whose trials an evaluation judges."""
+        return [run_folder(self.storage, one).name for one in self._configured(evaluation).get("searches", [])]
+
+    def _configured(self, stage: str) -> dict[str, Any]:
+        """What a stage's run says of itself."""
+        return self._yaml(self._run(stage))
+
+    @staticmethod
+    def _yaml(run: Folder) -> dict[str, Any]:
+        text = run.find_bytes("config.yaml")
+        return {} if text is None else dict(yaml.safe_load(text) or {})
 
     def _read(self, model: type[RecordT], folder: Folder, name: str) -> RecordT | None:
         data = folder.find_bytes(name)

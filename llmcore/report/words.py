@@ -93,18 +93,20 @@ def headline(report: PipelineReport) -> str:
     judged = [one for one in report.evaluations if one.winner is not None and one.metric in one.winner.test]
     if not judged:
         return _unfinished(report)
-    return _of_each(judged, _result)
+    return _of_each(report, judged, _result)
 
 
 def bought_by_pretraining(report: PipelineReport) -> str:
     """What pre-training gave over random weights at equal fine-tuning: of each labelled set, in one sentence."""
     judged = [one for one in report.evaluations if one.winner is not None]
-    return _of_each(judged, _bought) if judged else _NOT_MEASURED
+    return _of_each(report, judged, _bought) if judged else _NOT_MEASURED
 
 
-def _of_each(judged: Sequence[EvaluationReport], told: Callable[[EvaluationReport], str]) -> str:
+def _of_each(
+    report: PipelineReport, judged: Sequence[EvaluationReport], told: Callable[[EvaluationReport], str]
+) -> str:
     """A line for each evaluation, its name before it where there are several."""
-    if len(judged) == 1:
+    if len(report.evaluations) == 1:
         return told(judged[0])
     return "\n".join(f"{one.stage}: {told(one)}" for one in judged)
 

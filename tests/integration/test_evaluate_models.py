@@ -224,6 +224,10 @@ def test_a_scorer_loads_a_model_once_for_all_its_portions(world: World, monkeypa
         with pytest.raises(ValueError, match="predictions for 21 rows, not the 24"):
             actor.judge(evaluator, model, "test", *said[1:])
     assert loaded == [model.sha256 for model in models]
+    # Of another set of the same evaluation: how a model writes may be another there.
+    other = replace(evaluator, suite=replace(suite, num_resamples=200))
+    actor.predict(other, models[-1], "test", range(3))
+    assert loaded == [*(model.sha256 for model in models), models[-1].sha256]
 
 
 def _predicting() -> list[int]:

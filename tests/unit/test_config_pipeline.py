@@ -90,6 +90,17 @@ def test_an_evaluation_that_follows_begins_with_its_searches(tmp_path: Path) -> 
             {"judged": STAGES["judged"] | {"sets": {"x": {"searches": ["${sst2}"], "metrics": ["bleu"]}}}},
             r"stages\.judged: 'bleu' is no metric of text_classification",
         ),
+        ({"judged": {"job": ["tune"]}}, r"stages\.judged\.job: got \['tune'\]; expected one of"),
+        ({"judged.sst2": STAGES["bert"]}, r"it makes the run p\.judged\.sst2, as judged(\.sst2)? does"),
+        ({"judged": STAGES["judged"] | {"sets": {"x": {"models": {"m": "${bert}"}}}}}, "expected one of finetune"),
+        (
+            {"judged": STAGES["judged"] | {"sets": {"x": {"searches": ["${sst2}"], "data": "${books}"}}}},
+            r"data='p\.books': the stage makes the labelled sets \['areas'\]",
+        ),
+        (
+            {"judged": {"job": "evaluate", "sets": {"x" * 70: {"searches": ["${sst2}"]}}}},
+            "a name of over 80 characters",
+        ),
         (
             {"judged": {"job": "evaluate", "searches": ["${sst2}"], "sets": {"x": {"searches": ["y"]}}}},
             r"searches= is said for each of `sets`",
@@ -106,6 +117,13 @@ def test_an_evaluation_that_follows_begins_with_its_searches(tmp_path: Path) -> 
 def test_what_cannot_be_a_pipeline_is_refused(tmp_path: Path, stages: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         load(tmp_path, **stages)
+
+
+def test_a_set_may_have_the_name_of_a_key_and_a_text_may_look_like_a_reference(tmp_path: Path) -> None:
+    prompts = {"model": {"family": "gpt2"}, "sample_prompts": ["echo $${HOME} $${books}"]}
+    judged = STAGES["judged"] | {"sets": {"base": {"searches": ["${sst2}"]}}}
+    config = load(tmp_path, bert=STAGES["bert"] | prompts, judged=judged)
+    assert config.jobs["bert"].sample_prompts == ["echo ${HOME} ${books}"]  # type: ignore[attr-defined]
 
 
 def test_what_was_made_without_a_file_is_held_to_the_same() -> None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from jobs.runtime import stages
@@ -31,6 +32,7 @@ class Seen:
 
     def __init__(self) -> None:
         self.told: list[str] = []
+        self.why: dict[str, str] = {}
 
     def began(self, stage: str) -> None:
         self.told.append(f"{stage} began")
@@ -41,8 +43,9 @@ class Seen:
     def reached(self, stage: str, line: str) -> None:
         self.told.append(f"{stage} at {line}")
 
-    def ended(self, stage: str, how: str) -> None:
+    def ended(self, stage: str, how: str, why: str = "") -> None:
         self.told.append(f"{stage} {how}")
+        self.why[stage] = why
 
 
 def graph(folder: Path, beside: dict[str, str] | None = None, **needs: str) -> Graph:
@@ -89,6 +92,42 @@ def test_when_one_fails_what_needs_it_is_not_begun_and_the_others_end(tmp_path: 
 def test_an_error_of_others_is_told_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"^ZeroDivisionError: \S.* by zero$"):
         run(graph(tmp_path, divides=""))
+
+
+def test_each_of_several_errors_is_told_when_it_comes(tmp_path: Path) -> None:
+    seen = Seen()
+    with pytest.raises((RunError, ConfigError)):
+        run(graph(tmp_path, fails="", divides="", follows=""), seen=seen)
+    assert seen.why["fails"] == "value=3: give another" and "by zero" in seen.why["divides"]
+
+
+def test_a_stage_that_alone_is_interrupted_does_not_keep_who_follows_it_waiting(tmp_path: Path) -> None:
+    seen = Seen()
+    of = graph(tmp_path, beside={"follows": "interrupts"}, interrupts="", follows="interrupts")
+    with pytest.raises(InterruptedRunError):
+        run(of, seen=seen)
+    assert {"interrupts failed", "follows stopped"} <= set(seen.told)
+
+
+def test_a_stage_that_leaves_without_a_word_is_not_done(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="SystemExit: 0"):
+        run(graph(tmp_path, leaves=""))
+    with pytest.raises(RunError, match="the process of stage vanishes was ended with code 0"):
+        run(graph(tmp_path, vanishes="", last="vanishes"))
+
+
+def test_the_server_of_stages_can_go_and_signals_still_arrive(tmp_path: Path) -> None:
+    class Killing(Seen):
+        def said(self, stage: str, line: str) -> None:
+            super().said(stage, line)
+            if line == "waits":
+                os.kill(psutil.Process(int((tmp_path / "waits.pid").read_text())).ppid(), signal.SIGKILL)
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(InterruptedRunError, match="interrupted by SIGTERM"):
+        run(graph(tmp_path, waits=""), seen=Killing())
+    assert (tmp_path / "waits.interrupted").exists()
+    assert run(graph(tmp_path, again="")), "another server is started"
 
 
 def test_a_stage_whose_process_is_killed_is_named(tmp_path: Path) -> None:
@@ -142,7 +181,9 @@ def test_the_overview_names_a_stage_unless_its_job_does(capsys: pytest.CaptureFi
             shown.began(stage)
             shown.said(stage, "tune: 3 trials")
         shown.ended("tune", "done")
-    assert capsys.readouterr().out == "[sst2] tune: 3 trials\ntune: 3 trials\n[tune] done after 0 s\n"
+        shown.ended("sst2", "failed", "value=3: give another")
+    told = ["[sst2] tune: 3 trials", "tune: 3 trials", "[tune] done after 0 s"]
+    assert capsys.readouterr().out.splitlines() == [*told, "[sst2] failed after 0 s: value=3: give another"]
 
 
 def test_who_watches_sees_a_line_for_each_stage(capsys: pytest.CaptureFixture[str]) -> None:

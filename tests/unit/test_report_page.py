@@ -207,6 +207,9 @@ def test_each_of_several_sets_has_its_own_part_of_the_page(tmp_path: Path) -> No
     (storage / "smoke.evaluate").delete()
     (storage / "smoke").delete()
     (storage / "smoke.judged.b").write_text("config.yaml", "searches: [smoke.other]")
+    (storage / "smoke.judged").write_text("config.yaml", "sets: {a: {}, b: {}}")
+    shutil.copytree(tmp_path / "smoke.tune", tmp_path / "smoke.v2.tune")  # of another pipeline
+    (storage / "smoke.v2").write_json("run.json", {"kind": "pipeline"})
     report = gather(storage, records.PIPELINE)
     assert [one.stage for one in report.evaluations] == ["judged.a", "judged.b"]
     assert {one.stage: [trial.chosen for trial in one.trials] for one in report.searches} == {
