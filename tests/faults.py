@@ -12,7 +12,7 @@ from typing import Any
 from llmcore.storage import Folder
 from llmcore.train.kept import complete_names
 from tests.drivers import Ended, run_jobs, start_jobs, wait_for
-from tests.tiny import told_losses, write_config
+from tests.tiny import tiny_stage, told_losses, write_config
 
 __all__ = ["CHECKPOINT_EVERY", "NUM_STEPS", "Training", "assert_same_losses", "sessions"]
 
@@ -50,8 +50,8 @@ class Training:
             "storage": str(storage),
             "cluster": cluster,
             "tokens": "tiny.prepare",
-            "model": tiny["pretrain"]["model"],
-            "train": tiny["pretrain"]["train"] | lengths | train,
+            "model": tiny_stage(tiny, "pretrain")["model"],
+            "train": tiny_stage(tiny, "pretrain")["train"] | lengths | train,
             "workers": {"threads_per_worker": 1} | workers,
         }
         written = write_config(folder / f"{storage.name}.yaml", config)

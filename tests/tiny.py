@@ -11,7 +11,16 @@ import yaml
 from llmcore.records import read_metrics
 from llmcore.storage import Folder, artifact, publish
 
-__all__ = ["AREAS", "NUM_STEPS", "documents", "tiny_pipeline", "told_losses", "write_config", "write_corpus"]
+__all__ = [
+    "AREAS",
+    "NUM_STEPS",
+    "documents",
+    "tiny_pipeline",
+    "tiny_stage",
+    "told_losses",
+    "write_config",
+    "write_corpus",
+]
 __all__ += ["write_tokens"]
 
 AREAS = {
@@ -113,6 +122,12 @@ def tiny_pipeline(corpus: Path, storage: Path) -> dict[str, Any]:
             },
         },
     }
+
+
+def tiny_stage(tiny: dict[str, Any], stage: str) -> dict[str, Any]:
+    """What a stage says of its job, but for what it takes from other stages."""
+    of_others = ("job", "tokens", "base", "data", "searches")
+    return {key: value for key, value in tiny["stages"][stage].items() if key not in of_others}
 
 
 def write_config(path: Path, config: dict[str, Any]) -> Path:

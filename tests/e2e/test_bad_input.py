@@ -108,7 +108,7 @@ def test_what_is_known_before_a_cluster_is_needed(project: Project, bad: Bad) ->
 
 def test_a_second_start_while_the_first_is_alive(project: Project) -> None:
     config = load_config(PipelineConfig, project.folder / "tiny.yaml")
-    first = begin_attempt(Folder(str(project.storage)), config, kind="pipeline", step_version=1, inputs={})
+    first = begin_attempt(Folder(str(project.storage)), config, kind="pipeline", step_version=2, inputs={})
     with first:
         ended = project.run()
     assert_one_message(ended, f"{first.folder.url} is alive", "process", "one writer", "give another `name`")

@@ -8,7 +8,7 @@ from typing import Any
 from llmcore.records import newest_result
 from llmcore.storage import Folder
 from tests.drivers import ray_folder, run_jobs
-from tests.tiny import told_losses, write_config
+from tests.tiny import tiny_stage, told_losses, write_config
 
 
 def _config(folder: Path, tiny: dict[str, Any], reference: Path, **changes: Any) -> str:
@@ -18,8 +18,8 @@ def _config(folder: Path, tiny: dict[str, Any], reference: Path, **changes: Any)
         "storage": str(folder / "runs"),
         "cluster": tiny["cluster"],
         "tokens": f"{reference}/tiny.prepare",
-        "train": tiny["pretrain"]["train"] | train,
-        "workers": tiny["pretrain"]["workers"],
+        "train": tiny_stage(tiny, "pretrain")["train"] | train,
+        "workers": tiny_stage(tiny, "pretrain")["workers"],
     }
     return str(write_config(folder / "pretrain.yaml", given | changes))
 

@@ -16,7 +16,7 @@ from jobs.runtime.failures import failures_of
 from tests.clusters import LocalCluster, local_cluster
 from tests.drivers import ray_folder, run_jobs, wait_for
 from tests.faults import CHECKPOINT_EVERY, NUM_STEPS, Training, assert_same_losses
-from tests.tiny import write_config
+from tests.tiny import tiny_stage, write_config
 
 pytestmark = pytest.mark.timeout(1200)
 WORKERS = {"num_workers": 3, "cpus_per_worker": 0.75}
@@ -32,7 +32,12 @@ Begin = Callable[..., Training]
 def prepared(tmp_path_factory: pytest.TempPathFactory, tiny: dict[str, Any]) -> Path:
     """A storage with the tokens of the tiny corpus."""
     folder = tmp_path_factory.mktemp("prepared")
-    config = {"name": "tiny.prepare", "storage": str(folder / "runs"), "cluster": tiny["cluster"], **tiny["prepare"]}
+    config = {
+        "name": "tiny.prepare",
+        "storage": str(folder / "runs"),
+        "cluster": tiny["cluster"],
+        **tiny_stage(tiny, "prepare"),
+    }
     with ray_folder() as ray:
         ended = run_jobs("prepare", str(write_config(folder / "prepare.yaml", config)), cwd=folder, RAY_TMPDIR=ray)
     assert ended.code == 0, ended.out + ended.err

@@ -11,7 +11,7 @@ from llmcore.records import newest_result
 from llmcore.storage import Folder, publish
 from llmcore.tasks.evaluation_set import EvaluationSet
 from tests.drivers import Ended, ray_folder, run_jobs
-from tests.tiny import documents, write_config
+from tests.tiny import documents, tiny_stage, write_config
 
 
 def _write(path: Path, rows: list[dict[str, str]]) -> None:
@@ -53,7 +53,7 @@ def test_a_csv_of_other_columns_is_learnt_found_again_and_refused_where_it_is_wr
     files.mkdir()
     _write(files / "train.csv", [row for row in rows if row not in test])
     _write(files / "test.csv", test)
-    finetune = tiny["tune"]["finetune"]
+    finetune = tiny_stage(tiny, "tune")["finetune"]
     config = {
         "name": "mine",
         "storage": str(tmp_path / "runs"),

@@ -9,13 +9,17 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 from llmcore.records import newest_result
 from llmcore.storage import Folder
 from tests.drivers import ray_folder, run_jobs
-from tests.tiny import told_losses, write_config
+from tests.tiny import tiny_stage, told_losses, write_config
 
 NUM_STEPS = 150
 
 
 def _config(folder: Path, tiny: dict[str, Any], reference: Path) -> str:
-    train = tiny["pretrain"]["train"] | {"num_steps": NUM_STEPS, "validate_every": NUM_STEPS, "global_batch_size": 6}
+    train = tiny_stage(tiny, "pretrain")["train"] | {
+        "num_steps": NUM_STEPS,
+        "validate_every": NUM_STEPS,
+        "global_batch_size": 6,
+    }
     given = {
         "name": "tiny.pretrain",
         "storage": str(folder / "bert"),
@@ -28,7 +32,7 @@ def _config(folder: Path, tiny: dict[str, Any], reference: Path) -> str:
             "sizes": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64},
         },
         "train": train,
-        "workers": tiny["pretrain"]["workers"],
+        "workers": tiny_stage(tiny, "pretrain")["workers"],
     }
     return str(write_config(folder / "bert.yaml", given))
 

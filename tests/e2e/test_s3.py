@@ -11,7 +11,7 @@ from llmcore.records import newest_result
 from llmcore.storage import Folder, read_manifest
 from tests.drivers import ray_folder, run_jobs, start_jobs, wait_for
 from tests.servers import S3_SERVERS, FaultyProxy, s3_bucket, s3_here
-from tests.tiny import told_losses, write_config
+from tests.tiny import tiny_stage, told_losses, write_config
 
 pytest.importorskip("s3fs", reason="needs the extra: pip install llmcore[s3]")
 
@@ -31,7 +31,7 @@ def server(request: pytest.FixtureRequest, corpus: Path, tmp_path_factory: pytes
 
 
 def _job(tiny: dict[str, Any], kind: str, storage: str, corpus: str) -> dict[str, Any]:
-    job = {"name": f"tiny.{kind}", "storage": storage, "cluster": tiny["cluster"], **tiny[kind]}
+    job = {"name": f"tiny.{kind}", "storage": storage, "cluster": tiny["cluster"], **tiny_stage(tiny, kind)}
     if kind == "prepare":
         job["sources"] = [job["sources"][0] | {"url": corpus}]
         return job

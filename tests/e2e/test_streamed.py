@@ -12,7 +12,7 @@ from jobs.runtime.streaming import mark_before
 from llmcore.records import newest_result
 from llmcore.storage import Folder, read_manifest
 from tests.drivers import ray_folder, run_jobs, start_jobs, wait_for
-from tests.tiny import AREAS, told_losses, write_config
+from tests.tiny import AREAS, tiny_stage, told_losses, write_config
 
 NUM_STEPS = 100
 GLOBAL_BATCH = 3  # which two workers cannot share evenly
@@ -29,7 +29,7 @@ def write_shards(folder: Path, numbers: range, num_documents: int = 60) -> None:
 
 
 def config_of(folder: Path, tiny: dict[str, Any], storage: str) -> Path:
-    train = tiny["pretrain"]["train"] | {"num_steps": NUM_STEPS, "global_batch_size": GLOBAL_BATCH}
+    train = tiny_stage(tiny, "pretrain")["train"] | {"num_steps": NUM_STEPS, "global_batch_size": GLOBAL_BATCH}
     sources = [
         {"name": "many", "url": str(folder / "many"), "weight": 0.75},
         {"name": "few", "url": str(folder / "few"), "weight": 0.25},
@@ -44,7 +44,7 @@ def config_of(folder: Path, tiny: dict[str, Any], storage: str) -> Path:
         "cpus_per_lane": 0.05,
     }
     config = {"name": "tiny.pretrain", "storage": storage, "cluster": tiny["cluster"], "stream": stream}
-    pretrain = {key: value for key, value in tiny["pretrain"].items() if key != "train"}
+    pretrain = {key: value for key, value in tiny_stage(tiny, "pretrain").items() if key != "train"}
     return write_config(folder / f"{Path(storage).name}.yaml", config | pretrain | {"train": train})
 
 
