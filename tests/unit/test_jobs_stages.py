@@ -97,7 +97,7 @@ def test_an_error_of_others_is_told_in_one_line(tmp_path: Path) -> None:
 def test_each_of_several_errors_is_told_when_it_comes(tmp_path: Path) -> None:
     seen = Seen()
     with pytest.raises((RunError, ConfigError)):
-        run(graph(tmp_path, fails="", divides="", follows=""), seen=seen)
+        run(graph(tmp_path, beside={"follows": "fails"}, fails="", divides="", follows="fails"), seen=seen)
     assert seen.why["fails"] == "value=3: give another" and "by zero" in seen.why["divides"]
 
 
