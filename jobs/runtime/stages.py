@@ -84,11 +84,11 @@ class Graph:
 
 def start_early() -> None:
     """Begin to import what stages need, in the process that they are forked from; it inherits the environment now."""
-    context().set_forkserver_preload(["jobs.runtime.undisturbed", *_IMPORTED])
+    _context().set_forkserver_preload(["jobs.runtime.undisturbed", *_IMPORTED])
     forkserver.ensure_running()
 
 
-def context() -> Any:
+def _context() -> Any:
     """The way in which processes of stages are started."""
     return multiprocessing.get_context("forkserver")
 
@@ -215,7 +215,7 @@ class _Process:
         self._stage = stage
         self._grace_s = _grace_s(graph.jobs[stage])
         arguments = (theirs, graph.modules[stage], graph.jobs[stage], options, dict(environment))
-        self._process = context().Process(target=_work, args=arguments, name=stage)
+        self._process = _context().Process(target=_work, args=arguments, name=stage)
         self._process.start()
         self.began = time.monotonic()
         theirs.close()  # so that its end is seen here when the process goes, however it goes
@@ -230,18 +230,14 @@ class _Process:
             what, told = "end", RunError(f"what stage {self._stage} has to say cannot be read: {in_one_line(error)}")
         if what == "end":
             self._process.join(_LEAVES_WITHIN_S)
-            self._send(signal.SIGKILL)
+            self.signal(signal.SIGKILL)
         return what, told
-
-    def signal(self, signum: int) -> None:
-        """Pass a signal on."""
-        self._send(signum)
 
     def end(self) -> None:
         """Have it save and leave; at once where it does not."""
-        self._send(signal.SIGTERM)
+        self.signal(signal.SIGTERM)
         self._process.join(self._grace_s + _LEAVES_WITHIN_S)
-        self._send(signal.SIGKILL)
+        self.signal(signal.SIGKILL)
 
     def _lost(self) -> RunError:
         self._process.join(_LEAVES_WITHIN_S)
@@ -249,8 +245,11 @@ class _Process:
         by = "" if code is None else f" by {signal.Signals(-code).name}" if code < 0 else f" with code {code}"
         return RunError(f"the process of stage {self._stage} was ended{by}: the same command goes on")
 
-    def _send(self, signum: int) -> None:
-        """By its number, since what multiprocessing knows of it comes from a server that may have gone."""
+    def signal(self, signum: int) -> None:
+        """Pass a signal on.
+
+        By its number, since what multiprocessing knows of it comes from a server that may have gone.
+        """
         if self._process.exitcode is None or self._process.exitcode == _SERVER_HAS_GONE:
             with suppress(ProcessLookupError):
                 os.kill(self._process.pid, signum)

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
-from typing import Any, Literal, get_args
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -22,9 +22,8 @@ from llmcore.config.pretrain import PretrainConfig, check_pairs
 from llmcore.config.tune import TuneConfig
 from llmcore.errors import ConfigError
 
-__all__ = ["REPORT", "STAGE_JOBS", "PipelineConfig", "ReportConfig", "StageJob"]
+__all__ = ["REPORT", "STAGE_JOBS", "PipelineConfig", "ReportConfig"]
 
-StageJob = Literal["prepare", "pretrain", "finetune", "tune", "evaluate"]
 STAGE_JOBS: dict[str, type[JobSettings]] = {
     "prepare": PrepareConfig,
     "pretrain": PretrainConfig,
@@ -245,6 +244,3 @@ def _filled(value: Any, runs: Mapping[str, str]) -> Any:
     if isinstance(value, dict):
         return {key: _filled(inner, runs) for key, inner in value.items()}
     return [_filled(inner, runs) for inner in value] if isinstance(value, list) else value
-
-
-assert tuple(STAGE_JOBS) == get_args(StageJob)

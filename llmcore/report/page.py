@@ -29,11 +29,10 @@ def render(report: PipelineReport) -> str:
     )
     environment.filters |= {name: getattr(words, name) for name in _FILTERS}
     fits = [fit for stage in report.stages for fit in stage.fits]
-    found, *further = words.headline(report).splitlines()
     page = environment.get_template("page.html.j2").render(
         report=report,
         style=Markup((_HERE / "style.css").read_text(encoding="utf-8")),
-        headlines=[found, *further],
+        headlines=words.headline(report).splitlines(),
         bought=words.bought_by_pretraining(report).splitlines(),
         # Drawn by matplotlib, which escapes the texts in it.
         pictures={name: Markup(svg) for name, svg in _pictures(report).items()},
