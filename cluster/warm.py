@@ -38,6 +38,8 @@ ids, so that two processes would name their calls alike.
 """
 _IMPORTED = (
     *RAY_IMPORTS,
+    "deepspeed.runtime.zero.muon.muon_optimizer",  # DeepSpeed imports it, and torch's compiler with it, for any engine
+    "transformers.modeling_layers",
     "transformers.modeling_utils",
     "transformers.models.auto",
     "llmcore.train.fit",

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 
+from cluster.warm import WarmStart
 from tests.drivers import environment, ray_folder
 
 __all__ = ["LocalCluster", "local_cluster"]
@@ -19,12 +20,21 @@ _ENVIRONMENT = {"DS_ACCELERATOR": "cpu", "RAY_AUTH_MODE": "disabled"}
 
 @dataclass
 class LocalCluster:
-    """`ray start` for each node; a process of `ray start --block` is the parent of all others of its node."""
+    """`ray start` for each node; a process of `ray start --block` is the parent of all others of its node.
+
+    Its workers have a warm start, since these tests have many of them start.
+    """
 
     folder: str
+    warm: WarmStart
     address: str = ""
-    """`host:port`; drivers need `RAY_AUTH_MODE=disabled`, too."""
+    """`host:port`."""
     nodes: "list[subprocess.Popen[bytes]]" = field(default_factory=list)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a command needs in its environment to take this cluster for the local Ray."""
+        return {"LLMCORE_LOCAL_RAY": self.address, **self.warm.environment, **_ENVIRONMENT}
 
     def add_node(self, num_cpus: int) -> "subprocess.Popen[bytes]":
         """A node more; the first one is the head."""
@@ -34,7 +44,7 @@ class LocalCluster:
             options = [f"--num-cpus={num_cpus}", f"--temp-dir={self.folder}", "--object-store-memory=100000000"]
             node = subprocess.Popen(
                 [str(Path(sys.executable).with_name("ray")), "start", "--block", *joins, *options],
-                env=environment(RAY_TMPDIR=self.folder, **_ENVIRONMENT),
+                env=environment(RAY_TMPDIR=self.folder, **self.warm.environment, **_ENVIRONMENT),
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
@@ -54,10 +64,10 @@ class LocalCluster:
     def workers(self) -> list[psutil.Process]:
         """The processes in which ranks train, now."""
         found = []
-        for node in self.nodes:
+        for process in psutil.Process().children(recursive=True):
             with suppress(psutil.Error):
-                processes = psutil.Process(node.pid).children(recursive=True)
-                found += [process for process in processes if "RayTrainWorker" in " ".join(process.cmdline())]
+                if "RayTrainWorker" in " ".join(process.cmdline()):
+                    found.append(process)
         return found
 
     @staticmethod
@@ -77,7 +87,11 @@ class LocalCluster:
 def local_cluster(*num_cpus: int) -> Iterator[LocalCluster]:
     """A cluster with a node for each number of CPUs; at the end all its processes are killed."""
     with ray_folder() as folder:
-        cluster = LocalCluster(folder)
-        for cpus in num_cpus:
-            cluster.add_node(cpus)
-        yield cluster
+        warm = WarmStart()
+        try:
+            cluster = LocalCluster(folder, warm)
+            for cpus in num_cpus:
+                cluster.add_node(cpus)
+            yield cluster
+        finally:
+            warm.end()

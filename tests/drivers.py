@@ -1,5 +1,6 @@
 """Starts the command line as a user does, and finds every process that belongs to what was started."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from cluster.connect import Session
 
 __all__ = ["ROOT", "Ended", "end_processes", "environment", "local_ray", "processes_of", "ray_folder", "run"]
-__all__ += ["run_jobs", "start_jobs", "wait_for"]
+__all__ += ["run_jobs", "shared_ray", "start_jobs", "wait_for"]
 
 ROOT = Path(__file__).parents[1]
 
@@ -91,6 +92,32 @@ def local_ray() -> "Iterator[Session]":
     quiet(verbose=False)
     with connect(ClusterSettings(address="local", num_cpus=2)) as session:
         yield session
+
+
+_HOST = """
+import json, sys
+from tests.drivers import local_ray
+with local_ray() as session:
+    print(json.dumps(session.for_stages), flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def shared_ray() -> Iterator[dict[str, str]]:
+    """A local Ray for commands that would start one each: what they need in their environment to be on it."""
+    with ray_folder() as folder:
+        host = subprocess.Popen(
+            [sys.executable, "-c", _HOST],
+            env=environment(RAY_TMPDIR=folder),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert host.stdin is not None and host.stdout is not None
+        yield json.loads(host.stdout.readline())
+        host.stdin.close()
+        host.wait(60)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ import math
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ class Training:
 
     folder: Path
     config: Path
-    environment: dict[str, str] = field(default_factory=dict)
+    environment: dict[str, str]
 
     @classmethod
     def begin(
@@ -35,27 +35,29 @@ class Training:
         tiny: dict[str, Any],
         prepared: Path,
         *,
-        cluster: dict[str, Any],
+        environment: dict[str, str],
         workers: dict[str, Any],
         storage: Path | None = None,
-        environment: dict[str, str] | None = None,
         **train: Any,
     ) -> "Training":
-        """Writes the configuration, and copies the tokens to its storage; nothing is started."""
+        """Writes the configuration, and copies the tokens to its storage; nothing is started.
+
+        The environment is the driver's, and says on which Ray it trains.
+        """
         storage = storage or folder / "runs"
         shutil.copytree(prepared, storage, dirs_exist_ok=True)
         lengths = {"num_steps": NUM_STEPS, "validate_every": None, "checkpoint_every": CHECKPOINT_EVERY}
         config = {
             "name": "tiny.pretrain",
             "storage": str(storage),
-            "cluster": cluster,
+            "cluster": tiny["cluster"],
             "tokens": "tiny.prepare",
             "model": tiny_stage(tiny, "pretrain")["model"],
             "train": tiny_stage(tiny, "pretrain")["train"] | lengths | train,
             "workers": {"threads_per_worker": 1} | workers,
         }
         written = write_config(folder / f"{storage.name}.yaml", config)
-        return cls(storage, written, {"RAY_AUTH_MODE": "disabled"} | (environment or {}))
+        return cls(storage, written, environment)
 
     @property
     def run(self) -> Folder:

@@ -1,7 +1,15 @@
 """Runs a function on several ranks of a gloo process group, without Ray."""
 
+import ctypes
+import gc
+import importlib
+import multiprocessing as standard
 import os
-from collections.abc import Callable
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +18,14 @@ from torch import distributed, multiprocessing
 
 from jobs.benchmarks.ranks import free_port, join_ranks
 
-__all__ = ["enter_rank", "free_port", "run_ranks"]
+__all__ = ["enter_rank", "free_port", "in_nursery", "run_ranks"]
+
+_IMPORTED = (
+    *("llmcore.train.finetuning", "llmcore.train.fit", "llmcore.train.pretraining"),
+    *("deepspeed.comm.torch", "deepspeed.runtime.zero.muon.muon_optimizer"),  # DeepSpeed imports them late
+)
+"""What takes a rank ten seconds."""
+_PR_SET_PDEATHSIG = 1
 
 
 def enter_rank(
@@ -28,7 +43,39 @@ def run_ranks(world_size: int, function: Callable[..., Any], *args: Any, out: Pa
     """What `function(*args)` returned on each rank."""
     out.mkdir(parents=True, exist_ok=True)
     port = free_port()
-    multiprocessing.spawn(enter_rank, args=(world_size, port, function, args, str(out)), nprocs=world_size, join=True)
+    in_nursery(_fork_ranks, dict(os.environ), (world_size, port, function, args, str(out)))
     left = list(Path("/dev/shm").glob(f"deepspeed_*_{port}_*"))
     assert not left, f"shared memory that nobody takes away: {left}"
     return [torch.load(out / f"{rank}.pt", weights_only=False) for rank in range(world_size)]
+
+
+def _fork_ranks(environment: Mapping[str, str], given: tuple[int, int, Callable[..., Any], Any, str]) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+    multiprocessing.start_processes(enter_rank, given, nprocs=given[0], join=True, start_method="fork")
+
+
+def in_nursery(function: Callable[..., Any], *args: Any) -> Any:
+    """What a function returns in a process that has imported everything, and does nothing but have processes forked."""
+    try:
+        return _nursery().submit(function, *args).result()
+    except BaseException:  # a test whose time is over, too: nobody may wait behind what it has left at work
+        for process in list((_nursery()._processes or {}).values()):
+            process.kill()
+        _nursery.cache_clear()
+        raise
+
+
+@cache
+def _nursery() -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(1, mp_context=standard.get_context("spawn"), initializer=_import)
+
+
+def _import() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # it ends with its maker, whatever ends that
+    os.environ["DS_ACCELERATOR"] = "cpu"  # it is read at an import
+    for name in _IMPORTED:
+        importlib.import_module(name)
+    sys.modules["deepspeed.comm.torch"].build_shm_op()
+    gc.collect()
+    gc.freeze()  # what is there stays shared

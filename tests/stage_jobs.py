@@ -11,9 +11,9 @@ from jobs.runtime.options import RunOptions
 from llmcore.config.common import JobSettings
 from llmcore.errors import ConfigError
 
-__all__ = ["run"]
+__all__ = ["LONGEST_S", "run"]
 
-_LONGEST_S = 60.0
+LONGEST_S = 60.0
 
 
 def run(config: JobSettings, options: RunOptions) -> None:
@@ -39,7 +39,7 @@ def run(config: JobSettings, options: RunOptions) -> None:
     elif name in ("waits", "follows"):
         try:
             say("waits")
-            time.sleep(_LONGEST_S)
+            time.sleep(LONGEST_S)
         except KeyboardInterrupt:
             (folder / f"{name}.interrupted").write_text("KeyboardInterrupt")
             raise
@@ -52,7 +52,7 @@ def run(config: JobSettings, options: RunOptions) -> None:
 
 
 def _wait_for(path: Path) -> None:
-    deadline = time.monotonic() + _LONGEST_S
+    deadline = time.monotonic() + LONGEST_S
     while not path.exists():
         if time.monotonic() > deadline:
             raise TimeoutError(path)

@@ -7,7 +7,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayTaskError
 
-from llmcore.errors import LLMCoreError
+from jobs.runtime.endings import own_error
 
 __all__ = ["fetch", "our_errors"]
 
@@ -18,11 +18,9 @@ def our_errors() -> Iterator[None]:
     try:
         yield
     except RayTaskError as error:
-        cause: BaseException | None = error.cause
-        while isinstance(cause, RayTaskError):
-            cause = cause.cause
-        if isinstance(cause, LLMCoreError):
-            raise cause from error
+        own = own_error(error)
+        if own is not None:
+            raise own from error
         raise
 
 

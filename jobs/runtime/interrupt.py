@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -10,6 +11,8 @@ from typing import Any
 __all__ = ["interrupt_on_sigterm", "stop_first"]
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_TOGETHER_S = 0.5
+"""Signals so near to each other are one: `ray job stop` sends it to a stage, and to the pipeline that passes it on."""
 
 
 def interrupt_on_sigterm() -> list[str]:
@@ -19,10 +22,14 @@ def interrupt_on_sigterm() -> list[str]:
     all that it passes on. Outside the main thread, which alone is told of signals, nothing is changed.
     """
     received: list[str] = []
+    last_s = float("-inf")
 
     def interrupt(signum: int, frame: FrameType | None) -> None:
-        received.append(signal.Signals(signum).name)
-        raise KeyboardInterrupt
+        nonlocal last_s
+        before_s, last_s = last_s, time.monotonic()
+        if last_s - before_s >= _TOGETHER_S:
+            received.append(signal.Signals(signum).name)
+            raise KeyboardInterrupt
 
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, interrupt)
@@ -43,8 +50,14 @@ def stop_first(ask: Callable[[str], None], grace_s: float) -> Iterator[None]:
     before: dict[int, Any] = {signum: signal.getsignal(signum) for signum in _SIGNALS}
     over = threading.Event()
 
+    together_s = min(_TOGETHER_S, grace_s)
+
     def restore() -> None:
         for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+    def handle_with(handler: Callable[[int, FrameType | None], None]) -> None:
+        for signum in _SIGNALS:
             signal.signal(signum, handler)
 
     def ask_and_wait(signum: int) -> None:
@@ -55,11 +68,17 @@ def stop_first(ask: Callable[[str], None], grace_s: float) -> Iterator[None]:
                 signal.pthread_kill(main.ident or 0, signum)
 
     def first(signum: int, frame: FrameType | None) -> None:
-        restore()
+        first_s = time.monotonic()
+
+        def second(signum: int, frame: FrameType | None) -> None:
+            if time.monotonic() - first_s >= together_s:
+                restore()
+                signal.raise_signal(signum)
+
+        handle_with(second)
         threading.Thread(target=ask_and_wait, args=(signum,), daemon=True, name="grace").start()
 
-    for signum in _SIGNALS:
-        signal.signal(signum, first)
+    handle_with(first)
     try:
         yield
     finally:

@@ -269,7 +269,7 @@ def _work(
     os.setpgid(0, 0)  # a terminal's Ctrl-C is for the pipeline, which passes it on once
     Thread(target=_go_with_the_pipeline, daemon=True, name="pipeline").start()
     os.environ |= environment  # before Ray is imported
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # the server, of which this is a fork, hears of none
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # multiprocessing's server ignores it
     received, lock = interrupt_on_sigterm(), Lock()
 
     def tell(what: str, told: Any) -> None:
@@ -279,6 +279,7 @@ def _work(
     console.listen(lambda line, progress: tell("progress" if progress else "line", line))
     console.quiet(options.verbose)
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)  # the server, of which this is a fork, hears of none
         importlib.import_module(module).run(config, options)
     except KeyboardInterrupt:
         tell("end", InterruptedRunError(f"interrupted by {received[0] if received else 'SIGINT'}"))

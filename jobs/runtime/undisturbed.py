@@ -7,5 +7,5 @@ import os
 import signal
 
 os.setpgid(0, 0)
-for _signum in (signal.SIGINT, signal.SIGTERM):
-    signal.signal(_signum, signal.SIG_IGN)
+# Not ignored: what comes to a stage before it can hear it waits for it.
+signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))

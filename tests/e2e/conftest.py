@@ -1,11 +1,12 @@
-"""One undisturbed run of the tiny pipeline, with which all others are compared."""
+"""What these tests share: a Ray, and one undisturbed run of the tiny pipeline, with which others are compared."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.drivers import ray_folder, run_jobs
+from tests.drivers import ray_folder, run_jobs, shared_ray
 from tests.tiny import tiny_pipeline, write_config, write_corpus
 
 
@@ -19,6 +20,13 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny(corpus: Path) -> dict[str, Any]:
     """The tiny pipeline on it; its storage is for each test to name."""
     return tiny_pipeline(corpus, Path("/give/a/storage"))
+
+
+@pytest.fixture(scope="session")
+def one_ray() -> Iterator[dict[str, str]]:
+    """One Ray for the commands of all tests that do nothing to it: what they need in their environment."""
+    with shared_ray() as environment:
+        yield environment
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from typing import Any
 
 from llmcore.records import newest_result
 from llmcore.storage import Folder
-from tests.drivers import ray_folder, run_jobs
+from tests.drivers import run_jobs
 from tests.tiny import tiny_stage, told_losses, write_config
 
 
@@ -24,9 +24,8 @@ def _config(folder: Path, tiny: dict[str, Any], reference: Path, **changes: Any)
     return str(write_config(folder / "pretrain.yaml", given | changes))
 
 
-def _run(folder: Path, config: str) -> dict[str, Any]:
-    with ray_folder() as ray:
-        ended = run_jobs("pretrain", config, cwd=folder, RAY_TMPDIR=ray)
+def _run(folder: Path, config: str, one_ray: dict[str, str]) -> dict[str, Any]:
+    ended = run_jobs("pretrain", config, cwd=folder, **one_ray)
     assert ended.code == 0, ended.out + ended.err
     result = newest_result(Folder(str(folder / "runs")) / "tiny.pretrain")
     assert result is not None
@@ -34,7 +33,7 @@ def _run(folder: Path, config: str) -> dict[str, Any]:
 
 
 def test_a_run_goes_on_from_a_folder_and_is_another_when_the_folder_changes(
-    tmp_path: Path, tiny: dict[str, Any], reference: Path
+    tmp_path: Path, tiny: dict[str, Any], reference: Path, one_ray: dict[str, str]
 ) -> None:
     folder = tmp_path / "base"
     shutil.copytree(reference / "tiny.pretrain/model", folder)
@@ -43,7 +42,7 @@ def test_a_run_goes_on_from_a_folder_and_is_another_when_the_folder_changes(
     config = _config(tmp_path, tiny, reference, model={"folder": str(folder)}, validation_sets=sets)
     before = newest_result(Folder(str(reference)) / "tiny.pretrain")
     assert before is not None
-    result = _run(tmp_path, config)
+    result = _run(tmp_path, config, one_ray)
     losses = [row["loss"] for row in told_losses(tmp_path / "runs") if "loss" in row]
     assert losses[0] < before["validation_loss"] + 0.5, "from the first step on it knows what the folder knows"
     assert result["validation_loss"] < before["validation_loss"] + 0.5
@@ -55,17 +54,15 @@ def test_a_run_goes_on_from_a_folder_and_is_another_when_the_folder_changes(
     assert f"held-out set again | {result['validation_again_loss']:.4f}" in card
     plain = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(plain | {"layer_norm_epsilon": 1e-6}))
-    with ray_folder() as ray:
-        ended = run_jobs("pretrain", config, cwd=tmp_path, RAY_TMPDIR=ray)
+    ended = run_jobs("pretrain", config, cwd=tmp_path, **one_ray)
     assert ended.code == 2 and "model" in ended.err, ended.out + ended.err
 
 
 def test_a_model_of_another_kind_is_refused_before_a_worker_starts(
-    tmp_path: Path, tiny: dict[str, Any], reference: Path
+    tmp_path: Path, tiny: dict[str, Any], reference: Path, one_ray: dict[str, str]
 ) -> None:
     folder = reference / "tiny.pretrain/model"
     config = _config(tmp_path, tiny, reference, objective="masked_lm", model={"folder": str(folder)})
-    with ray_folder() as ray:
-        ended = run_jobs("pretrain", config, cwd=tmp_path, RAY_TMPDIR=ray)
+    ended = run_jobs("pretrain", config, cwd=tmp_path, **one_ray)
     assert ended.code == 2 and "is a gpt2; objective=masked_lm trains bert" in ended.err, ended.out + ended.err
     assert not (tmp_path / "runs/tiny.pretrain").exists()

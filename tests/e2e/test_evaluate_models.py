@@ -9,7 +9,7 @@ import sacrebleu
 
 from llmcore.records import newest_result
 from llmcore.storage import Folder, publish
-from tests.drivers import Ended, ray_folder, run_jobs
+from tests.drivers import Ended, run_jobs
 from tests.tiny import write_config
 from tests.writers import write_writer
 
@@ -38,15 +38,16 @@ def _base(folder: Path) -> str:
     return str(folder)
 
 
-def _run(folder: Path, job: str, config: dict[str, Any]) -> Ended:
-    with ray_folder() as ray:
-        ended = run_jobs(job, str(write_config(folder / f"{job}.yaml", config)), cwd=folder, RAY_TMPDIR=ray)
+def _run(folder: Path, job: str, config: dict[str, Any], one_ray: dict[str, str]) -> Ended:
+    ended = run_jobs(job, str(write_config(folder / f"{job}.yaml", config)), cwd=folder, **one_ray)
     assert ended.code == 0, ended.out + ended.err
     print(f"\n{job}: {ended.seconds:.0f} s\n{ended.out}")
     return ended
 
 
-def test_a_translator_is_trained_on_aligned_files_and_judged_beside_its_source(tmp_path: Path) -> None:
+def test_a_translator_is_trained_on_aligned_files_and_judged_beside_its_source(
+    tmp_path: Path, one_ray: dict[str, str]
+) -> None:
     workers = {"num_workers": 1, "cpus_per_worker": 0.5}
     common = {"storage": str(tmp_path / "runs"), "cluster": {"num_cpus": 2}, "workers": workers}
     test = _pairs(100, NUM_TEST)
@@ -62,7 +63,7 @@ def test_a_translator_is_trained_on_aligned_files_and_judged_beside_its_source(t
         },
         "train": train,
     }
-    _run(tmp_path, "finetune", common | finetune)
+    _run(tmp_path, "finetune", common | finetune, one_ray)
     evaluate = {
         "name": "judged",
         "models": {"mine": "translator"},
@@ -71,7 +72,7 @@ def test_a_translator_is_trained_on_aligned_files_and_judged_beside_its_source(t
         "generation": {"method": "beam", "num_beams": 2, "max_new_tokens": 12},
         "num_resamples": 100,
     }
-    ended = _run(tmp_path, "evaluate", common | evaluate)
+    ended = _run(tmp_path, "evaluate", common | evaluate, one_ray)
     assert "evaluate: model mine has test chrf" in ended.out and "learnt other data" not in ended.out
 
     content = Folder(f"{tmp_path}/runs/judged/evaluation").read_json("metrics.json")

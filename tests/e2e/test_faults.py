@@ -29,7 +29,7 @@ Begin = Callable[..., Training]
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory, tiny: dict[str, Any]) -> Path:
+def prepared(tmp_path_factory: pytest.TempPathFactory, tiny: dict[str, Any], one_ray: dict[str, str]) -> Path:
     """A storage with the tokens of the tiny corpus."""
     folder = tmp_path_factory.mktemp("prepared")
     config = {
@@ -38,8 +38,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, tiny: dict[str, Any]) -> 
         "cluster": tiny["cluster"],
         **tiny_stage(tiny, "prepare"),
     }
-    with ray_folder() as ray:
-        ended = run_jobs("prepare", str(write_config(folder / "prepare.yaml", config)), cwd=folder, RAY_TMPDIR=ray)
+    ended = run_jobs("prepare", str(write_config(folder / "prepare.yaml", config)), cwd=folder, **one_ray)
     assert ended.code == 0, ended.out + ended.err
     return folder / "runs"
 
@@ -56,8 +55,8 @@ def undisturbed(
     tmp_path_factory: pytest.TempPathFactory, tiny: dict[str, Any], prepared: Path, cluster: LocalCluster
 ) -> list[dict[str, Any]]:
     """What a run tells that nobody disturbs."""
-    address = {"address": cluster.address}
-    training = Training.begin(tmp_path_factory.mktemp("undisturbed"), tiny, prepared, cluster=address, workers=WORKERS)
+    folder = tmp_path_factory.mktemp("undisturbed")
+    training = Training.begin(folder, tiny, prepared, environment=cluster.environment, workers=WORKERS)
     ended = training.to_its_end()
     assert ended.code == 0, ended.out + ended.err
     print(f"undisturbed: {ended.seconds:.0f} s")
@@ -69,8 +68,8 @@ def begin(tmp_path: Path, tiny: dict[str, Any], prepared: Path, cluster: LocalCl
     """Begins a training on the cluster."""
 
     def training(*, workers: dict[str, Any] | None = None, **options: Any) -> Training:
-        address = {"address": cluster.address}
-        return Training.begin(tmp_path, tiny, prepared, cluster=address, workers=WORKERS | (workers or {}), **options)
+        given = {"environment": cluster.environment, "workers": WORKERS | (workers or {})}
+        return Training.begin(tmp_path, tiny, prepared, **given, **options)
 
     return training
 
@@ -159,14 +158,7 @@ def test_sigterm_saves_the_step_and_the_next_start_goes_on_from_it(
 
 def test_ctrl_c_in_a_terminal_saves_the_step_too(tmp_path: Path, tiny: dict[str, Any], prepared: Path) -> None:
     with ray_folder() as ray:
-        training = Training.begin(
-            tmp_path,
-            tiny,
-            prepared,
-            cluster=tiny["cluster"],
-            workers={"num_workers": 2},
-            environment={"RAY_TMPDIR": ray},
-        )
+        training = Training.begin(tmp_path, tiny, prepared, environment={"RAY_TMPDIR": ray}, workers={"num_workers": 2})
         driver = training.start(own_session=True)
         training.reaches(CHECKPOINT_EVERY, driver)
         os.killpg(driver.pid, signal.SIGINT)  # a terminal sends it to the whole group

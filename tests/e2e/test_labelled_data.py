@@ -10,7 +10,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 from llmcore.records import newest_result
 from llmcore.storage import Folder, publish
 from llmcore.tasks.evaluation_set import EvaluationSet
-from tests.drivers import Ended, ray_folder, run_jobs
+from tests.drivers import Ended, run_jobs
 from tests.tiny import documents, tiny_stage, write_config
 
 
@@ -38,14 +38,13 @@ def _base(folder: Path, rows: list[dict[str, str]]) -> str:
     return str(folder)
 
 
-def _run(folder: Path, config: dict[str, Any], *overrides: str) -> Ended:
-    with ray_folder() as ray:
-        path = write_config(folder / "finetune.yaml", config)
-        return run_jobs("finetune", str(path), *overrides, cwd=folder, RAY_TMPDIR=ray)
+def _run(folder: Path, config: dict[str, Any], one_ray: dict[str, str], *overrides: str) -> Ended:
+    path = write_config(folder / "finetune.yaml", config)
+    return run_jobs("finetune", str(path), *overrides, cwd=folder, **one_ray)
 
 
 def test_a_csv_of_other_columns_is_learnt_found_again_and_refused_where_it_is_wrong(
-    tmp_path: Path, tiny: dict[str, Any]
+    tmp_path: Path, tiny: dict[str, Any], one_ray: dict[str, str]
 ) -> None:
     rows = [{"sentence": d["text"], "subject": d["area"], "module": d["key"]} for d in documents()]
     test = [row for row in rows if row["module"].endswith("4")]
@@ -70,7 +69,7 @@ def test_a_csv_of_other_columns_is_learnt_found_again_and_refused_where_it_is_wr
         **finetune,
         "train": finetune["train"] | {"num_epochs": 1},
     }
-    ended = _run(tmp_path, config)
+    ended = _run(tmp_path, config, one_ray)
     assert ended.code == 0, ended.out + ended.err
     result = newest_result(Folder(str(tmp_path / "runs")) / "mine")
     assert result is not None
@@ -83,11 +82,11 @@ def test_a_csv_of_other_columns_is_learnt_found_again_and_refused_where_it_is_wr
 
     moved = files.rename(tmp_path / "moved")
     there = (f"data.train={moved}/train.csv", f"data.test={moved}/test.csv")
-    again = _run(tmp_path, config, *there)
+    again = _run(tmp_path, config, one_ray, *there)
     assert again.code == 0, again.out + again.err
     assert "train: 36 rows;" not in again.out, "the same rows are the same run, which is done"
 
     _write(moved / "train.csv", [*rows[:3], {"sentence": "late", "subject": "", "module": "x"}])
-    wrong = _run(tmp_path, config | {"name": "wrong"}, *there)
+    wrong = _run(tmp_path, config | {"name": "wrong"}, one_ray, *there)
     assert wrong.code == 2 and "train.csv row 3: label is empty" in wrong.err, wrong.out + wrong.err
     assert not (tmp_path / "runs/wrong").exists(), "no run begins with bad data"

@@ -8,7 +8,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from llmcore.records import newest_result
 from llmcore.storage import Folder
-from tests.drivers import ray_folder, run_jobs
+from tests.drivers import run_jobs
 from tests.tiny import tiny_stage, told_losses, write_config
 
 NUM_STEPS = 150
@@ -38,11 +38,10 @@ def _config(folder: Path, tiny: dict[str, Any], reference: Path) -> str:
 
 
 def test_a_bert_learns_and_is_loaded_by_plain_transformers(
-    tmp_path: Path, tiny: dict[str, Any], reference: Path
+    tmp_path: Path, tiny: dict[str, Any], reference: Path, one_ray: dict[str, str]
 ) -> None:
     config = _config(tmp_path, tiny, reference)
-    with ray_folder() as ray:
-        ended = run_jobs("pretrain", config, cwd=tmp_path, RAY_TMPDIR=ray)
+    ended = run_jobs("pretrain", config, cwd=tmp_path, **one_ray)
     assert ended.code == 0, ended.out + ended.err
     result = newest_result(Folder(str(tmp_path / "bert")) / "tiny.pretrain")
     assert result is not None

@@ -8,14 +8,16 @@ from transformers import AutoModelForPreTraining, AutoTokenizer, BertForPreTrain
 
 from llmcore.records import newest_result, read_metrics
 from llmcore.storage import Folder
-from tests.drivers import ray_folder, run_jobs
+from tests.drivers import run_jobs
 from tests.sentence_pairs import SIZES, write_corpus
 from tests.tiny import write_config
 
 NUM_STEPS = 120
 
 
-def test_a_bert_learns_masks_and_pairs_and_is_loaded_by_plain_transformers(tmp_path: Path) -> None:
+def test_a_bert_learns_masks_and_pairs_and_is_loaded_by_plain_transformers(
+    tmp_path: Path, one_ray: dict[str, str]
+) -> None:
     (tmp_path / "corpus").mkdir()
     common = {"storage": str(tmp_path / "runs"), "cluster": {"num_cpus": 2}}
     prepared = write_config(
@@ -49,10 +51,9 @@ def test_a_bert_learns_masks_and_pairs_and_is_loaded_by_plain_transformers(tmp_p
             "workers": {"num_workers": 2, "cpus_per_worker": 0.5, "threads_per_worker": 1},
         },
     )
-    with ray_folder() as ray:
-        for job, config in (("prepare", prepared), ("pretrain", pretrained)):
-            ended = run_jobs(job, str(config), cwd=tmp_path, RAY_TMPDIR=ray)
-            assert ended.code == 0, ended.out + ended.err
+    for job, config in (("prepare", prepared), ("pretrain", pretrained)):
+        ended = run_jobs(job, str(config), cwd=tmp_path, **one_ray)
+        assert ended.code == 0, ended.out + ended.err
     storage = Folder(str(tmp_path / "runs"))
     result = newest_result(storage / "bert")
     assert result is not None

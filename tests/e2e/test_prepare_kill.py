@@ -44,7 +44,7 @@ def _tokens(storage: Path) -> dict[str, str]:
     return {name: entry.sha256 for name, entry in manifest.files.items() if name != "passport.json"}
 
 
-def test_it_goes_on_from_the_shards_that_were_cleaned(tmp_path: Path) -> None:
+def test_it_goes_on_from_the_shards_that_were_cleaned(tmp_path: Path, one_ray: dict[str, str]) -> None:
     given = _config(tmp_path)
     config = str(write_config(tmp_path / "prepare.yaml", given))
     cleaned = tmp_path / "runs" / "artifacts" / "cleaned"
@@ -55,10 +55,9 @@ def test_it_goes_on_from_the_shards_that_were_cleaned(tmp_path: Path) -> None:
         driver.wait()
     done = {path: path.stat().st_mtime_ns for path in cleaned.glob("*/manifest.json")}
     assert 4 <= len(done) < NUM_SHARDS, "it was killed too late to tell"
-    with ray_folder() as ray:
-        again = run_jobs("prepare", config, cwd=tmp_path, RAY_TMPDIR=ray)
-        assert again.code == 0, again.out + again.err
-        undisturbed = run_jobs("prepare", config, f"storage={tmp_path}/other", cwd=tmp_path, RAY_TMPDIR=ray)
+    again = run_jobs("prepare", config, cwd=tmp_path, **one_ray)
+    assert again.code == 0, again.out + again.err
+    undisturbed = run_jobs("prepare", config, f"storage={tmp_path}/other", cwd=tmp_path, **one_ray)
     assert undisturbed.code == 0, undisturbed.out + undisturbed.err
     assert {path: path.stat().st_mtime_ns for path in done} == done
     assert len(list(cleaned.glob("*/manifest.json"))) == NUM_SHARDS

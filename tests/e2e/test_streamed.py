@@ -49,7 +49,9 @@ def config_of(folder: Path, tiny: dict[str, Any], storage: str) -> Path:
 
 
 @pytest.mark.timeout(1200)
-def test_a_killed_stream_goes_on_with_the_rows_of_one_that_was_not(tmp_path: Path, tiny: dict[str, Any]) -> None:
+def test_a_killed_stream_goes_on_with_the_rows_of_one_that_was_not(
+    tmp_path: Path, tiny: dict[str, Any], one_ray: dict[str, str]
+) -> None:
     write_shards(tmp_path / "many", range(8))
     write_shards(tmp_path / "few", range(100, 101), num_documents=20)
     config = config_of(tmp_path, tiny, str(tmp_path / "killed"))
@@ -63,13 +65,12 @@ def test_a_killed_stream_goes_on_with_the_rows_of_one_that_was_not(tmp_path: Pat
         driver.send_signal(signal.SIGKILL)
         driver.wait()
     undisturbed = config_of(tmp_path, tiny, str(tmp_path / "undisturbed"))
-    with ray_folder() as ray:
-        whole = run_jobs("pretrain", str(undisturbed), cwd=tmp_path, RAY_TMPDIR=ray)
-        assert whole.code == 0, whole.out + whole.err
-        write_shards(tmp_path / "many", range(8, 12))  # too late for a run that has begun
-        again = run_jobs("pretrain", str(config), cwd=tmp_path, RAY_TMPDIR=ray)
-        assert again.code == 0, again.out + again.err
-        found = run_jobs("pretrain", str(config), cwd=tmp_path, RAY_TMPDIR=ray)
+    whole = run_jobs("pretrain", str(undisturbed), cwd=tmp_path, **one_ray)
+    assert whole.code == 0, whole.out + whole.err
+    write_shards(tmp_path / "many", range(8, 12))  # too late for a run that has begun
+    again = run_jobs("pretrain", str(config), cwd=tmp_path, **one_ray)
+    assert again.code == 0, again.out + again.err
+    found = run_jobs("pretrain", str(config), cwd=tmp_path, **one_ray)
     print(whole.out, again.out, found.seconds)
     assert found.code == 0 and found.seconds < 10
     assert told_losses(tmp_path / "killed") == told_losses(tmp_path / "undisturbed")

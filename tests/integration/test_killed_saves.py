@@ -1,24 +1,20 @@
 """Real kills: a process dies right after the n-th thing that its saving does to the disk, for each n; another goes on.
 
-Each is a fork of one warm process, which has imported everything, so that a kill costs a second and not ten.
+Each is a fork of a process that has imported everything, so that a kill costs a second and not ten.
 """
 
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from importlib import import_module
 from itertools import count
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from llmcore.records import newest_result, read_metrics, step_of
 from llmcore.storage import Folder, read_manifest
 from llmcore.train.kept import complete_names
-from tests.ranks import enter_rank, free_port
+from tests.ranks import enter_rank, free_port, in_nursery
 from tests.tiny_run import fit_tiny, write_tokenizer
 
 NUM_STEPS = 6
@@ -26,10 +22,6 @@ SAVES = {"num_steps": NUM_STEPS, "checkpoint_every": 2, "validate_every": 3, "ke
 """One checkpoint is kept, so that each that is complete has the one before deleted."""
 _CHANGES = ("mkdir", "replace", "remove", "unlink", "rmdir")
 """Functions of `os`: a file is written beside and takes its name by `replace`."""
-
-
-_SLOW = ("llmcore.train.fit", "deepspeed.comm.torch", "deepspeed.runtime.zero.muon.muon_optimizer")
-"""What a run imports late, or DeepSpeed when it sees the first optimizer."""
 
 
 class Death(NamedTuple):
@@ -80,9 +72,6 @@ def _kill_after_each(root: str, tokenizer: str) -> list[Death]:
 
     The last one is not killed: there were fewer changes.
     """
-    for module in _SLOW:
-        import_module(module)
-    sys.modules["deepspeed.comm.torch"].build_shm_op()
     deaths = []
     for number in count(1):
         storage = f"{root}/{number}"
@@ -110,8 +99,7 @@ def _what_came_of_it(storage: Path) -> dict[str, Any]:
 
 def test_a_kill_after_each_file_that_saving_writes_or_deletes_costs_no_step_and_no_bit(tmp_path: Path) -> None:
     tokenizer = write_tokenizer(tmp_path / "tokenizer")
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as warm:
-        deaths = warm.submit(_kill_after_each, str(tmp_path), str(tokenizer)).result()
+    deaths = in_nursery(_kill_after_each, str(tmp_path), str(tokenizer))
     assert [death.code for death in deaths] == [-signal.SIGKILL] * (len(deaths) - 1) + [0]
     undisturbed = _what_came_of_it(tmp_path / str(len(deaths)))
     assert [step for step, _ in undisturbed["losses"]] == list(range(1, NUM_STEPS + 1))

@@ -26,13 +26,12 @@ NAME = "owner/tiny-lora"
 WEIGHTS = ["model.safetensors", "adapter/adapter_model.safetensors"]
 
 
-def _config(root: Path, address: str) -> dict[str, Any]:
+def _config(root: Path) -> dict[str, Any]:
     """The class hangs on the first word; there is a checkpoint each step, so that a stop finds one at once."""
     files = write_early_or_late(root)
     return {
         "name": "lora",
         "storage": str(root / "runs"),
-        "cluster": {"address": address},
         "base": str(root / "base"),
         "data": files,
         "task": {"max_tokens": 16},
@@ -68,9 +67,10 @@ def _logits(model: Any, base: Path) -> torch.Tensor:
 
 
 def test_it_is_stopped_gone_on_with_exported_and_uploaded(ray_session: "Session", tmp_path: Path) -> None:
-    config = write_config(tmp_path / "lora.yaml", _config(tmp_path, ray_session.address))
+    config = write_config(tmp_path / "lora.yaml", _config(tmp_path))
     run, hub = Folder(str(tmp_path / "runs")) / "lora", Hub()
-    with hub.serving() as environment:
+    with hub.serving() as its_own:
+        environment = its_own | ray_session.for_stages
 
         def ended(*arguments: str) -> Ended:
             ended = run_jobs(*arguments, cwd=tmp_path, **environment)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from jobs.runtime import interrupt
 from jobs.runtime.interrupt import interrupt_on_sigterm, stop_first
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # `_fails`, on purpose
@@ -42,12 +43,27 @@ def test_the_first_signal_asks_and_the_work_goes_on(signum: signal.Signals) -> N
 
 
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
-def test_the_second_signal_interrupts_at_once(second: signal.Signals) -> None:
+def test_the_second_signal_interrupts_at_once(second: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interrupt, "_TOGETHER_S", 0.0)
     asked = Asked()
     with pytest.raises(KeyboardInterrupt), stop_first(asked, grace_s=60):
         signal.raise_signal(signal.SIGTERM)
         assert asked.event.wait(SOON_S)
         signal.raise_signal(second)
+
+
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
+def test_two_signals_at_once_are_one(second: signal.Signals, handlers: list[str]) -> None:
+    asked = Asked()
+    with stop_first(asked, grace_s=60):
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(second)
+        assert asked.event.wait(SOON_S)
+    assert (asked.names, handlers) == (["SIGTERM"], [])
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGTERM)
+    signal.raise_signal(signal.SIGTERM)  # while the first one's exception is on its way through what cleans up
+    assert handlers == ["SIGTERM"]
 
 
 def _fails(name: str) -> None:

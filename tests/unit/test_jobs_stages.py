@@ -24,6 +24,7 @@ from tests.drivers import ROOT, environment
 @pytest.fixture(autouse=True)
 def _nothing_is_imported_first(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(stages, "_IMPORTED", ())
+    stages.start_early()
     return
 
 
@@ -149,6 +150,16 @@ def test_a_signal_is_passed_on_once_and_nothing_more_begins(tmp_path: Path, sign
     assert "waits stopped" in seen.told and "next began" not in seen.told
     assert (tmp_path / "waits.interrupted").read_text() == "KeyboardInterrupt"
     assert signal.getsignal(signum) == before
+
+
+def test_a_signal_that_comes_before_a_stage_can_hear_it_is_heard(tmp_path: Path) -> None:
+    of = graph(tmp_path, waits="")
+    process = stages._Process(of, "waits", RunOptions(), {})
+    process.signal(signal.SIGTERM)
+    while (told := process.news())[0] != "end":
+        pass
+    assert isinstance(told[1], InterruptedRunError), told
+    assert time.monotonic() - process.began < stage_jobs.LONGEST_S / 2
 
 
 def test_a_pipeline_that_is_killed_takes_its_stages_with_it(tmp_path: Path) -> None:
