@@ -71,14 +71,14 @@ def start_jobs(
 
 
 def wait_for(reached: Callable[[], bool], driver: "subprocess.Popen[Any]", timeout_s: float = 600) -> bool:
-    """Whether it was reached before the driver ended; looks every 5 ms."""
+    """Whether it was reached before the driver ended; looks every 20 ms."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         if reached():
             return True
         if driver.poll() is not None:
             return reached()
-        time.sleep(0.005)
+        time.sleep(0.02)
     raise TimeoutError(f"not reached within {timeout_s} s, and the driver runs")
 
 
