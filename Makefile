@@ -21,6 +21,9 @@ endif
 CHECKED := $(VENV)/.checked
 TREE = { git ls-files -co --exclude-standard -z | LC_ALL=C sort -z | xargs -0 sha256sum 2>&1; echo "$${LLMCORE_DATA:-}"; } | sha256sum
 
+# Unit tests, side by side: they share nothing. The others share one Ray, whose workers are many.
+UNIT := pytest tests/unit -n logical --maxprocesses 4 --dist loadfile
+
 # step,what,command: one line with its seconds; what the command said is shown when it fails.
 step = began=$$(date +%s); printf '  %-24s' "$(1)"; said=$$($(2) 2>&1) && echo "ok, $$(($$(date +%s) - began)) s" \
 	|| { echo "failed"; echo "$$said"; exit 1; }
@@ -44,16 +47,16 @@ check: install  ## format, lint, types, import contracts, unit tests
 	$(call step,ruff format,$(RUN) ruff format --check)
 	$(call step,import contracts,$(BIN)/lint-imports)
 	$(call step,mypy --strict,$(RUN) mypy)
-	$(RUN) pytest tests/unit
+	$(RUN) $(UNIT)
 	[ "$$tree" != "$$($(TREE))" ] || echo "$$tree" >$(CHECKED)
 
 test: install  ## every test; the unit tests only where `make check` has not passed for these very files
-	@suite=tests
-	if [ -e $(CHECKED) ] && [ "$$(cat $(CHECKED))" = "$$($(TREE))" ]; then
+	@if [ -e $(CHECKED) ] && [ "$$(cat $(CHECKED))" = "$$($(TREE))" ]; then
 		echo "  make check has passed for these files: its unit tests are not repeated"
-		suite="tests/integration tests/e2e"
+	else
+		$(RUN) $(UNIT)
 	fi
-	$(RUN) pytest $$suite
+	$(RUN) pytest tests/integration tests/e2e
 
 proof: install  ## what proves a figure but takes longer, by topic: make proof TOPIC=...
 	@marked=$$($(RUN) pytest --markers | sed -n 's/^@pytest.mark.proof_\([a-z_0-9]*\): /\1  /p')
