@@ -75,11 +75,10 @@ def connect(settings: ClusterSettings, *, verbose: bool = False) -> Iterator[Ses
 
         chatter = {"log_to_driver": verbose, "logging_level": "INFO" if verbose else "ERROR"}
         if guardian is not None:
-            # The dashboard, though nobody looks at it: Tune frees the places of stopped trials through its State API.
             context = ray.init(
                 address="local",
                 num_cpus=settings.num_cpus,
-                include_dashboard=True,
+                include_dashboard=verbose,  # ten processes, which start for as long as all others together
                 dashboard_host="127.0.0.1",
                 runtime_env=runtime_env(),
                 _system_config={

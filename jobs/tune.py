@@ -283,9 +283,9 @@ class _Search:
         import ray.tune
         from ray.tune import progress_reporter
 
+        from jobs.runtime.freeing import FreeDeadGroups
         from jobs.runtime.search.callback import WriteRecords
         from jobs.runtime.search.driver import drive
-        from jobs.runtime.search.freeing import FreeDeadGroups
         from jobs.runtime.search.stopper import StopWhenSpent
         from jobs.runtime.training import arrow_filesystem
 

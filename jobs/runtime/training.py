@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 import ray.train
+from ray.exceptions import RayActorError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
@@ -19,6 +20,7 @@ from ray.train.v2.api.exceptions import WorkerGroupError
 from cluster.resources import Need, gpus_each
 from jobs.runtime.console import progress, say
 from jobs.runtime.failures import FailureLog, failures_of, in_our_words
+from jobs.runtime.freeing import free_dead_groups
 from jobs.runtime.interrupt import stop_first
 from jobs.runtime.process_group import FormedByWorkers
 from jobs.runtime.reader import OrderedSplit
@@ -79,21 +81,20 @@ def run_workers(
     *,
     stream: Callable[[int], ray.data.Dataset] | None = None,
     callbacks: list[Any] | None = None,
-    groups_are_freed: bool = False,
 ) -> dict[str, Any]:
     """Runs `train_worker(spec)` on the workers; returns what rank 0 returned.
 
     `stream` is called with the world size, anew for each start of the worker group, so that a restart streams from
-    where it goes on. `groups_are_freed`: somebody sees to the placement groups of a controller that was lost. SIGTERM
-    and Ctrl-C have the workers save and leave: see `check_finished`. Raises the workers' own error where it is one of
-    ours, else `RunError` with each failed rank and its reason.
+    where it goes on. SIGTERM and Ctrl-C have the workers save and leave: see `check_finished`. Raises the workers' own
+    error where it is one of ours, else `RunError` with each failed rank and its reason.
     """
     gpus = gpus_per_worker(workers)
     if told := idle_gpus(workers):
         say(told)
     records = Place.from_json(spec["place"]).records
     os.environ |= _bounds(workers)
-    idle = (*((DatasetsCallback,) if stream is None else ()), *((PlacementGroupCleanerCallback,) * groups_are_freed))
+    # What a lost controller held is freed below, which needs no process, nor a dashboard.
+    idle = (PlacementGroupCleanerCallback, *((DatasetsCallback,) if stream is None else ()))
     trainer = _Trainer(
         train_worker,
         idle_callbacks=idle,
@@ -121,6 +122,9 @@ def run_workers(
             outcome: dict[str, Any] | None = trainer.fit().return_value
     except WorkerGroupError as error:
         raise in_our_words(error.worker_failures, str(error)) from error
+    except RayActorError:  # the controller is lost
+        free_dead_groups()
+        raise
     finally:
         records.delete("ray")
     if outcome is None:

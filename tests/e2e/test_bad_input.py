@@ -120,7 +120,7 @@ def test_a_second_start_while_the_first_is_alive(project: Project) -> None:
 
 def test_what_only_reading_the_corpus_tells(project: Project) -> None:
     """On one cluster, since each start of one takes seconds; its own list says which actors there were."""
-    from ray.util.state import list_actors
+    from ray._private.state import actors
 
     empty = project.folder / "empty"
     empty.mkdir()
@@ -139,6 +139,6 @@ def test_what_only_reading_the_corpus_tells(project: Project) -> None:
         for number, (override, parts) in enumerate(said.items()):
             ended = project.run(override, f"name=bad-{number}", f"cluster.address={session.address}")
             assert_one_message(ended, *parts)
-        started = [actor.class_name for actor in list_actors(session.address)]
+        started = [actor["ActorClassName"] for actor in actors().values()]
     assert not project.written_by_workers()
     assert not [name for name in started if re.search("Train|Tune|Trainable", name)], started

@@ -12,8 +12,8 @@ from typing import Any
 from ray.train import UserCallback
 
 from jobs.runtime.console import say
+from jobs.runtime.freeing import free_dead_groups
 from jobs.runtime.search.causes import Cause, cause_of, may_pass
-from jobs.runtime.search.freeing import free_dead_groups
 from jobs.runtime.search.held import held_device_s
 from jobs.runtime.search.lives import Life, begin_life, newest_life
 from jobs.runtime.search.plan import SearchPlan
@@ -112,7 +112,7 @@ def _train(config: FinetuneConfig, plan: SearchPlan, life: Life, search: str, at
         spec = worker_spec(config, plan.reads, _place(life, search, attempt), verbose=plan.verbose)
         try:
             with _told_to_tune(life) as callback:
-                return run_workers(spec, workers, callbacks=[callback], groups_are_freed=True)
+                return run_workers(spec, workers, callbacks=[callback])
         except Exception as error:
             if not left or not may_pass(cause_of(error)):
                 raise

@@ -1,4 +1,4 @@
-"""Gives back what a trial held when its driver is gone.
+"""Gives back what training held when who drove it is gone.
 
 Ray Train's placement groups do not end with the actor that made them: a cleaner of Train's asks the dashboard whether
 that is alive, and never frees them where there is no dashboard. Here the table of placement groups is enough.
