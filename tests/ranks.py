@@ -43,15 +43,19 @@ def run_ranks(world_size: int, function: Callable[..., Any], *args: Any, out: Pa
     """What `function(*args)` returned on each rank."""
     out.mkdir(parents=True, exist_ok=True)
     port = free_port()
-    in_nursery(_fork_ranks, dict(os.environ), (world_size, port, function, args, str(out)))
+    in_nursery(_fork_ranks, dict(os.environ), sys.path, (world_size, port, function, args, str(out)))
     left = list(Path("/dev/shm").glob(f"deepspeed_*_{port}_*"))
     assert not left, f"shared memory that nobody takes away: {left}"
     return [torch.load(out / f"{rank}.pt", weights_only=False) for rank in range(world_size)]
 
 
-def _fork_ranks(environment: Mapping[str, str], given: tuple[int, int, Callable[..., Any], Any, str]) -> None:
+def _fork_ranks(
+    environment: Mapping[str, str], path: list[str], given: tuple[int, int, Callable[..., Any], Any, str]
+) -> None:
+    """Makes this process what the test's is by now."""
     os.environ.clear()
     os.environ.update(environment)
+    sys.path[:] = path
     multiprocessing.start_processes(enter_rank, given, nprocs=given[0], join=True, start_method="fork")
 
 
