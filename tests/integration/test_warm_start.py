@@ -90,3 +90,9 @@ def test_a_server_outlives_who_breaks_off(ray_session: "Session", broken: bytes)
         asking.connect(f"\0{os.environ['LLMCORE_WARM_START']}")
         asking.sendall(broken)
     assert ray.get(_remote().remote(HEAVY))["modules"] == HEAVY
+
+
+def test_there_is_no_dashboard_that_nobody_looks_at(ray_session: "Session") -> None:
+    from ray._private.worker import get_dashboard_url
+
+    assert not get_dashboard_url()

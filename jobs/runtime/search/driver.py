@@ -1,11 +1,14 @@
 """What drives one trial: a Ray Train run of its workers, whose validations are told to Tune."""
 
 import json
+import secrets
 import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from multiprocessing import AuthenticationError
+from multiprocessing.connection import Client, Listener
 from pathlib import Path
 from typing import Any
 
@@ -120,27 +123,30 @@ def _train(config: FinetuneConfig, plan: SearchPlan, life: Life, search: str, at
 
 
 class _Tell(UserCallback):  # type: ignore[misc]  # Ray is not typed
-    """Puts the first rank's report into the driver's queue."""
+    """Sends the first rank's report to the driver, from Ray Train's controller, which is on the driver's node.
 
-    def __init__(self, queue: Any) -> None:
-        self._queue = queue
+    By a socket: Ray's own queue would be a process more for each trial.
+    """
+
+    def __init__(self, address: Any, key: bytes) -> None:
+        self._address, self._key = address, key
 
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
         """All ranks have reported."""
-        self._queue.put(metrics[0])
+        with Client(self._address, authkey=self._key) as driver:
+            driver.send(metrics[0])
 
 
 @contextmanager
 def _told_to_tune(life: Life) -> Iterator[_Tell]:
     """A callback for the workers' run, whose reports are told to Tune, with who could be a donor at their step."""
-    from ray.util.queue import Queue
-
-    queue = Queue(actor_options={"num_cpus": 0})
+    key = secrets.token_bytes(32)
+    listener = Listener(family="AF_UNIX", authkey=key)
 
     def tell() -> None:
         import ray.tune
 
-        while (report := queue.get()) is not _END:
+        while (report := _received(listener)) is not _END:
             with tempfile.TemporaryDirectory() as folder:
                 told = {"life": life.folder.url, "step": report["step"]}
                 Path(folder, DONOR).write_text(json.dumps(told), encoding="utf-8")
@@ -149,11 +155,19 @@ def _told_to_tune(life: Life) -> Iterator[_Tell]:
     thread = threading.Thread(target=tell, daemon=True, name="tell-tune")
     thread.start()
     try:
-        yield _Tell(queue)
+        yield _Tell(listener.address, key)
     finally:
-        queue.put(_END)
+        with Client(listener.address, authkey=key) as own:
+            own.send(_END)
         thread.join()
-        queue.shutdown()
+        listener.close()
+
+
+def _received(listener: Listener) -> Any:
+    """What the next one who connects has to say; who breaks off, or has no key, is passed over."""
+    while True:
+        with suppress(OSError, EOFError, AuthenticationError), listener.accept() as sender:
+            return sender.recv()
 
 
 @contextmanager
