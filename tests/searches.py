@@ -11,7 +11,7 @@ from tests.bases import write_early_or_late
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["FAULTY", "Faulty", "search_config"]
+__all__ = ["FAULTY", "Faulty", "assert_all_is_free_within", "search_config"]
 
 FAULTY = "tests.searches:Faulty"
 _SLOW_S = 0.1
@@ -72,3 +72,20 @@ def search_config(root: Path, address: str, **settings: Any) -> dict[str, Any]:
         "data": files,
         "finetune": finetune | settings.pop("finetune", {}),
     } | settings
+
+
+def assert_all_is_free_within(seconds: float) -> None:
+    """No placement group is left on the Ray that this process is connected to, and none of its CPUs is taken."""
+    import ray
+
+    deadline = time.monotonic() + seconds
+    while not _all_is_free():
+        assert time.monotonic() < deadline, (ray.available_resources(), ray.util.placement_group_table())
+        time.sleep(0.2)
+
+
+def _all_is_free() -> bool:
+    import ray
+
+    groups = [one for one in ray.util.placement_group_table().values() if one["state"] != "REMOVED"]
+    return not groups and ray.available_resources().get("CPU") == ray.cluster_resources()["CPU"]

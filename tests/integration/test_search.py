@@ -18,7 +18,7 @@ from llmcore.storage import Folder
 from llmcore.train.kept import complete_names
 from tests.drivers import processes_of
 from tests.faults import sessions
-from tests.searches import FAULTY, search_config
+from tests.searches import FAULTY, assert_all_is_free_within, search_config
 
 if TYPE_CHECKING:
     from cluster.connect import Session
@@ -34,19 +34,6 @@ def _run(root: Path, session: "Session", **settings: Any) -> tuple[dict[str, Any
     print(result_line(result, storage))
     trials = storage / config.name / "trials"
     return result, {name: trials.find_json(f"{name}/trial.json") or {} for name in trials.names()}
-
-
-def _all_is_free() -> bool:
-    has, free = ray.cluster_resources(), ray.available_resources()
-    groups = [one for one in ray.util.placement_group_table().values() if one["state"] != "REMOVED"]
-    return not groups and free.get("CPU") == has["CPU"]
-
-
-def _assert_all_is_free_within(seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not _all_is_free():
-        assert time.monotonic() < deadline, (ray.available_resources(), ray.util.placement_group_table())
-        time.sleep(0.2)
 
 
 @pytest.mark.timeout(400)
@@ -71,7 +58,7 @@ def test_each_failure_has_its_cause_and_the_search_succeeds(ray_session: "Sessio
     assert "searches.py" in errors["hang"]
     assert (result["num_trials"], result["statuses"]) == (5, {"finished": 1, "failed": 4})
     assert result["causes"] == {"out_of_memory": 1, "non_finite": 1, "error": 1, "hang": 1}
-    _assert_all_is_free_within(10)
+    assert_all_is_free_within(10)
 
 
 @pytest.mark.timeout(400)
@@ -102,7 +89,7 @@ def test_a_population_takes_over_the_better_ones_weights(ray_session: "Session",
     alone = [row["validation_loss"] for row in idler["reports"] if row["step"] == 10]
     assert alone[0] > before[0] + 0.05, "by itself it has learnt nothing"
     assert after[0] < alone[0] - 0.05, "with the weights of the other it goes on from there"
-    _assert_all_is_free_within(10)
+    assert_all_is_free_within(10)
 
 
 @pytest.mark.timeout(400)
@@ -146,7 +133,7 @@ def test_optuna_begins_with_what_is_given_and_the_best_is_trained_again(ray_sess
     assert not (storage / "next" / "trials").names(), "nothing begins when nothing is left to spend"
     _, records = _run(tmp_path, ray_session, **next_one, budget={"hours": 1})
     assert records["trial-000"]["config"] == best["config"] and records["trial-000"]["status"] == "finished"
-    _assert_all_is_free_within(10)
+    assert_all_is_free_within(10)
 
 
 class _Trial:
@@ -232,4 +219,4 @@ def test_a_killed_worker_costs_no_trial_and_one_that_takes_too_long_leaves(
         )
     record = (Folder(f"{tmp_path}/runs/late/trials") / "trial-000").find_json("trial.json") or {}
     assert record["cause"] == "timeout" and complete_names(Folder(f"{tmp_path}/runs/late/trials/trial-000/checkpoints"))
-    _assert_all_is_free_within(10)
+    assert_all_is_free_within(10)

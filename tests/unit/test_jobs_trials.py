@@ -75,6 +75,16 @@ def test_one_that_gained_nothing_more_ended_by_itself(tmp_path: Path, without_ga
     assert (record["status"], record["num_steps"], record["best_step"]) == (status, 30, 10)
 
 
+@pytest.mark.parametrize(("step", "status"), [(40, "finished"), (30, "stopped")])
+def test_one_that_took_over_all_steps_with_the_weights_has_none_left(tmp_path: Path, step: int, status: str) -> None:
+    records = _records(tmp_path, ["t0"])
+    life = records.folder("t0") / "lives/02"
+    _write(life / "checkpoints" / checkpoint_name(step, 1), "checkpoint", {"progress": Progress(step=step).to_json()})
+    life.write_json("life.json", {"values": {"train.seed": 1}, "donor": "s/trials/t1", "step": step, "told": {}})
+    record = _trained(records, "t0", {10: 0.5, 20: 0.8})
+    assert (record["status"], record["best_step"]) == (status, 20)
+
+
 def test_one_without_an_export_has_failed(tmp_path: Path) -> None:
     records = _records(tmp_path, ["t0"])
     assert "it ended without an export" in records.write("t0")

@@ -242,11 +242,12 @@ class TrialRecords:
 
     def _is_finished(self, trial: str, steps: int | None) -> bool:
         """Whether a trial that took so many steps ended by itself: at its last one, or since it gained nothing more."""
-        train = self._config(trial).train
-        if steps == last_step(train, self._num_examples):
-            return True
+        train, last = self._config(trial).train, last_step(self._config(trial).train, self._num_examples)
         checkpoints = newest_life(self.folder(trial)).folder / "checkpoints"
-        newest = [read_manifest(checkpoints / name) for name in complete_names(checkpoints)[-1:]]
+        saved = complete_names(checkpoints)[-1:]
+        if last in (steps, *map(step_of, saved)):  # saved alone, where all steps were taken over with the weights
+            return True
+        newest = [read_manifest(checkpoints / name) for name in saved]
         return any(one is not None and stops_early(Progress(**one.about["progress"]), train) for one in newest)
 
     def _reports(self, trial: str) -> list[dict[str, Any]]:
