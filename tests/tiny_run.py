@@ -19,7 +19,7 @@ from torch import distributed, nn
 from llmcore.config.base import identity
 from llmcore.config.common import JobSettings
 from llmcore.config.train import TrainSettings
-from llmcore.cost import Ledger
+from llmcore.cost import Ledger, Work
 from llmcore.evaluation.compared import LOSS
 from llmcore.models.initialize import Home
 from llmcore.objectives.causal_lm import CausalLM
@@ -99,8 +99,8 @@ class TinyRecipe:
     def told(self) -> dict[str, Any]:
         return {}
 
-    def attended_tokens(self) -> float:
-        return 8.0
+    def work_per_token(self) -> Work:
+        return self.objective.work(self._validation).per(self.objective.num_tokens(self._validation))
 
     def describe(self, progress: Progress, metrics: dict[str, float]) -> tuple[dict[str, Any], str]:
         return {"step": progress.step, "metrics": metrics}, f"# After {progress.step} steps\n"

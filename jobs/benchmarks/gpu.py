@@ -56,9 +56,10 @@ def _measure(_: int, preset: str, found: Any) -> None:
     from torch import distributed
 
     from llmcore.config.model import ModelSettings
-    from llmcore.cost.flops import peak_flops_per_s
+    from llmcore.cost.devices import peak_flops_per_s
     from llmcore.models.build import build_causal_lm, model_config
-    from llmcore.models.flops import training_flops
+    from llmcore.models.flops import model_flops
+    from llmcore.objectives.causal_lm import CausalLM
     from llmcore.objectives.rows import packed_micro_batches
 
     device = torch.device("cuda", 0)
@@ -70,7 +71,7 @@ def _measure(_: int, preset: str, found: Any) -> None:
     length, size = MODELS[preset]
     settings = ModelSettings.model_validate({"preset": preset})
     facts = {"vocab_size": VOCAB_SIZE, "sequence_length": length, "eos_id": 0, "pad_id": 1}
-    table, attended = _rows(length, size)
+    table = _rows(length, size)
     [batch] = packed_micro_batches(table, 1, size)
     ours = _ours(build_causal_lm(model_config(settings, **facts), seed=0), size, device)
     bare = _bare(model_config(settings, **facts), device)
@@ -99,14 +100,16 @@ def _measure(_: int, preset: str, found: Any) -> None:
     rows = [Row(f"{preset}, bf16, compiled", speeds["ours"], "tokens/s", PEER, speeds["bare"])]
     peak = peak_flops_per_s(torch.cuda.get_device_name(), "bf16")
     if peak is not None:
-        flops = training_flops(ours.model, attended)
+        objective = CausalLM()
+        work = objective.work(batch).per(objective.num_tokens(batch))
+        flops = model_flops(ours.model).of_training(work)
         of_peak = {name: speed * flops / peak for name, speed in speeds.items()}
         rows.append(Row(f"{preset}, MFU", of_peak["ours"], "of the peak", PEER, of_peak["bare"]))
     found.put(rows)
 
 
-def _rows(length: int, size: int) -> tuple[Any, float]:
-    """Full rows of random tokens, and the mean over tokens of their document's length."""
+def _rows(length: int, size: int) -> Any:
+    """Full rows of random tokens."""
     import numpy as np
 
     from llmcore.tokens.schema import PackedRows
@@ -117,9 +120,8 @@ def _rows(length: int, size: int) -> tuple[Any, float]:
         ends = np.cumsum(rng.exponential(MEAN_DOCUMENT, length).astype(np.int64) + 1)
         lengths.append(np.diff([0, *ends[ends < length], length]).tolist())
     tokens = rng.integers(2, VOCAB_SIZE, (size, length), dtype=np.int32)
-    flat = np.concatenate([np.array(row, float) for row in lengths])
     sources = [[0] * len(row) for row in lengths]
-    return PackedRows(tokens, lengths, sources).to_table(VOCAB_SIZE), float((flat**2).sum() / flat.sum())
+    return PackedRows(tokens, lengths, sources).to_table(VOCAB_SIZE)
 
 
 def _ours(model: Any, size: int, device: Any) -> Any:

@@ -2,7 +2,7 @@
 
 import gc
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -36,13 +36,19 @@ class PeakOfLiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._alive: dict[int, int] = {}
-        self._now = 0
+        self.now = 0
         self.peak = 0
+
+    def of(self, tensors: Iterable[Tensor]) -> int:
+        """Follows these, too; returns what is alive."""
+        for tensor in tensors:
+            self._see(tensor.untyped_storage())
+        return self.now
 
     @contextmanager
     def during(self, moments: dict[str, int], name: str) -> Iterator[None]:
         """Notes the peak of a block under a name, what was alive before included."""
-        self.peak = self._now
+        self.peak = self.now
         yield
         moments[name] = max(self.peak, moments.get(name, 0))
 
@@ -59,9 +65,9 @@ class PeakOfLiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         key = storage._cdata
         if key not in self._alive:
             self._alive[key] = storage.nbytes()
-            self._now += storage.nbytes()
-            self.peak = max(self.peak, self._now)
+            self.now += storage.nbytes()
+            self.peak = max(self.peak, self.now)
             weakref.finalize(storage, self._forget, key)
 
     def _forget(self, key: int) -> None:
-        self._now -= self._alive.pop(key)
+        self.now -= self._alive.pop(key)

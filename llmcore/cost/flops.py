@@ -1,84 +1,61 @@
-"""Floating-point operations that a transformer needs, and those that a device can do."""
+"""Floating-point operations that a transformer needs: what rows ask of it, and what it does for each of that."""
 
-__all__ = ["forward_flops_per_token", "peak_flops_per_s", "training_flops_per_token"]
+from dataclasses import dataclass
+from operator import mul
+from typing import NamedTuple
+
+__all__ = ["ModelFlops", "Work"]
 
 
-def forward_flops_per_token(
-    *, num_matmul_parameters: int, num_layers: int, hidden_size: int, attended_tokens: float
-) -> float:
-    """FLOPs of one token's way through a transformer: 2 N + 4 L d a.
+class Work(NamedTuple):
+    """What rows ask of a model: how many places its matrices multiply at, and how many pairs of positions meet.
 
-    Each of the N parameters that multiply (all matrices and the output head, tied or not; no embedding look-ups, norms
-    or biases) costs a multiplication and an addition. In each of L layers queries meet the keys of `attended_tokens`
-    positions in d = heads x head size dimensions, and their weights meet the values: 2 d a each.
+    Attributes:
+        read: Tokens through the stack that reads: a decoder's, an encoder's.
+        written: Tokens through the decoder of an encoder-decoder.
+        predicted: Places that the head reads.
+        pooled: Documents whose first state is pooled.
+        read_pairs: In the stack that reads, of each document its length squared.
+        written_pairs: The same of the decoder of an encoder-decoder.
+        crossed_pairs: Of each document what is written times what is read.
+    """
 
-    `attended_tokens` is what is computed, also where a mask discards it afterwards (the convention of PaLM): the
-    context length for full rows, and for attention inside documents the mean over tokens of their document's length,
-    sum(length²) / sum(length).
+    read: float = 0.0
+    written: float = 0.0
+    predicted: float = 0.0
+    pooled: float = 0.0
+    read_pairs: float = 0.0
+    written_pairs: float = 0.0
+    crossed_pairs: float = 0.0
+
+    def per(self, number: float) -> "Work":
+        """A `number`th of it."""
+        return Work(*(each / number for each in self))
+
+
+@dataclass(frozen=True)
+class ModelFlops:
+    """FLOPs of a model for each unit of work, forward, and forward and backward together.
+
+    A matrix of n elements takes 2 n at each place: a multiplication and an addition. In a layer whose attention has d =
+    heads x head size dimensions, a pair of positions takes 2 d where query meets key, and 2 d where its weight meets
+    the value. Look-ups, norms, biases and the softmax are left out. The backward pass is twice the forward pass:
+    gradients of the inputs, and of the weights, which a frozen matrix has none of; layers that stand before everything
+    that trains have none at all.
+
+    Pairs count as they are computed, also where a causal mask discards half of them afterwards. Activations that are
+    computed anew do not count: this is what the model needs, and so makes MFU, not hardware utilization.
 
     Source: Chowdhery et al. 2022 (PaLM, arXiv 2204.02311), appendix B; Kaplan et al. 2020 (arXiv 2001.08361), 2.1.
     """
-    return 2.0 * num_matmul_parameters + 4.0 * num_layers * hidden_size * attended_tokens
 
+    forward: Work
+    training: Work
 
-def training_flops_per_token(
-    *,
-    num_matmul_parameters: int,
-    num_layers: int,
-    hidden_size: int,
-    attended_tokens: float,
-    num_frozen: int = 0,
-) -> float:
-    """FLOPs of one token in training: 6 N + 12 L d a, the backward pass being twice the forward pass.
+    def of_forward(self, work: Work) -> float:
+        """FLOPs of the forward pass."""
+        return float(sum(map(mul, self.forward, work)))
 
-    The `num_frozen` of the N that do not train need 4 and not 6: nothing but their inputs has a gradient. That is an
-    upper bound where nothing before them trains, so that no gradient is needed there. Recomputed activations are not
-    counted: this is what the model needs, so MFU, not hardware utilization.
-    """
-    forward = forward_flops_per_token(
-        num_matmul_parameters=num_matmul_parameters,
-        num_layers=num_layers,
-        hidden_size=hidden_size,
-        attended_tokens=attended_tokens,
-    )
-    return 3.0 * forward - 2.0 * num_frozen
-
-
-# Dense (not sparse) peaks of the makers' data sheets in TFLOP/s: words of the device's name, bf16 in the matrix units
-# (None: it has none), fp32 outside of them. The first that matches counts, so special names stand before general ones.
-_PEAKS: tuple[tuple[str, float | None, float], ...] = (
-    ("GB200", 2500.0, 80.0),
-    ("B200", 2250.0, 75.0),
-    ("H200", 989.4, 66.9),
-    ("GH200", 989.4, 66.9),
-    ("H100 PCIe", 756.0, 51.0),
-    ("H100 NVL", 835.0, 60.0),
-    ("H100", 989.4, 66.9),
-    ("A100", 312.0, 19.5),
-    ("L40S", 362.0, 91.6),
-    ("L4", 121.0, 30.3),
-    ("A10G", 70.0, 35.0),
-    ("A10", 125.0, 31.2),
-    ("RTX 4090", 165.2, 82.6),
-    ("RTX 3090", 71.0, 35.6),
-    ("V100", None, 15.7),
-    ("T4", None, 8.1),
-    ("MI300X", 1307.4, 163.4),
-    ("MI250X", 383.0, 47.9),
-)
-
-_FP16 = {"V100": 125.0, "T4": 65.0}
-"""Of those without bf16; with it, a device does as many FLOPs in either."""
-
-
-def peak_flops_per_s(device: str, precision: str) -> float | None:
-    """The peak FLOP/s of one device by its name (as `torch.cuda.get_device_name` says it) and `bf16`, `fp16` or `fp32`.
-
-    None where it is not known, as for every CPU: utilization is left out then, never guessed.
-    """
-    words = f" {device.replace('-', ' ').lower()} "
-    for name, bf16, fp32 in _PEAKS:
-        if f" {name.lower()} " in words:
-            tera = {"bf16": bf16, "fp16": _FP16.get(name, bf16), "fp32": fp32}.get(precision)
-            return None if tera is None else tera * 1e12
-    return None
+    def of_training(self, work: Work) -> float:
+        """FLOPs of the forward and the backward pass."""
+        return float(sum(map(mul, self.training, work)))

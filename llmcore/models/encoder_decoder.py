@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from llmcore.cost.flops import Work
 from llmcore.models.attention import Lengths
 from llmcore.models.packed import PackedBatch
 
@@ -36,6 +37,16 @@ class PackedPair:
         """The same with padding."""
         return self.source.num_places() + self.target.num_places()
 
+    def work(self, *, predicted: int) -> Work:
+        """What the documents ask of a model whose head reads so many places."""
+        written = self.target.work(predicted=predicted)
+        lengths = zip(self.source.lengths, self.target.lengths, self.source.padding, strict=True)
+        return self.source.work(predicted=predicted)._replace(
+            written=written.read,
+            written_pairs=written.read_pairs,
+            crossed_pairs=sum(source * target for source, target, padding in lengths if not padding),
+        )
+
     def to(self, device: torch.device) -> "PackedPair":
         """The same pair on a device."""
         return PackedPair(self.source.to(device), self.target.to(device))
@@ -60,7 +71,7 @@ def encoder_decoder_logits(model: nn.Module, pair: PackedPair) -> Tensor:
             document_lengths=Lengths(target.lengths),
             source_lengths=Lengths(source.lengths),
         ).last_hidden_state
-    hidden = hidden[~target.padding_tokens()]
+    hidden = hidden.flatten(0, 1)[target.real_places()]
     if named.config.model_type == "bart":
         return named.lm_head(hidden) + named.final_logits_bias  # type: ignore[no-any-return]
     if named.config.scale_decoder_outputs:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from llmcore.cost.flops import Work
 from llmcore.models.attention import Lengths
 
 __all__ = [
@@ -79,11 +80,21 @@ class PackedBatch:
         """The same with padding."""
         return self.tokens.numel()
 
+    def num_documents(self) -> int:
+        """Documents; padding is none."""
+        return len(self.padding) - sum(self.padding)
+
+    def work(self, *, predicted: int, pooled: int = 0) -> Work:
+        """What the documents ask of a model whose head reads so many places, and which pools so many of them."""
+        lengths = [length for length, padding in zip(self.lengths, self.padding, strict=True) if not padding]
+        pairs = sum(length**2 for length in lengths)
+        return Work(read=sum(lengths), predicted=predicted, pooled=pooled, read_pairs=pairs)
+
+    # Where documents are is known here: asked of the device, it would wait for the answer.
+
     def positions(self) -> Tensor:
         """Position of each token in its document: int64 [rows, length]."""
-        lengths = torch.tensor(self.lengths)
-        starts = (lengths.cumsum(0) - lengths).repeat_interleave(lengths)
-        return (torch.arange(int(lengths.sum())) - starts).view(self.tokens.shape).to(self.tokens.device)
+        return self._positions().view(self.tokens.shape).to(self.tokens.device)
 
     def first_tokens(self) -> Tensor:
         """Index of each document's first token in the flattened rows: int64 [documents]."""
@@ -98,8 +109,23 @@ class PackedBatch:
 
     def padding_tokens(self) -> Tensor:
         """Whether each token is padding: bool [rows, length]."""
-        padding = torch.tensor(self.padding, dtype=torch.bool).repeat_interleave(torch.tensor(self.lengths))
-        return padding.view(self.tokens.shape).to(self.tokens.device)
+        return self._padding().view(self.tokens.shape).to(self.tokens.device)
+
+    def real_places(self) -> Tensor:
+        """Index of each token that is no padding in the flattened rows: int64 [tokens]."""
+        return torch.nonzero(~self._padding()).squeeze(1).to(self.tokens.device)
+
+    def later_places(self) -> Tensor:
+        """The same without the first token of each document."""
+        return torch.nonzero(~self._padding() & (self._positions() > 0)).squeeze(1).to(self.tokens.device)
+
+    def _positions(self) -> Tensor:
+        lengths = torch.tensor(self.lengths)
+        starts = (lengths.cumsum(0) - lengths).repeat_interleave(lengths)
+        return torch.arange(int(lengths.sum())) - starts
+
+    def _padding(self) -> Tensor:
+        return torch.tensor(self.padding, dtype=torch.bool).repeat_interleave(torch.tensor(self.lengths))
 
 
 def backbone(model: nn.Module) -> nn.Module:

@@ -114,7 +114,8 @@ def _block(lengths: Sequence[tuple[int, int]], size: int, key_size: int, device:
     own, of_keys = (torch.tensor(column, device=device)[:, None, None, None] for column in zip(*lengths, strict=True))
     known = torch.arange(key_size, device=device) < of_keys
     beyond = torch.arange(size, device=device)[:, None] >= own
-    return Block(len(lengths), size, key_size, None if bool(known.all()) else known, beyond)
+    is_full = all(key_length == key_size for _, key_length in lengths)
+    return Block(len(lengths), size, key_size, None if is_full else known, beyond)
 
 
 def _lay(lengths: Sequence[int], order: Sequence[int], sizes: Sequence[int], device: torch.device) -> Lay:

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from llmcore.cost.flops import Work
+
 __all__ = ["LanguageObjective", "Objective", "loss_and_hits", "unigram_loss_sum"]
 
 
@@ -38,6 +40,9 @@ class LanguageObjective(Objective, Protocol):
 
     def micro_batches(self, rows: pa.Table, num_parts: int, size: int) -> list[Any]:
         """Rows as `num_parts` micro batches of at most `size` rows; one without rows has no targets."""
+
+    def work(self, batch: Any) -> Work:
+        """What a micro batch asks of a model: what its FLOPs depend on."""
 
     def targets(self, batch: Any) -> Tensor:
         """The tokens that are to be predicted, int64 [targets]."""

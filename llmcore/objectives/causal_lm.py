@@ -4,6 +4,7 @@ import pyarrow as pa
 from torch import Tensor, nn
 from torch.nn import functional
 
+from llmcore.cost.flops import Work
 from llmcore.models.packed import PackedBatch, hidden_states
 from llmcore.objectives.base import loss_and_hits
 from llmcore.objectives.rows import packed_micro_batches
@@ -16,10 +17,8 @@ def causal_lm_targets(batch: PackedBatch) -> tuple[Tensor, Tensor]:
 
     Every token of a document but its first is predicted, from the one before it; padding never is.
     """
-    flat = batch.tokens.flatten()
-    is_target = (batch.positions().flatten() > 0) & ~batch.padding_tokens().flatten()
-    target_positions = is_target.nonzero().squeeze(1)
-    return target_positions - 1, flat[target_positions]
+    places = batch.later_places()
+    return places - 1, batch.tokens.flatten()[places]
 
 
 class CausalLM:
@@ -39,6 +38,10 @@ class CausalLM:
     def num_tokens(self, batch: PackedBatch) -> int:
         """Real tokens."""
         return batch.num_tokens()
+
+    def work(self, batch: PackedBatch) -> Work:
+        """What the documents ask of a model."""
+        return batch.work(predicted=self.num_targets(batch)[0])
 
     def targets(self, batch: PackedBatch) -> Tensor:
         """The tokens that are predicted, int64 [targets]."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from llmcore.config.masking import MaskingSettings
+from llmcore.cost.flops import Work
 from llmcore.models.packed import PackedBatch, hidden_states, masked_lm_logits
 from llmcore.objectives.base import loss_and_hits
 from llmcore.objectives.masking import masked
@@ -75,6 +76,10 @@ class MaskedLM:
     def num_tokens(self, batch: MaskedBatch) -> int:
         """Real tokens."""
         return batch.seen.num_tokens()
+
+    def work(self, batch: MaskedBatch) -> Work:
+        """What the documents ask of a model."""
+        return batch.seen.work(predicted=len(batch.targets))
 
     def targets(self, batch: MaskedBatch) -> Tensor:
         """The tokens that are to be guessed, int64 [targets]."""

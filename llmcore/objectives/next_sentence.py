@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from llmcore.cost.flops import Work
 from llmcore.models.packed import hidden_states, masked_lm_logits, next_sentence_logits
 from llmcore.objectives.base import loss_and_hits
 from llmcore.objectives.masked_lm import MaskedBatch, MaskedLM
@@ -51,6 +52,10 @@ class NextSentence:
     def num_tokens(self, batch: PairBatch) -> int:
         """Real tokens."""
         return self._masked.num_tokens(batch.masked)
+
+    def work(self, batch: PairBatch) -> Work:
+        """What the documents ask of a model."""
+        return self._masked.work(batch.masked)._replace(pooled=len(batch.labels))
 
     def targets(self, batch: PairBatch) -> Tensor:
         """The tokens that are to be guessed, int64 [targets]."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from llmcore.config.corruption import SpanSettings
+from llmcore.cost.flops import Work
 from llmcore.errors import ConfigError
 from llmcore.models.encoder_decoder import PackedPair, encoder_decoder_logits
 from llmcore.models.packed import PackedBatch
@@ -91,10 +92,14 @@ class SpanCorruption:
         """Tokens of the corpus."""
         return batch.num_tokens
 
+    def work(self, batch: CorruptedBatch) -> Work:
+        """What the documents ask of a model."""
+        return batch.pair.work(predicted=self.num_targets(batch)[0])
+
     def targets(self, batch: CorruptedBatch) -> Tensor:
         """The tokens that the decoder writes, int64 [targets]."""
         target = batch.pair.target
-        return target.tokens[~target.padding_tokens()]
+        return target.tokens.flatten()[target.real_places()]
 
     def loss_sums(self, model: nn.Module, batch: CorruptedBatch) -> Tensor:
         """Sum of the cross-entropies of all targets (nats), [1]."""

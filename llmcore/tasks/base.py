@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from llmcore.config.task import TaskSettings
+    from llmcore.cost.flops import Work
     from llmcore.models.initialize import Home
 
 __all__ = [
@@ -260,6 +261,11 @@ class Task(ABC, Generic[ExampleT, BatchT]):
     @abstractmethod
     def num_tokens(self, batch: BatchT) -> int:
         """Tokens of a batch, padding left out."""
+
+    def work(self, batch: BatchT) -> "Work":
+        """What a batch asks of a model, for its FLOPs: here the head reads one state of each document of `packed`."""
+        packed = batch.packed  # type: ignore[attr-defined]
+        return packed.work(predicted=packed.num_documents(), pooled=packed.num_documents())  # type: ignore[no-any-return]
 
     @abstractmethod
     def loss_sums(self, model: Any, batch: BatchT) -> "torch.Tensor":

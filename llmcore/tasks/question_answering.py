@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from llmcore.config.task import TaskSettings
+    from llmcore.cost.flops import Work
     from llmcore.models.initialize import Home
     from llmcore.models.packed import PackedBatch
 
@@ -200,14 +201,17 @@ class QuestionAnswering(Task[Window, SpanBatch]):
         """Tokens of the windows."""
         return batch.packed.num_tokens()
 
+    def work(self, batch: SpanBatch) -> "Work":
+        """What the windows ask of a model, whose head reads each of their tokens."""
+        return batch.packed.work(predicted=batch.packed.num_tokens())
+
     def loss_sums(self, model: Any, batch: SpanBatch) -> "torch.Tensor":
         """Sum over windows of the mean of the two cross-entropies, that of the first token and of the last, [1]."""
         from llmcore.models.packed import span_logits
 
         log_starts, log_stops = _log_softmax_by_window(span_logits(model, batch.packed).float(), batch)
-        known = batch.starts >= 0
-        both = log_starts[batch.starts[known]] + log_stops[batch.stops[known]]
-        return (-both.sum() / 2 + 0.0 * log_starts.sum())[None]
+        both = log_starts[batch.starts.clamp(min=0)] + log_stops[batch.stops.clamp(min=0)]
+        return -(both * (batch.starts >= 0)).sum()[None] / 2
 
     def spans(self, model: Any, batch: SpanBatch) -> "list[NDArray[np.float32]]":
         """Of each window, both scores of each of its tokens: [tokens, 2]."""

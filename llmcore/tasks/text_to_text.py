@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from llmcore.config.task import TaskSettings
+    from llmcore.cost.flops import Work
     from llmcore.models.encoder_decoder import PackedPair
     from llmcore.models.initialize import Home
     from llmcore.models.packed import PackedBatch
@@ -227,6 +228,10 @@ class TextToText(Task[WrittenExample, WrittenBatch]):
     def num_tokens(self, batch: WrittenBatch) -> int:
         """Tokens that are read and written."""
         return batch.packed.num_tokens()
+
+    def work(self, batch: WrittenBatch) -> "Work":
+        """What the documents ask of a model, whose head reads the places of the targets."""
+        return batch.packed.work(predicted=len(batch.targets))
 
     def logits(self, model: Any, batch: WrittenBatch) -> "torch.Tensor":
         """What the model says of each target, [targets, vocabulary]."""

@@ -7,10 +7,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 from torch import distributed, nn
 
 from llmcore.config.finetune import FinetuneSettings
+from llmcore.cost.flops import Work
 from llmcore.errors import CorpusError
 from llmcore.evaluation.compared import Compared, validation_metrics
 from llmcore.evaluation.kinds import Subject
@@ -132,10 +132,10 @@ class Finetuning:
         examples = {"train": asdict(self._lengths), "validation": asdict(self._validation[1])}
         return {"examples": examples, "padding_share": 1 - self._read / self._places if self._places else None}
 
-    def attended_tokens(self) -> float:
-        """Over the train examples."""
-        lengths = np.array([example.num_tokens for example in self._train], dtype=np.float64)
-        return float((lengths**2).sum() / lengths.sum())
+    def work_per_token(self) -> Work:
+        """Measured on about 1,000 train examples, from all over them."""
+        batch = self.task.collate(self._train[:: -(-len(self._train) // 1000)])
+        return self.task.work(batch).per(self.task.num_tokens(batch))
 
     def describe(self, progress: Progress, metrics: dict[str, float]) -> tuple[dict[str, Any], str]:
         """What the manifest and the model card say."""

@@ -8,8 +8,8 @@ import torch
 
 from llmcore.config.train import TrainSettings
 from llmcore.cost import Ledger
-from llmcore.cost.flops import peak_flops_per_s
-from llmcore.models.flops import training_flops
+from llmcore.cost.devices import peak_flops_per_s
+from llmcore.models.flops import model_flops
 from llmcore.train.architecture import publish_architecture
 from llmcore.train.checkpoint import load_checkpoint, seed_rank
 from llmcore.train.dry_step import dry_step
@@ -86,7 +86,7 @@ def _fit(
     if settings.dry_step is True or (settings.dry_step == "auto" and device.type == "cuda"):
         with ledger.measure("start_up", "dry_step"):
             dry_step(engine, recipe.longest_batch())
-    flops_per_token = training_flops(engine.model, recipe.attended_tokens())
+    flops_per_token = model_flops(engine.model).of_training(recipe.work_per_token())
     ledger.peak_flops_per_s = settings.peak_flops_per_s or peak_flops_per_s(ledger.device, precision)
     meter = Meter(ledger, flops_per_token, start.tokens_seen)
     with CheckpointWriter(device) as writer:

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from torch import Tensor, nn
 
 from llmcore.config.pretrain import PretrainSettings
+from llmcore.cost.flops import Work
 from llmcore.evaluation.compared import LOSS
 from llmcore.models.build import build_language_model, config_for_tokens, load_language_model
 from llmcore.models.generation.choice import TokenChoice
@@ -143,11 +143,11 @@ class Pretraining:
         """Nothing: the job itself knows the token shards."""
         return {}
 
-    def attended_tokens(self) -> float:
+    def work_per_token(self) -> Work:
         """Measured on up to 256 validation rows."""
-        table = self._validation.table(range(min(256, len(self._validation))))
-        lengths = pc.list_flatten(table["document_lengths"]).to_numpy().astype(np.float64)
-        return float((lengths**2).sum() / lengths.sum())
+        rows = range(min(256, len(self._validation)))
+        batch = self._validation.batch(rows)
+        return self.objective.work(batch).per(self.objective.num_tokens(batch))
 
     @cached_property
     def _family(self) -> str:

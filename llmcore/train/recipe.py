@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from torch import nn
 
 from llmcore.config.train import TrainSettings
+from llmcore.cost.flops import Work
 from llmcore.evaluation.compared import Compared
 from llmcore.models.initialize import Home
 from llmcore.objectives.base import Objective
@@ -64,8 +65,8 @@ class Recipe(Protocol):
     def told(self) -> dict[str, Any]:
         """What there is to say of its rows in the run's result, as plain JSON; empty where that is said elsewhere."""
 
-    def attended_tokens(self) -> float:
-        """Mean over tokens of the length of the document they stand in: what the attention's FLOPs depend on."""
+    def work_per_token(self) -> Work:
+        """What a token of its rows asks of the model, on average: what the FLOPs of a step depend on."""
 
     def describe(self, progress: Progress, metrics: dict[str, float]) -> tuple[dict[str, Any], str]:
         """What an export's manifest says of the model, and its model card (Markdown); `metrics` may be empty."""

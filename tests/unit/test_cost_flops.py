@@ -1,55 +1,148 @@
-"""FLOPs: the formula against what the operators do, and peaks that are known or null."""
+"""FLOPs: what is counted of a model against torch's own counter of operators, and peaks that are known or null."""
+
+from typing import Any
 
 import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
-from llmcore.cost import forward_flops_per_token, peak_flops_per_s, training_flops_per_token
+from llmcore.config.method import MethodSettings
+from llmcore.config.model import ModelSettings
+from llmcore.config.pretrain import Learnt
+from llmcore.cost import ModelFlops, Work, peak_flops_per_s
+from llmcore.models.build import build_language_model, lay_out_language_model, model_config
+from llmcore.models.encoder_decoder import PackedPair
+from llmcore.models.flops import model_flops
+from llmcore.models.methods import apply_method
+from llmcore.models.packed import PackedBatch
+from llmcore.objectives.causal_lm import CausalLM
+from llmcore.objectives.masked_lm import MaskedBatch, MaskedLM
+from llmcore.objectives.next_sentence import NextSentence, PairBatch
+from llmcore.objectives.span_corruption import CorruptedBatch, SpanCorruption
+from llmcore.tasks.question_answering import QuestionAnswering, SpanBatch
+from llmcore.tasks.text_classification import ClassExample, TextClassification
+
+VOCAB_SIZE = 96
+LENGTHS = (64, 32, 32, 96)
+"""Of sizes that attention lays side by side as they are: it computes nothing beside them."""
+_DECODER = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3, "num_attention_heads": 4}
+_ENCODER = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
+CASES: list[tuple[str, Learnt, dict[str, Any]]] = [
+    ("gpt2", "causal_lm", {"n_embd": 64, "n_layer": 3, "n_head": 4}),
+    ("llama", "causal_lm", _DECODER | {"num_key_value_heads": 2}),
+    ("llama", "causal_lm", _DECODER | {"tie_word_embeddings": False}),
+    ("qwen3", "causal_lm", _DECODER | {"num_key_value_heads": 2, "head_dim": 32}),
+    ("bert", "masked_lm", _ENCODER),
+    ("bert", "next_sentence", _ENCODER),
+    ("roberta", "masked_lm", _ENCODER),
+    ("modernbert", "masked_lm", _ENCODER),
+    ("t5", "span_corruption", {"d_model": 64, "d_ff": 96, "d_kv": 32, "num_layers": 2, "num_heads": 4}),
+    (
+        "bart",
+        "span_corruption",
+        {
+            "d_model": 64,
+            "encoder_layers": 2,
+            "decoder_layers": 3,
+            "encoder_ffn_dim": 96,
+            "decoder_ffn_dim": 80,
+            "encoder_attention_heads": 4,
+            "decoder_attention_heads": 4,
+        },
+    ),
+]
 
 
-@pytest.mark.parametrize(("num_layers", "hidden_size", "context", "vocab_size"), [(2, 32, 16, 50), (3, 64, 40, 101)])
-def test_the_formula_counts_what_pytorch_counts(
-    num_layers: int, hidden_size: int, context: int, vocab_size: int
-) -> None:
-    """Against torch's own counter of operators, on a GPT-2 of transformers, forward and backward."""
-    torch = pytest.importorskip("torch")
-    transformers = pytest.importorskip("transformers")
-    from torch.utils.flop_counter import FlopCounterMode
+def _config(family: str, sizes: dict[str, Any]) -> Any:
+    settings = ModelSettings.model_validate({"family": family, "sizes": sizes})
+    return model_config(settings, vocab_size=VOCAB_SIZE, sequence_length=96, eos_id=0, pad_id=1)
 
-    config = transformers.GPT2Config(
-        n_layer=num_layers, n_embd=hidden_size, n_head=2, n_positions=context, vocab_size=vocab_size
+
+def _packed(lengths: tuple[int, ...]) -> PackedBatch:
+    generator = torch.Generator().manual_seed(0)
+    return PackedBatch.of_documents(
+        [torch.randint(2, VOCAB_SIZE, (length,), generator=generator).tolist() for length in lengths]
     )
-    config._attn_implementation = "eager"
-    model = transformers.GPT2LMHeadModel(config)
-    tokens = torch.randint(0, vocab_size, (3, context))
-    with FlopCounterMode(display=False) as forward:
-        logits = model(tokens).logits
-    with FlopCounterMode(display=False) as backward:
-        logits.sum().backward()
-    matrices = [weight.numel() for name, weight in model.named_parameters() if weight.ndim == 2 and ".wpe" not in name]
-    sizes = {
-        "num_matmul_parameters": sum(matrices),  # wte stands for the head that is tied to it
-        "num_layers": num_layers,
-        "hidden_size": hidden_size,
-        "attended_tokens": float(context),
-    }
-    assert forward.get_total_flops() == tokens.numel() * forward_flops_per_token(**sizes)
-    total = forward.get_total_flops() + backward.get_total_flops()
-    assert total == tokens.numel() * training_flops_per_token(**sizes)
 
-    frozen = [layer.mlp.c_fc.weight.requires_grad_(False) for layer in model.transformer.h]
-    logits = model(tokens).logits
-    with FlopCounterMode(display=False) as backward:
-        logits.sum().backward()
-    total = forward.get_total_flops() + backward.get_total_flops()
-    num_frozen = sum(weight.numel() for weight in frozen)
-    assert total == tokens.numel() * training_flops_per_token(**sizes, num_frozen=num_frozen)
+
+def _batch(learnt: Learnt) -> tuple[Any, Any]:
+    """An objective, and a batch of it; what masks and cuts is not what is tried here."""
+    packed = _packed(LENGTHS)
+    masked = MaskedBatch(packed, torch.arange(0, sum(LENGTHS), 7), packed.tokens.flatten()[::7])
+    masks, cuts = MaskedLM.__new__(MaskedLM), SpanCorruption.__new__(SpanCorruption)
+    match learnt:
+        case "masked_lm":
+            return masks, masked
+        case "next_sentence":
+            return NextSentence(masks), PairBatch(masked, packed.first_tokens()[:3], torch.tensor([0, 1, 0]))
+        case "span_corruption":
+            return cuts, CorruptedBatch(PackedPair(packed, _packed((32, 64, 32, 32))), 200)
+        case _:
+            return CausalLM(), packed
+
+
+def _counted(objective: Any, model: Any, batch: Any) -> tuple[int, int]:
+    """What torch counts of the forward pass, and of both; attention as products of matrices, computed once."""
+    with sdpa_kernel(SDPBackend.MATH):
+        with FlopCounterMode(display=False) as forward:
+            loss = objective.loss_sums(model, batch).sum()
+        with FlopCounterMode(display=False) as backward:
+            loss.backward()
+    return forward.get_total_flops(), forward.get_total_flops() + backward.get_total_flops()
+
+
+@pytest.mark.parametrize(("family", "learnt", "sizes"), CASES)
+def test_a_model_needs_what_torch_counts(family: str, learnt: Learnt, sizes: dict[str, Any]) -> None:
+    config = _config(family, sizes)
+    model = build_language_model(learnt, config, seed=0)
+    objective, batch = _batch(learnt)
+    forward, both = _counted(objective, model, batch)
+    flops, work = model_flops(model), objective.work(batch)
+    # Positions that turn are products of matrices, too; nothing else is beside.
+    assert flops.of_forward(work) == pytest.approx(forward, rel=2e-3)
+    assert flops.of_training(work) == pytest.approx(both, rel=2e-3)
+    assert model_flops(lay_out_language_model(learnt, config)) == flops, "without memory for it"
+
+
+_METHODS = [{"name": "full", "frozen_layers": 1}, {"name": "head_only"}, {"name": "lora", "rank": 4}]
+_NO_HEAD = [(0, "head_only"), (8, "head_only")]
+"""GPT-2's is its embeddings, and T5's is no module of its own."""
+
+
+@pytest.mark.parametrize(
+    ("case", "method"),
+    [(case, method) for case in (0, 2, 5, 8) for method in _METHODS if (case, method["name"]) not in _NO_HEAD],
+    ids=lambda given: CASES[given][0] if isinstance(given, int) else given["name"],
+)
+def test_what_does_not_train_has_no_gradients(case: int, method: dict[str, Any]) -> None:
+    family, learnt, sizes = CASES[case]
+    model = build_language_model(learnt, _config(family, sizes), seed=0)
+    apply_method(model, MethodSettings.model_validate(method), seed=0)
+    objective, batch = _batch(learnt)
+    forward, both = _counted(objective, model, batch)
+    flops, work = model_flops(model), objective.work(batch)
+    assert flops.of_forward(work) == pytest.approx(forward, rel=2e-3)
+    assert flops.of_training(work) == pytest.approx(both, rel=1e-2)
+
+
+def test_heads_read_one_state_of_a_document_or_each_of_its_tokens() -> None:
+    classifies = TextClassification(96, "macro_f1", ("a", "b", "c"))
+    texts = [ClassExample(list(range(2, 34)), 0, (0,)), ClassExample([2] * 64, 0, (1,))]
+    batch = classifies.collate(texts)
+    assert classifies.work(batch) == Work(read=96, predicted=2, pooled=2, read_pairs=32**2 + 64**2)
+
+    reads = QuestionAnswering.__new__(QuestionAnswering)
+    spans = SpanBatch(_packed((32, 64)), torch.tensor([1, 40]), torch.tensor([3, 41]), 2)
+    assert reads.work(spans) == Work(read=96, predicted=96, read_pairs=32**2 + 64**2)
 
 
 def test_palm_s_own_figures() -> None:
-    """540 B parameters, 118 layers, 48 heads of 256, context 2,048: 6 N + 12 L H Q T."""
-    flops = training_flops_per_token(
-        num_matmul_parameters=540_000_000_000, num_layers=118, hidden_size=48 * 256, attended_tokens=2048
-    )
-    assert flops == 6 * 540e9 + 12 * 118 * 48 * 256 * 2048
+    """540 B parameters, 118 layers, 48 heads of 256, context 2,048: 6 N + 12 L H Q T a token."""
+    forward = Work(read=2 * 540e9, read_pairs=4 * 118 * 48 * 256)
+    flops = ModelFlops(forward, Work(*(3 * each for each in forward)))
+    of_row = Work(read=2048, read_pairs=2048**2)
+    assert flops.of_training(of_row.per(2048)) == 6 * 540e9 + 12 * 118 * 48 * 256 * 2048
 
 
 @pytest.mark.parametrize(
