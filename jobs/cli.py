@@ -193,6 +193,39 @@ def _generate(
         raise InterruptedRunError("interrupted; answers to a file are written when all are there") from None
 
 
+@click.command("plan")
+@click.argument("config", type=click.Path(path_type=Path))
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--device", help="The GPU that it is for: H100, A100, L4, …; without it, what does not depend on one.")
+@click.option("--num-devices", type=click.IntRange(1), help="How many; without it, one a worker.")
+@click.option("--mfu", default="0.3:0.5", show_default=True, help="Share of the device's peak, or a range of them.")
+@click.option("--like", metavar="RUN", help="An earlier run, a name or a URL: as fast as that was.")
+@click.option("--prices", type=click.Path(path_type=Path), help="Prices of devices.  [default: configs/prices.yaml]")
+@click.option("--vocab-size", type=click.IntRange(1), help="Of tokens that are not prepared yet.")
+@click.option("--sequence-length", type=click.IntRange(1), help="Tokens in one of their rows.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
+@click.option("--verbose", is_flag=True, help="Show what transformers says, and tracebacks.")
+def _plan(
+    config: Path,
+    overrides: Sequence[str],
+    device: str | None,
+    num_devices: int | None,
+    mfu: str,
+    like: str | None,
+    prices: Path | None,
+    vocab_size: int | None,
+    sequence_length: int | None,
+    as_json: bool,
+    verbose: bool,
+) -> None:
+    """What a pre-training will need and cost: memory, time, money. KEY=VALUE sets a dotted key of the CONFIG."""
+    from jobs.plan import PlanOptions
+
+    quiet(verbose)
+    options = PlanOptions(device, num_devices, mfu, like, prices, vocab_size, sequence_length, as_json)
+    _named("jobs.plan:plan")(config, overrides, options)
+
+
 @click.command("benchmark")
 @click.argument("name")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Also write the figures to this file.")
@@ -217,4 +250,5 @@ commands.add_command(_lineage)
 commands.add_command(_checkpoints)
 commands.add_command(_export)
 commands.add_command(_generate)
+commands.add_command(_plan)
 commands.add_command(_benchmark)

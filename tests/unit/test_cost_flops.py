@@ -8,78 +8,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from llmcore.config.method import MethodSettings
-from llmcore.config.model import ModelSettings
 from llmcore.config.pretrain import Learnt
 from llmcore.cost import ModelFlops, Work, peak_flops_per_s
-from llmcore.models.build import build_language_model, lay_out_language_model, model_config
-from llmcore.models.encoder_decoder import PackedPair
+from llmcore.models.build import build_language_model, lay_out_language_model
 from llmcore.models.flops import model_flops
 from llmcore.models.methods import apply_method
-from llmcore.models.packed import PackedBatch
-from llmcore.objectives.causal_lm import CausalLM
-from llmcore.objectives.masked_lm import MaskedBatch, MaskedLM
-from llmcore.objectives.next_sentence import NextSentence, PairBatch
-from llmcore.objectives.span_corruption import CorruptedBatch, SpanCorruption
 from llmcore.tasks.question_answering import QuestionAnswering, SpanBatch
 from llmcore.tasks.text_classification import ClassExample, TextClassification
-
-VOCAB_SIZE = 96
-LENGTHS = (64, 32, 32, 96)
-"""Of sizes that attention lays side by side as they are: it computes nothing beside them."""
-_DECODER = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3, "num_attention_heads": 4}
-_ENCODER = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
-CASES: list[tuple[str, Learnt, dict[str, Any]]] = [
-    ("gpt2", "causal_lm", {"n_embd": 64, "n_layer": 3, "n_head": 4}),
-    ("llama", "causal_lm", _DECODER | {"num_key_value_heads": 2}),
-    ("llama", "causal_lm", _DECODER | {"tie_word_embeddings": False}),
-    ("qwen3", "causal_lm", _DECODER | {"num_key_value_heads": 2, "head_dim": 32}),
-    ("bert", "masked_lm", _ENCODER),
-    ("bert", "next_sentence", _ENCODER),
-    ("roberta", "masked_lm", _ENCODER),
-    ("modernbert", "masked_lm", _ENCODER),
-    ("t5", "span_corruption", {"d_model": 64, "d_ff": 96, "d_kv": 32, "num_layers": 2, "num_heads": 4}),
-    (
-        "bart",
-        "span_corruption",
-        {
-            "d_model": 64,
-            "encoder_layers": 2,
-            "decoder_layers": 3,
-            "encoder_ffn_dim": 96,
-            "decoder_ffn_dim": 80,
-            "encoder_attention_heads": 4,
-            "decoder_attention_heads": 4,
-        },
-    ),
-]
-
-
-def _config(family: str, sizes: dict[str, Any]) -> Any:
-    settings = ModelSettings.model_validate({"family": family, "sizes": sizes})
-    return model_config(settings, vocab_size=VOCAB_SIZE, sequence_length=96, eos_id=0, pad_id=1)
-
-
-def _packed(lengths: tuple[int, ...]) -> PackedBatch:
-    generator = torch.Generator().manual_seed(0)
-    return PackedBatch.of_documents(
-        [torch.randint(2, VOCAB_SIZE, (length,), generator=generator).tolist() for length in lengths]
-    )
-
-
-def _batch(learnt: Learnt) -> tuple[Any, Any]:
-    """An objective, and a batch of it; what masks and cuts is not what is tried here."""
-    packed = _packed(LENGTHS)
-    masked = MaskedBatch(packed, torch.arange(0, sum(LENGTHS), 7), packed.tokens.flatten()[::7])
-    masks, cuts = MaskedLM.__new__(MaskedLM), SpanCorruption.__new__(SpanCorruption)
-    match learnt:
-        case "masked_lm":
-            return masks, masked
-        case "next_sentence":
-            return NextSentence(masks), PairBatch(masked, packed.first_tokens()[:3], torch.tensor([0, 1, 0]))
-        case "span_corruption":
-            return cuts, CorruptedBatch(PackedPair(packed, _packed((32, 64, 32, 32))), 200)
-        case _:
-            return CausalLM(), packed
+from tests.architectures import ARCHITECTURES, batch_for, documents, tiny_config
 
 
 def _counted(objective: Any, model: Any, batch: Any) -> tuple[int, int]:
@@ -92,11 +28,11 @@ def _counted(objective: Any, model: Any, batch: Any) -> tuple[int, int]:
     return forward.get_total_flops(), forward.get_total_flops() + backward.get_total_flops()
 
 
-@pytest.mark.parametrize(("family", "learnt", "sizes"), CASES)
+@pytest.mark.parametrize(("family", "learnt", "sizes"), ARCHITECTURES)
 def test_a_model_needs_what_torch_counts(family: str, learnt: Learnt, sizes: dict[str, Any]) -> None:
-    config = _config(family, sizes)
+    config = tiny_config(family, sizes)
     model = build_language_model(learnt, config, seed=0)
-    objective, batch = _batch(learnt)
+    objective, batch = batch_for(learnt)
     forward, both = _counted(objective, model, batch)
     flops, work = model_flops(model), objective.work(batch)
     # Positions that turn are products of matrices, too; nothing else is beside.
@@ -113,13 +49,13 @@ _NO_HEAD = [(0, "head_only"), (8, "head_only")]
 @pytest.mark.parametrize(
     ("case", "method"),
     [(case, method) for case in (0, 2, 5, 8) for method in _METHODS if (case, method["name"]) not in _NO_HEAD],
-    ids=lambda given: CASES[given][0] if isinstance(given, int) else given["name"],
+    ids=lambda given: ARCHITECTURES[given][0] if isinstance(given, int) else given["name"],
 )
 def test_what_does_not_train_has_no_gradients(case: int, method: dict[str, Any]) -> None:
-    family, learnt, sizes = CASES[case]
-    model = build_language_model(learnt, _config(family, sizes), seed=0)
+    family, learnt, sizes = ARCHITECTURES[case]
+    model = build_language_model(learnt, tiny_config(family, sizes), seed=0)
     apply_method(model, MethodSettings.model_validate(method), seed=0)
-    objective, batch = _batch(learnt)
+    objective, batch = batch_for(learnt)
     forward, both = _counted(objective, model, batch)
     flops, work = model_flops(model), objective.work(batch)
     assert flops.of_forward(work) == pytest.approx(forward, rel=2e-3)
@@ -133,7 +69,7 @@ def test_heads_read_one_state_of_a_document_or_each_of_its_tokens() -> None:
     assert classifies.work(batch) == Work(read=96, predicted=2, pooled=2, read_pairs=32**2 + 64**2)
 
     reads = QuestionAnswering.__new__(QuestionAnswering)
-    spans = SpanBatch(_packed((32, 64)), torch.tensor([1, 40]), torch.tensor([3, 41]), 2)
+    spans = SpanBatch(documents((32, 64)), torch.tensor([1, 40]), torch.tensor([3, 41]), 2)
     assert reads.work(spans) == Work(read=96, predicted=96, read_pairs=32**2 + 64**2)
 
 

@@ -9,18 +9,18 @@ from llmcore.config.pretrain import Learnt
 from llmcore.models.activations import count_activations
 from llmcore.models.build import build_language_model, lay_out_language_model
 from llmcore.train.layers import checkpoint_activations
-from tests.unit.test_cost_flops import CASES, _batch, _config
+from tests.architectures import ARCHITECTURES, batch_for, tiny_config
 
 WITHIN = 0.1
 
 
-@pytest.mark.parametrize(("family", "learnt", "sizes"), CASES)
+@pytest.mark.parametrize(("family", "learnt", "sizes"), ARCHITECTURES)
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_what_is_counted_is_what_is_alive(
     family: str, learnt: Learnt, sizes: dict[str, Any], checkpointing: bool
 ) -> None:
-    config = _config(family, sizes)
-    objective, batch = _batch(learnt)
+    config = tiny_config(family, sizes)
+    objective, batch = batch_for(learnt)
     laid_out = lay_out_language_model(learnt, config)
     counted = count_activations(laid_out, lambda given: objective.loss_sums(laid_out, given), batch)
 

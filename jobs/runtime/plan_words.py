@@ -1,0 +1,98 @@
+"""A plan in words."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from llmcore.cost.plan import RankMemory, compute_optimal, largest_micro_batch
+
+if TYPE_CHECKING:
+    from jobs.runtime.planning import Plan
+
+__all__ = ["in_bytes", "plan_lines"]
+
+_GIB, _MIB = 2**30, 2**20
+
+
+def plan_lines(plan: "Plan") -> Iterator[str]:
+    """What there is to know before a training begins."""
+    needs, placement = plan.needs, plan.placement
+    steps = "" if plan.num_steps is None else f", {plan.num_steps:,} steps"
+    total = "" if plan.num_tokens is None else f": {_number(plan.num_tokens)} tokens"
+    yield f"Tokens: {plan.tokens_per_step:,.0f} a step{steps}{total}"
+    flops = "" if plan.flops is None else f", {plan.flops:.3g} in all"
+    yield f"FLOPs: {needs.flops_per_token:.4g} a token, forward and backward{flops}"
+    ranks = f"each of {placement.world_size} ranks" if placement.world_size > 1 else "one rank"
+    yield f"Memory of {ranks} in {needs.load.precision}, {placement.told()}: {_memory(plan.memory)}"
+    for stage, memory in plan.by_stage.items():
+        if stage != placement.stage:
+            yield f"  with ZeRO-{stage}: {_memory(memory)}"
+    yield from _fitting(plan)
+    yield (
+        f"Checkpoints: {in_bytes(plan.checkpoint_bytes)} each, {plan.num_checkpoints} kept: "
+        f"{in_bytes(plan.checkpoint_bytes * plan.num_checkpoints)}"
+    )
+    yield from _time_and_money(plan)
+    yield from _optimum(plan)
+
+
+def _fitting(plan: "Plan") -> Iterator[str]:
+    device = plan.asked.device
+    if device is None:
+        return
+    stage = plan.smallest_stage
+    rows = largest_micro_batch(plan.needs.load, plan.placement, device.memory_gib * _GIB)
+    smallest = "no ZeRO stage fits" if stage is None else f"the smallest ZeRO stage that fits is {stage}"
+    yield (
+        f"On one {device.name} ({device.memory_gib} GiB) {smallest} with this micro batch, and at "
+        f"ZeRO-{plan.placement.stage} the largest micro batch has {rows:,} rows"
+    )
+
+
+def _time_and_money(plan: "Plan") -> Iterator[str]:
+    if plan.hours is None:
+        return
+    asked, num_devices = plan.asked, plan.placement.world_size
+    devices = f"{num_devices} x {asked.device.name}" if asked.device else f"{num_devices} devices"
+    lowest, highest = asked.utilization
+    pace = "as fast as the earlier run" if asked.measured else f"at an MFU of {highest:.0%} to {lowest:.0%}"
+    held = [hours * num_devices for hours in plan.hours]
+    yield f"Time: {_range(*plan.hours)} hours on {devices}, {pace}; {_range(*held)} device-hours"
+    if plan.money is not None:
+        yield f"Money: {_range(*plan.money)} {asked.currency}"
+
+
+def _optimum(plan: "Plan") -> Iterator[str]:
+    if plan.flops is None or plan.num_tokens is None:
+        return
+    num_parameters, num_tokens = compute_optimal(plan.flops)
+    own = plan.needs.load.sizes.num_parameters
+    yield (
+        f"Of as many FLOPs a model of {_number(num_parameters)} parameters on {_number(num_tokens)} tokens learns most "
+        f"(Chinchilla: 20 tokens a parameter); this one has {_number(own)}, and {plan.num_tokens / own:.3g} tokens a "
+        "parameter"
+    )
+
+
+def _memory(memory: RankMemory) -> str:
+    host = f"; of the host's {in_bytes(memory.host)}" if memory.host else ""
+    return (
+        f"{in_bytes(memory.device)}: states {in_bytes(memory.states)}, gradients and buffers "
+        f"{in_bytes(memory.gradients)}, activations {in_bytes(memory.activations)}{host}"
+    )
+
+
+def in_bytes(number: float) -> str:
+    """A number of bytes."""
+    return f"{number / _GIB:,.1f} GiB" if number >= _GIB / 10 else f"{number / _MIB:,.1f} MiB"
+
+
+def _number(number: float) -> str:
+    for size, word in ((1e12, "trillion"), (1e9, "billion"), (1e6, "million")):
+        if number >= size:
+            return f"{number / size:.3g} {word}"
+    return f"{number:,.0f}"
+
+
+def _range(low: float, high: float) -> str:
+    shown = [f"{one:,.0f}" if one >= 100 else f"{one:.2g}" for one in (low, high)]
+    return " to ".join(dict.fromkeys(shown))
