@@ -20,7 +20,7 @@ from llmcore.storage import Folder, resolve_storage
 
 __all__ = ["PRICES", "PlanOptions", "plan", "plan_of_pretraining"]
 
-PRICES = Path("configs/prices.yaml")
+PRICES = Path("configs/plan/prices.yaml")
 """Taken where it is there and no other is named."""
 
 

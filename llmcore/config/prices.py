@@ -1,4 +1,4 @@
-"""What an hour of a device costs: `configs/prices.yaml`, or your own."""
+"""What an hour of a device costs: `configs/plan/prices.yaml`, or your own."""
 
 from typing import Annotated
 
@@ -10,7 +10,7 @@ __all__ = ["PricesConfig"]
 
 
 class PricesConfig(Section):
-    """A table of prices."""
+    """`python -m jobs plan --prices`: what an hour of a device costs. What is planned is another command's own."""
 
     currency: str = free("USD", description="Of all prices.")
     devices: dict[str, Annotated[list[PositiveFloat], Field(min_length=2, max_length=2)]] = free(

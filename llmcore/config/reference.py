@@ -16,6 +16,7 @@ from llmcore.config.finetune import FinetuneConfig
 from llmcore.config.pipeline import PipelineConfig, ReportConfig
 from llmcore.config.prepare import PrepareConfig
 from llmcore.config.pretrain import PretrainConfig
+from llmcore.config.prices import PricesConfig
 from llmcore.config.tune import TuneConfig
 
 __all__ = ["CONFIGS", "reference_page"]
@@ -28,8 +29,9 @@ CONFIGS: dict[str, type[Section]] = {
     "tune": TuneConfig,
     "evaluate": EvaluateConfig,
     "report": ReportConfig,
+    "plan": PricesConfig,
 }
-"""The configuration of each command; the folders under configs/ have the same names."""
+"""What each command reads; the folders under configs/ have the same names."""
 
 _HEAD = """\
 # Configuration
