@@ -200,7 +200,9 @@ def _generate(
 @click.option("--num-devices", type=click.IntRange(1), help="How many; without it, one a worker.")
 @click.option("--mfu", default="0.3:0.5", show_default=True, help="Share of the device's peak, or a range of them.")
 @click.option("--like", metavar="RUN", help="An earlier run, a name or a URL: as fast as that was.")
-@click.option("--prices", type=click.Path(path_type=Path), help="Prices of devices.  [default: configs/plan/prices.yaml]")
+@click.option(
+    "--prices", type=click.Path(path_type=Path), help="Prices of devices.  [default: configs/plan/prices.yaml]"
+)
 @click.option("--vocab-size", type=click.IntRange(1), help="Of tokens that are not prepared yet.")
 @click.option("--sequence-length", type=click.IntRange(1), help="Tokens in one of their rows.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")

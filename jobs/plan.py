@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.runtime.console import say
-from jobs.runtime.plan_words import plan_lines
+from jobs.runtime.plan_words import model_line, plan_lines
 from jobs.runtime.planning import Asked, Plan, plan_training, precision_for
 from jobs.runtime.references import existing_run
 from llmcore.config import load_config
@@ -62,9 +62,7 @@ def plan(path: Path, overrides: Sequence[str], options: PlanOptions) -> None:
     if options.as_json:
         print(json.dumps(found.record(), indent=2))
     else:
-        parameters = f"{found.needs.load.sizes.num_parameters:,} parameters"
-        say(f"{config.name}: a {found.needs.family} of {parameters}, {found.needs.vocab_size:,} entries")
-        for line in plan_lines(found):
+        for line in [model_line(config, found.needs), *plan_lines(found)]:
             say(line)
     found.check_fits()
 

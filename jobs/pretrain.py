@@ -18,7 +18,6 @@ from jobs.runtime.pretrain_inputs import find_inputs, find_validation_sets, free
 from jobs.runtime.retries import counted_retries
 from jobs.runtime.start import find_or_make
 from llmcore.config.pretrain import PretrainConfig
-from llmcore.errors import CorpusError
 from llmcore.models.foundation import find_foundation
 from llmcore.records import Attempt, begin_attempt, finished_result
 from llmcore.storage import Folder, read_manifest, resolve_storage
@@ -63,15 +62,15 @@ def run(config: PretrainConfig, options: RunOptions) -> None:
 
 
 def plan(config: PretrainConfig) -> list[str]:
-    """What `--dry-run` says: what is done, and how large the model is."""
+    """What `--dry-run` says: what is done, how large the model is, and what that needs."""
     from cluster.connect import inside_ray_job
-    from jobs.runtime.model_plan import model_line
+    from jobs.plan import plan_of_pretraining
+    from jobs.runtime.plan_words import model_line, plan_lines
+    from jobs.runtime.planning import Asked
 
-    try:
-        found = find_inputs(config, resolve_storage(config.storage, inside_ray_job=inside_ray_job()))
-    except CorpusError:  # the run that prepares the tokens may be still to come
-        found = None
-    return [course(config), model_line(config, found[0] if found else None)]
+    storage = resolve_storage(config.storage, inside_ray_job=inside_ray_job())
+    planned = plan_of_pretraining(config, storage, Asked())
+    return [course(config), model_line(config, planned.needs), *plan_lines(planned)]
 
 
 def course(config: PretrainConfig) -> str:

@@ -3,14 +3,29 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from llmcore.config.pretrain import PretrainConfig
 from llmcore.cost.plan import RankMemory, compute_optimal, largest_micro_batch
 
 if TYPE_CHECKING:
     from jobs.runtime.planning import Plan
+    from llmcore.train.needs import Needs
 
-__all__ = ["in_bytes", "plan_lines"]
+__all__ = ["in_bytes", "model_line", "plan_lines"]
 
 _GIB, _MIB = 2**30, 2**20
+
+
+def model_line(config: PretrainConfig, needs: "Needs") -> str:
+    """How large the model is, and where that is known from."""
+    begins = "" if config.model.folder is None else f", begins with the weights in {config.model.folder}"
+    num_parameters = needs.load.sizes.num_parameters
+    if needs.num_rows is not None:
+        vocabulary = "vocabulary of the tokens"
+    elif config.model.folder is not None:
+        vocabulary = "vocabulary it has: the tokens are not there yet"
+    else:
+        vocabulary = "vocabulary it is planned with: the tokens are not there yet"
+    return f"The model has {num_parameters:,} parameters{begins}, with {needs.vocab_size:,} entries, the {vocabulary}"
 
 
 def plan_lines(plan: "Plan") -> Iterator[str]:
@@ -68,8 +83,8 @@ def _optimum(plan: "Plan") -> Iterator[str]:
     own = plan.needs.load.sizes.num_parameters
     yield (
         f"Of as many FLOPs a model of {_number(num_parameters)} parameters on {_number(num_tokens)} tokens learns most "
-        f"(Chinchilla: 20 tokens a parameter); this one has {_number(own)}, and {plan.num_tokens / own:.3g} tokens a "
-        "parameter"
+        f"(Chinchilla: 20 tokens a parameter); this one has {_number(own)}, and {_short(plan.num_tokens / own)} "
+        "tokens a parameter"
     )
 
 
@@ -94,5 +109,8 @@ def _number(number: float) -> str:
 
 
 def _range(low: float, high: float) -> str:
-    shown = [f"{one:,.0f}" if one >= 100 else f"{one:.2g}" for one in (low, high)]
-    return " to ".join(dict.fromkeys(shown))
+    return " to ".join(dict.fromkeys(map(_short, (low, high))))
+
+
+def _short(number: float) -> str:
+    return f"{number:,.0f}" if number >= 100 else f"{number:.2g}"

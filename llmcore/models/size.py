@@ -1,15 +1,14 @@
-"""How many parameters a model has, found on the meta device: without memory for them."""
+"""The architecture of a model whose tokens are not there yet."""
 
 from typing import Any
 
 from transformers import AutoConfig
 
 from llmcore.config.model import ModelSettings
-from llmcore.config.pretrain import Learnt
-from llmcore.models.build import lay_out_language_model, model_config, num_parameters
+from llmcore.models.build import model_config
 from llmcore.models.foundation import POSITIONS
 
-__all__ = ["count_parameters", "usual_config"]
+__all__ = ["usual_config"]
 
 
 def usual_config(settings: ModelSettings, *, vocab_size: int | None = None, sequence_length: int | None = None) -> Any:
@@ -25,8 +24,3 @@ def usual_config(settings: ModelSettings, *, vocab_size: int | None = None, sequ
     size = vocab_size or usual.vocab_size
     ids = {"eos_id": min(eos_id, size - 1), "pad_id": min(pad_id, size - 1)}
     return model_config(settings, vocab_size=size, sequence_length=length, **ids)
-
-
-def count_parameters(learnt: Learnt, config: Any) -> int:
-    """Parameters of the model that `build_language_model` would build, tied ones once."""
-    return num_parameters(lay_out_language_model(learnt, config))

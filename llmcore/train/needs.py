@@ -19,6 +19,7 @@ from llmcore.objectives.base import LanguageObjective
 from llmcore.objectives.planned import full_rows, planned_objective
 from llmcore.storage import Folder
 from llmcore.tokens.shards import TokenShards
+from llmcore.train.checks import check_pretraining
 from llmcore.train.held_out import HeldOut
 from llmcore.train.precision import DTYPES
 
@@ -68,8 +69,10 @@ def pretraining_needs(
 ) -> Needs:
     """Those of a pre-training; where its tokens are not there yet, of full rows of such as are `planned`.
 
-    Raises ConfigError for sizes that the architecture does not have.
+    Raises ConfigError for sizes that the architecture does not have, and where tokens and model do not go together.
     """
+    if tokens is not None:
+        check_pretraining(config, tokens, foundation)
     shards = None if tokens is None else TokenShards.open(tokens)
     architecture, length = _architecture(config, shards, foundation, planned or PlannedTokens())
 
