@@ -220,7 +220,7 @@ def _plan(
     as_json: bool,
     verbose: bool,
 ) -> None:
-    """What a pre-training will need and cost: memory, time, money. KEY=VALUE sets a dotted key of the CONFIG."""
+    """What the trainings of a CONFIG will need and cost: memory, time, money. KEY=VALUE sets a dotted key of it."""
     from jobs.plan import PlanOptions
 
     quiet(verbose)

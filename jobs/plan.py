@@ -4,21 +4,28 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from jobs.runtime.console import say
-from jobs.runtime.plan_words import model_line, plan_lines
-from jobs.runtime.planning import Asked, Plan, plan_training, precision_for
+from jobs.runtime.plan_words import base_line, model_line, optimum_lines, plan_lines, search_lines
+from jobs.runtime.planning import Asked, Plan
+from jobs.runtime.plans_of import plan_of_fine_tuning, plan_of_pretraining, plan_of_search
 from jobs.runtime.references import existing_run
 from llmcore.config import load_config
+from llmcore.config.common import JobSettings
+from llmcore.config.finetune import FinetuneConfig
+from llmcore.config.loading import top_level_keys
+from llmcore.config.pipeline import PipelineConfig
+from llmcore.config.prepare import PrepareConfig
 from llmcore.config.pretrain import PretrainConfig
 from llmcore.config.prices import PricesConfig
+from llmcore.config.tune import TuneConfig
 from llmcore.cost.devices import device_named
 from llmcore.errors import ConfigError, CorpusError
-from llmcore.models.foundation import find_foundation
 from llmcore.records import attempt_folder, attempt_numbers
 from llmcore.storage import Folder, resolve_storage
 
-__all__ = ["PRICES", "PlanOptions", "plan", "plan_of_pretraining"]
+__all__ = ["PRICES", "PlanOptions", "asked", "plan"]
 
 PRICES = Path("configs/plan/prices.yaml")
 """Taken where it is there and no other is named."""
@@ -50,49 +57,90 @@ class PlanOptions:
 
 
 def plan(path: Path, overrides: Sequence[str], options: PlanOptions) -> None:
-    """Say what the configuration's training needs.
+    """Say what the trainings of a configuration need: of a pre-training, a fine-tuning, a search, or a pipeline's.
 
-    Raises ConfigError for a configuration, a device or a price that is none, and where the training does not fit the
-    device, with the nearest that would.
+    Raises ConfigError for a configuration, a device or a price that is none, and where a training does not fit the
+    device, with the nearest that would; CorpusError where a fine-tuning's model or data are not there.
     """
-    config = load_config(PretrainConfig, path, overrides)
+    config = load_config(_kind(path, overrides), path, overrides)
     storage = resolve_storage(config.storage, inside_ray_job=False)
-    planned = options.vocab_size, options.sequence_length
-    found = plan_of_pretraining(config, storage, asked(options, storage), *planned)
-    if options.as_json:
-        print(json.dumps(found.record(), indent=2))
+    wanted = asked(options, storage)
+    found: dict[str, _Planned] = {}
+    if isinstance(config, PipelineConfig):
+        for stage, job in config.jobs.items():
+            found[stage] = _of_stage(config, stage, job, storage, wanted, options)
     else:
-        for line in [model_line(config, found.needs), *plan_lines(found)]:
-            say(line)
-    found.check_fits()
+        found[config.name] = _planned(config, storage, wanted, options.vocab_size, options.sequence_length)
+    if options.as_json:
+        records = {name: one.record for name, one in found.items()}
+        print(json.dumps(records if isinstance(config, PipelineConfig) else records[config.name], indent=2))
+    for name, one in found.items() if not options.as_json else ():
+        say(f"{name}:")
+        for line in one.lines:
+            say(f"  {line}")
+    for one in found.values():
+        if one.training is not None:
+            one.training.check_fits()
 
 
-def plan_of_pretraining(
-    config: PretrainConfig,
-    storage: Folder,
-    asked: Asked,
-    vocab_size: int | None = None,
-    sequence_length: int | None = None,
-) -> Plan:
-    """The plan of a pre-training; of its tokens, where they are there. Raises ConfigError.
+_Training = PretrainConfig | FinetuneConfig | TuneConfig
 
-    A stream says its sizes itself; of tokens that are still to be prepared the last two arguments do.
-    """
-    from jobs.runtime.pretrain_inputs import find_inputs
-    from llmcore.train.needs import PlannedTokens, pretraining_needs
 
+class _Planned(NamedTuple):
+    """A job's plan: in words, as JSON, and what has to fit a device."""
+
+    lines: list[str]
+    record: dict[str, Any] | None
+    training: Plan | None
+
+
+def _kind(path: Path, overrides: Sequence[str]) -> type[_Training | PipelineConfig]:
+    """Which command a configuration is of, by the keys that it alone has."""
+    keys = top_level_keys(path) | {override.partition("=")[0].partition(".")[0] for override in overrides}
+    if "stages" in keys:
+        return PipelineConfig
+    if "space" in keys:
+        return TuneConfig
+    if "base" in keys:
+        return FinetuneConfig
+    if "sources" in keys:
+        raise ConfigError(f"{path} prepares a corpus, and what is planned are trainings: plan its pipeline instead")
+    return PretrainConfig
+
+
+def _planned(
+    config: _Training, storage: Folder, wanted: Asked, vocab_size: int | None, sequence_length: int | None
+) -> _Planned:
+    if isinstance(config, PretrainConfig):
+        training = plan_of_pretraining(config, storage, wanted, vocab_size, sequence_length)
+        lines = [model_line(config, training.needs), *plan_lines(training), *optimum_lines(training)]
+        return _Planned(lines, training.record(), training)
+    if isinstance(config, FinetuneConfig):
+        training = plan_of_fine_tuning(config, storage, wanted)
+        return _Planned([base_line(training.needs), *plan_lines(training)], training.record(), training)
+    search = plan_of_search(config, storage, wanted)
+    lines = [base_line(search.trial.needs), *plan_lines(search.trial), *search_lines(search)]
+    return _Planned(lines, search.record(), search.trial)
+
+
+def _of_stage(
+    config: PipelineConfig, stage: str, job: JobSettings, storage: Folder, wanted: Asked, options: PlanOptions
+) -> _Planned:
+    """A stage's plan; what reads what no stage has made yet is planned when that is there."""
+    if not isinstance(job, PretrainConfig | FinetuneConfig | TuneConfig):
+        return _Planned([f"{config.job(stage)} trains no model of its own"], None, None)
+    vocab_size, sequence_length = options.vocab_size, options.sequence_length
+    for needed in config.needs(stage):
+        prepared = config.jobs[needed]
+        if isinstance(prepared, PrepareConfig):
+            vocab_size = vocab_size or prepared.tokenizer.vocab_size
+            sequence_length = sequence_length or prepared.packing.sequence_length
     try:
-        found = find_inputs(config, storage)
-    except CorpusError:  # the run that prepares the tokens may be still to come
-        found = None
-    foundation = None if config.model.folder is None else find_foundation(config.model.folder)
-    precision = precision_for(config.train, asked.device)
-    if config.stream is not None:
-        vocab_size = vocab_size or config.stream.tokenizer.vocab_size
-        sequence_length = sequence_length or config.stream.packing.sequence_length
-    planned = PlannedTokens(vocab_size, sequence_length)
-    needs = pretraining_needs(config, found[0] if found else None, foundation, precision, planned)
-    return plan_training(config.train, config.workers, needs, asked)
+        return _planned(job, storage, wanted, vocab_size, sequence_length)
+    except CorpusError as error:
+        if not config.needs(stage):
+            raise
+        return _Planned([f"is planned when {', '.join(sorted(config.needs(stage)))} is done: {error}"], None, None)
 
 
 def asked(options: PlanOptions, storage: Folder) -> Asked:

@@ -64,13 +64,13 @@ def run(config: PretrainConfig, options: RunOptions) -> None:
 def plan(config: PretrainConfig) -> list[str]:
     """What `--dry-run` says: what is done, how large the model is, and what that needs."""
     from cluster.connect import inside_ray_job
-    from jobs.plan import plan_of_pretraining
-    from jobs.runtime.plan_words import model_line, plan_lines
+    from jobs.runtime.plan_words import model_line, optimum_lines, plan_lines
     from jobs.runtime.planning import Asked
+    from jobs.runtime.plans_of import plan_of_pretraining
 
     storage = resolve_storage(config.storage, inside_ray_job=inside_ray_job())
     planned = plan_of_pretraining(config, storage, Asked())
-    return [course(config), model_line(config, planned.needs), *plan_lines(planned)]
+    return [course(config), model_line(config, planned.needs), *plan_lines(planned), *optimum_lines(planned)]
 
 
 def course(config: PretrainConfig) -> str:

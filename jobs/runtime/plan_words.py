@@ -8,9 +8,10 @@ from llmcore.cost.plan import RankMemory, compute_optimal, largest_micro_batch
 
 if TYPE_CHECKING:
     from jobs.runtime.planning import Plan
+    from jobs.runtime.plans_of import SearchPlan
     from llmcore.train.needs import Needs
 
-__all__ = ["in_bytes", "model_line", "plan_lines"]
+__all__ = ["base_line", "in_bytes", "model_line", "optimum_lines", "plan_lines", "search_lines"]
 
 _GIB, _MIB = 2**30, 2**20
 
@@ -26,6 +27,31 @@ def model_line(config: PretrainConfig, needs: "Needs") -> str:
     else:
         vocabulary = "vocabulary it is planned with: the tokens are not there yet"
     return f"The model has {num_parameters:,} parameters{begins}, with {needs.vocab_size:,} entries, the {vocabulary}"
+
+
+def base_line(needs: "Needs") -> str:
+    """What a fine-tuning trains."""
+    sizes = needs.load.sizes
+    share = f", {sizes.num_trained / sizes.num_parameters:.1%} of which train" if sizes.num_trained else ""
+    return f"The model is a {needs.family} of {sizes.num_parameters:,} parameters{share}; {needs.num_rows:,} examples"
+
+
+def search_lines(search: "SearchPlan") -> Iterator[str]:
+    """What there is to know before a search begins, beside what one of its trials needs."""
+    least, most = search.share
+    share = f", which take {least:.0%} of their steps where all are stopped that may be" if least < most else ""
+    finals = f", and {search.num_finals} trainings of the best point" if search.num_finals else ""
+    at_once = (
+        "as many at once as the cluster holds"
+        if search.num_concurrent is None
+        else (f"{search.num_concurrent} at once")
+    )
+    yield f"Search: {search.num_trials} trials{share}{finals}; {at_once}"
+    if search.device_hours is not None:
+        clock = "" if search.hours is None else f", {_times(*search.hours)} by the clock"
+        yield f"All trials: {_range(*search.device_hours)} device-hours{clock}"
+    if search.money is not None:
+        yield f"Money of all trials: {_range(*search.money)} {search.trial.asked.currency}"
 
 
 def plan_lines(plan: "Plan") -> Iterator[str]:
@@ -47,7 +73,6 @@ def plan_lines(plan: "Plan") -> Iterator[str]:
         f"{in_bytes(plan.checkpoint_bytes * plan.num_checkpoints)}"
     )
     yield from _time_and_money(plan)
-    yield from _optimum(plan)
 
 
 def _fitting(plan: "Plan") -> Iterator[str]:
@@ -71,12 +96,13 @@ def _time_and_money(plan: "Plan") -> Iterator[str]:
     lowest, highest = asked.utilization
     pace = "as fast as the earlier run" if asked.measured else f"at an MFU of {highest:.0%} to {lowest:.0%}"
     held = [hours * num_devices for hours in plan.hours]
-    yield f"Time: {_range(*plan.hours)} hours on {devices}, {pace}; {_range(*held)} device-hours"
+    yield f"Steps take {_times(*plan.hours)} on {devices}, {pace}: {_range(*held)} device-hours"
     if plan.money is not None:
         yield f"Money: {_range(*plan.money)} {asked.currency}"
 
 
-def _optimum(plan: "Plan") -> Iterator[str]:
+def optimum_lines(plan: "Plan") -> Iterator[str]:
+    """Of a pre-training: where it stands to the model that would learn most of its FLOPs."""
     if plan.flops is None or plan.num_tokens is None:
         return
     num_parameters, num_tokens = compute_optimal(plan.flops)
@@ -110,6 +136,14 @@ def _number(number: float) -> str:
 
 def _range(low: float, high: float) -> str:
     return " to ".join(dict.fromkeys(map(_short, (low, high))))
+
+
+def _times(low: float, high: float) -> str:
+    """Hours, in a unit that they are read in."""
+    for unit, word in ((1.0, "hours"), (60.0, "minutes")):
+        if low * unit >= 2:
+            return f"{_range(low * unit, high * unit)} {word}"
+    return f"{_range(low * 3600, high * 3600)} seconds"
 
 
 def _short(number: float) -> str:

@@ -35,6 +35,12 @@ def load_config(cls: type[AnySection], path: str | PathLike[str], overrides: Seq
     return _load(cls, _Source(FilePath(path), _read(FilePath(path))), overrides)
 
 
+def top_level_keys(path: str | PathLike[str]) -> set[str]:
+    """The keys of a configuration file, none where it is not one. Raises ConfigError where it cannot be read."""
+    data = _Source(FilePath(path), _read(FilePath(path))).data
+    return set(map(str, data)) if isinstance(data, dict) else set()
+
+
 def load_settings(cls: type[AnySection], overrides: Sequence[str]) -> AnySection:
     """The same without a file: what is not overridden stays as it is by default. Raises ConfigError."""
     return _load(cls, _Source(FilePath("defaults"), Document({}, {(): 1})), overrides)

@@ -47,6 +47,10 @@ class MethodSettings(Section):
         """Whether nothing is frozen."""
         return self.name == "full" and not self.frozen_layers
 
+    def without_quantization(self) -> "MethodSettings":
+        """The same with whole matrices beside the adapters: what can be laid out without a GPU."""
+        return self.model_copy(update={"name": "lora"}) if self.name == "qlora" else self
+
     @model_validator(mode="after")
     def _contradicts_nothing(self) -> "MethodSettings":
         if self.target_modules is not None and not self.has_adapters:

@@ -84,13 +84,13 @@ def state_bytes(
 ) -> float:
     """Bytes that one rank holds between its collectives: weights, optimizer state, gradients, buffers.
 
-    With p parameters, N ranks and c bytes of a weight (4 in fp32, else 2), K = 4 + 8 for the fp32 master and the
-    moments, as DeepSpeed 0.19.8 lays them out with Adam:
+    With p parameters of which t train, N ranks and c bytes of a weight (4 in fp32, else 2), K = 4 + 8 for the fp32
+    master and the moments, as DeepSpeed 0.19.8 lays them out with Adam:
 
     | stage | at a step's end | more after backward |
-    | 0 | (c + 8) p | c p: gradients |
-    | 1, 2 | (c + K / N) p | c p / N: gradients of the own share |
-    | 3 | (2 c + K) p / N + c (v + reduce) | nothing: gradients keep their place |
+    | 0 | c p + 8 t | c t: gradients |
+    | 1, 2 | c p + K t / N | c t / N: gradients of the own share |
+    | 3 | (c p + c t + K t) / N + c (v + reduce) | nothing: gradients keep their place |
 
     At stage 0 in fp32 the weights are their own master. Stages 1 and 2 have one in fp32 as well. They differ while
     the backward pass runs, not after it. At stage 3 v elements are kept whole on each rank (vectors), and a buffer of
@@ -99,15 +99,16 @@ def state_bytes(
     Source: Rajbhandari et al. 2020 (ZeRO, arXiv 1910.02054), 3.1 and 5; the rest is measured by
     `python -m jobs benchmark memory`.
     """
-    parameters, weight = sizes.num_parameters, 4 if precision == "fp32" else 2
+    parameters, trained, weight = sizes.num_parameters, sizes.num_trained, 4 if precision == "fp32" else 2
     if stage == 0:
-        return (weight + _MOMENTS + (weight if moment == "after_backward" else 0)) * parameters
-    share = parameters / world_size
+        return weight * parameters + (_MOMENTS + (weight if moment == "after_backward" else 0)) * trained
+    share = trained / world_size
     if stage < 3:
         gradients = weight * share if moment == "after_backward" else 0
         return weight * parameters + (_MASTER + _MOMENTS) * share + gradients
     assert buckets is not None, "at stage 3 its buffers count"
-    return (2 * weight + _MASTER + _MOMENTS) * share + weight * (sizes.vectors + buckets.reduce)
+    states = (weight + _MASTER + _MOMENTS) * share + weight * parameters / world_size
+    return states + weight * (sizes.vectors + buckets.reduce)
 
 
 def copy_bytes(sizes: ModelSizes, *, world_size: int) -> float:
@@ -115,7 +116,7 @@ def copy_bytes(sizes: ModelSizes, *, world_size: int) -> float:
 
     It is read back through less: a buffer that a file's ranges go through.
     """
-    return (_MASTER + _MOMENTS) * sizes.num_parameters / world_size
+    return (_MASTER + _MOMENTS) * sizes.num_trained / world_size
 
 
 def layer_bytes(sizes: ModelSizes, precision: Literal["fp32", "bf16", "fp16"]) -> float:

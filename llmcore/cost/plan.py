@@ -126,15 +126,10 @@ def rank_memory(load: Load, placement: Placement) -> RankMemory:
             gradients = trained / world_size + bucket
         case _:
             gradients = peak_bytes(sizes, precision=load.precision, world_size=world_size, buckets=buckets) - states
-    share, host = sizes.num_parameters / world_size, 0.0
-    if placement.offload_optimizer:
-        host += (_STATE if stage else 0) * share
-        states -= host
-    if placement.offload_parameters:
-        host += weight * share
-        states -= weight * share
+    away = _STATE * sizes.num_trained / world_size if placement.offload_optimizer else 0.0
+    away += weight * sizes.num_parameters / world_size if placement.offload_parameters else 0.0
     kept = load.checkpointed if placement.activation_checkpointing else load.activations
-    return RankMemory(states, gradients, kept.of(placement.micro_batch_size), host)
+    return RankMemory(states - away, gradients, kept.of(placement.micro_batch_size), host=away)
 
 
 def largest_micro_batch(load: Load, placement: Placement, device_bytes: float) -> int:

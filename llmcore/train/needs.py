@@ -2,30 +2,37 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from torch import nn
 
+from llmcore.config.finetune import FinetuneSettings
 from llmcore.config.pretrain import PretrainSettings
 from llmcore.cost.plan import Activations, Load, Precision
+from llmcore.errors import CorpusError
 from llmcore.models.activations import count_activations
 from llmcore.models.build import config_for_tokens, lay_out_language_model
 from llmcore.models.flops import model_flops
 from llmcore.models.foundation import POSITIONS, foundation_config
 from llmcore.models.memory import model_sizes
+from llmcore.models.methods import apply_method
 from llmcore.models.size import usual_config
 from llmcore.objectives import objective_of
 from llmcore.objectives.base import LanguageObjective
 from llmcore.objectives.planned import full_rows, planned_objective
 from llmcore.storage import Folder
+from llmcore.tasks import build_task, facts_of
+from llmcore.tasks.base import Reader
+from llmcore.tasks.evaluation_set import EvaluationSet
 from llmcore.tokens.shards import TokenShards
 from llmcore.train.checks import check_pretraining
 from llmcore.train.held_out import HeldOut
 from llmcore.train.precision import DTYPES
 
-__all__ = ["Needs", "PlannedTokens", "count_needs", "pretraining_needs"]
+__all__ = ["Needs", "PlannedTokens", "count_needs", "fine_tuning_needs", "pretraining_needs"]
 
-_SAMPLE_ROWS = 256
+_SAMPLE_ROWS, _SAMPLE_EXAMPLES = 256, 1000
 _SIZES = (8, 16)
 """Rows of the micro batches whose activations are counted: those of any other follow."""
 _USUAL_LENGTH = 512
@@ -98,6 +105,39 @@ def pretraining_needs(
         precision=precision,
         num_rows=None if shards is None else shards.num_rows("train"),
     )
+
+
+def fine_tuning_needs(config: FinetuneSettings, base: Path, data: EvaluationSet, precision: Precision) -> Needs:
+    """Those of a fine-tuning of the model in a Hugging Face folder, whose weights are read and let go one by one.
+
+    Raises ConfigError where model, labelled set and task do not go together.
+    """
+    task = build_task(config.task, facts_of(data))
+    examples = task.features(Reader.of(base), data.rows("train")).examples
+    if not examples:
+        raise CorpusError(f"labelled set {data.name}: its train split is empty; nothing can be learnt")
+    some = examples[:: -(-len(examples) // _SAMPLE_EXAMPLES)]
+    longest = max(examples, key=lambda example: example.num_tokens)
+    model = task.build_model(base, seed=0, random_weights=False, home=_nowhere)
+    apply_method(model, config.method.without_quantization(), seed=0, home=_nowhere)
+    return count_needs(
+        model,
+        task,
+        longest=lambda num_rows: task.collate([longest] * num_rows),
+        sample=task.collate(some),
+        sample_rows=len(some),
+        precision=precision,
+        num_rows=len(examples),
+    )
+
+
+def _nowhere(_: nn.Module) -> Callable[[nn.Parameter], None]:
+    """A home where a parameter has a shape and no memory."""
+
+    def let_go(parameter: nn.Parameter) -> None:
+        parameter.untyped_storage().resize_(0)
+
+    return let_go
 
 
 def count_needs(

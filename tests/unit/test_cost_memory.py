@@ -40,11 +40,29 @@ def test_bytes_of_a_parameter(
     assert held == 1000 * bytes_a_parameter
 
 
+@pytest.mark.parametrize(
+    ("stage", "moment", "num_bytes"),
+    [
+        (0, "step_end", 2 * 1000 + 8 * 100),
+        (1, "step_end", 2 * 1000 + 12 * 50),
+        (2, "after_backward", 2 * 1000 + 12 * 50 + 2 * 50),
+        (3, "step_end", 2 * 500 + 2 * 50 + 12 * 50),
+    ],
+)
+def test_what_does_not_train_has_weights_alone(stage: int, moment: Any, num_bytes: int) -> None:
+    """A tenth of a thousand parameters trains, on two ranks in bf16."""
+    sizes = ModelSizes(1000, 10, 20, 0, 0, num_trained=100)
+    none = Buckets(0, 0, 0)
+    assert state_bytes(sizes, stage=stage, precision="bf16", world_size=2, moment=moment, buckets=none) == num_bytes
+
+
 @given(_SIZES, _PRECISIONS, st.integers(1, 512))
 def test_more_ranks_and_later_stages_hold_no_more(sizes: ModelSizes, precision: Any, world_size: int) -> None:
     def held(stage: int, ranks: int) -> float:
         none = Buckets(0, 0, 0)
-        shared = ModelSizes(sizes.num_parameters, sizes.largest_layer, sizes.largest_in_backward, 0, 0, 0)
+        shared = ModelSizes(
+            sizes.num_parameters, sizes.largest_layer, sizes.largest_in_backward, 0, 0, sizes.num_trained
+        )
         return state_bytes(
             shared, stage=stage, precision=precision, world_size=ranks, moment="after_backward", buckets=none
         )

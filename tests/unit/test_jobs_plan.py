@@ -8,8 +8,9 @@ import pytest
 from click.testing import CliRunner
 
 from jobs.cli import commands
-from jobs.plan import PlanOptions, asked, plan_of_pretraining
+from jobs.plan import PlanOptions, asked
 from jobs.runtime.planning import Plan
+from jobs.runtime.plans_of import plan_of_pretraining
 from llmcore.config.pretrain import Learnt, PretrainConfig
 from llmcore.cost.plan import USABLE, compute_optimal, rank_memory, training_hours
 from llmcore.errors import ConfigError
@@ -126,7 +127,7 @@ def test_the_command_says_it_to_a_person_and_to_a_program(monkeypatch: pytest.Mo
     config = "configs/pretrain/gpt2-124m.yaml"
     shown = _command(config, "--device", "H100")
     assert shown.exit_code == 0, shown.output
-    for words in ("124,439,808 parameters", "50,257 entries", "ZeRO-1", "hours on 8 x H100", "USD", "Chinchilla"):
+    for words in ("124,439,808 parameters", "50,257 entries", "ZeRO-1", "on 8 x H100", "USD", "Chinchilla"):
         assert words in shown.output
     record = json.loads(_command(config, "--device", "H100", "--mfu", "0.4", "--json").output)
     assert record["num_parameters"] == 124_439_808 and record["num_steps"] == 19073
