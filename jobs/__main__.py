@@ -18,7 +18,7 @@ _GOES_ON = "the same command goes on where it stopped"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command. 0 done, 2 what the user gave is wrong, 1 it failed while running, 130 interrupted."""
+    """Run a command. 0 done, 1 it failed, 2 what the user gave is wrong, 3 its budget is spent, 130 interrupted."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     received = interrupt_on_sigterm()
     try:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from jobs.runtime.budget import check_budget, within_budget
 from jobs.runtime.console import say
 from jobs.runtime.options import RunOptions
 from jobs.runtime.start import find_or_make
@@ -179,6 +180,7 @@ def finetune(config: FinetuneConfig, storage: Folder, options: RunOptions) -> di
         return result
     check_fits_cluster(config)
     check_method(config, inputs)
+    check_budget(config.budget, storage / config.name, config.workers.num_workers)
     attempt = begin_attempt(
         storage,
         config,
@@ -194,7 +196,8 @@ def finetune(config: FinetuneConfig, storage: Folder, options: RunOptions) -> di
         say(line)
     with attempt:
         attempt.result["data"] = inputs.labelled.report()
-        attempt.result.update(_train(config, inputs, attempt, options))
+        with within_budget(config.budget, attempt, config.workers.num_workers):
+            attempt.result.update(_train(config, inputs, attempt, options))
     return attempt.result
 
 
@@ -206,7 +209,7 @@ def _train(config: FinetuneConfig, inputs: Inputs, attempt: Attempt, options: Ru
     with watched(attempt.folder, config.name, last_step(config.train, inputs.data.num_rows("train"))):
         spec = worker_spec(config, inputs.reads(), Place.of(attempt), verbose=options.verbose)
         outcome = run_workers(spec, config.workers)
-    charge(attempt.ledger, outcome, time.perf_counter() - started)
+    charge(attempt.ledger, outcome, time.perf_counter() - started, attempt.folder)
     check_finished(outcome)
     exports, progress = attempt.run / "exports", outcome["progress"]
     attempt.check_newest()

@@ -4,6 +4,7 @@ import time
 from functools import partial
 from typing import Any
 
+from jobs.runtime.budget import check_budget, within_budget
 from jobs.runtime.console import say
 from jobs.runtime.options import RunOptions
 from jobs.runtime.pretrain_checks import (
@@ -126,6 +127,7 @@ def pretrain(config: PretrainConfig, storage: Folder, options: RunOptions, *, co
     check_resources(config)
     tokens, inputs = found or freeze_inputs(config, storage)
     check_together(config, tokens)
+    check_budget(config.budget, storage / config.name, config.workers.num_workers)
     attempt = begin_attempt(
         storage,
         config,
@@ -140,8 +142,9 @@ def pretrain(config: PretrainConfig, storage: Folder, options: RunOptions, *, co
     urls = urls_of(config, storage, [tokens, *sets.values()])
     with attempt, counted_retries(KIND, urls, attempt.result):
         if connect_s:
-            attempt.ledger.add("start_up", connect_s, "connect")
-        outcome = _train(config, storage, tokens, sets, attempt, options)
+            attempt.ledger.add_before(connect_s, "connect")
+        with within_budget(config.budget, attempt, config.workers.num_workers):
+            outcome = _train(config, storage, tokens, sets, attempt, options)
         attempt.result.update(_publish(attempt, outcome))
         if config.stream is not None:
             from jobs.runtime.streaming import streamed_until
@@ -209,7 +212,7 @@ def _train(
         streamed = None if config.stream is None else config.stream.model_dump(mode="json")
         rows = partial(_stream, streamed, storage.url, stream, place, reading_cpus(config))
         outcome = run_workers(spec, config.workers, stream=rows)
-    charge(attempt.ledger, outcome, time.perf_counter() - started)
+    charge(attempt.ledger, outcome, time.perf_counter() - started, attempt.folder)
     check_finished(outcome)
     return outcome
 

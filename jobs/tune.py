@@ -21,9 +21,9 @@ from jobs.finetune import (
     parents_of,
     plan_of_data,
 )
+from jobs.runtime.budget import run_s, spent
 from jobs.runtime.console import say
 from jobs.runtime.options import RunOptions
-from jobs.runtime.search.held import search_s, spent
 from jobs.runtime.search.plan import SEED, SearchPlan, final_ids, proposals_of, trial_ids
 from jobs.runtime.start import find_or_do
 from llmcore.config.labelled import told_data
@@ -101,7 +101,7 @@ def _finished(config: TuneConfig, storage: Folder, inputs: Inputs) -> dict[str, 
 
 def _may_go_on(config: TuneConfig, run: Folder, result: Mapping[str, Any]) -> bool:
     """Whether a budget ended the search, and it has a larger one now."""
-    return bool(result["ended_by"]) and not spent(config.budget, search_s(run) / 3600, result["device_seconds"] / 3600)
+    return bool(result["ended_by"]) and not spent(config.budget, run_s(run) / 3600, result["device_seconds"] / 3600)
 
 
 def tune(config: TuneConfig, storage: Folder, options: RunOptions) -> dict[str, Any]:
@@ -134,6 +134,7 @@ def tune(config: TuneConfig, storage: Folder, options: RunOptions) -> dict[str, 
         say(line)
     with attempt:
         attempt.result["data"] = inputs.labelled.report()
+        attempt.ledger.price_per_device_hour = config.budget.price_per_device_hour
         records = TrialRecords(attempt, searched, inputs.data)
         records.reopen()
         search = _Search(searched, proposals, inputs, records, attempt)
@@ -335,5 +336,5 @@ class _Search:
     def _spent(self) -> str | None:
         if not self.plan.config.budget.has_bound:
             return None  # asked every other second: the storage is left alone
-        hours = search_s(self.attempt.run, alive=self.attempt.number) / 3600
+        hours = run_s(self.attempt.run, alive=self.attempt.number) / 3600
         return spent(self.plan.config.budget, hours, self.records.device_s() / 3600)

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 __all__ = [
     "BadShardError",
+    "BudgetSpentError",
     "CheckpointError",
     "ConfigError",
     "CorpusError",
@@ -97,6 +98,12 @@ class InterruptedRunError(LLMCoreError):
     """The user, or the cluster on the user's behalf, asked the run to stop."""
 
     exit_code = 130
+
+
+class BudgetSpentError(InterruptedRunError):
+    """What the run may cost is spent; it goes on when it may cost more."""
+
+    exit_code = 3
 
 
 @contextmanager

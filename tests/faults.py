@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llmcore.records import attempt_folder, attempt_numbers
 from llmcore.storage import Folder
 from llmcore.train.kept import complete_names
 from tests.drivers import Ended, run_jobs, start_jobs, wait_for
@@ -103,6 +104,17 @@ class Training:
     def sessions(self, attempt: int) -> list[int]:
         """The steps that each start of the workers went on from."""
         return sessions(self.run, attempt)
+
+    def assert_the_ledger_adds_up(self) -> None:
+        """What an attempt that ended has counted is the time by the clock, of each device."""
+        for number in attempt_numbers(self.run):
+            attempt = attempt_folder(self.run, number)
+            end, cost = self.end_of(number), attempt.find_json("cost.json")
+            if end is None or cost is None:
+                continue  # it was killed: its time is told by its last sign of life
+            wall_s = end["seconds"] + cost["start_up_parts"].get("connect", 0.0)
+            held = sum(cost["device_seconds"].values())
+            assert math.isclose(held, cost["devices"] * wall_s, rel_tol=0.02), (cost, wall_s)
 
     def assert_nothing_torn(self) -> None:
         """Every checkpoint that has a manifest has a good one, and its files."""

@@ -27,9 +27,9 @@ from jobs.runtime.reader import OrderedSplit
 from jobs.runtime.worker import train_worker
 from llmcore.config.common import WorkerSettings
 from llmcore.config.train import TrainSettings
-from llmcore.cost import Ledger
+from llmcore.cost import CATEGORIES, Ledger
 from llmcore.errors import ConfigError, DivergedError, InterruptedRunError, RunError, StorageError
-from llmcore.records import ask_to_stop
+from llmcore.records import ask_to_stop, seconds_before_restarts
 from llmcore.storage import Folder
 from llmcore.train.place import Place
 from llmcore.train.trackers import check_trackers
@@ -182,12 +182,18 @@ def check_finished(outcome: Mapping[str, Any]) -> None:
         )
 
 
-def charge(ledger: Ledger, outcome: Mapping[str, Any], fit_s: float) -> None:
-    """Adds the workers' ledger to the run's; what passed besides was spent on restarts, or on shutting down."""
+def charge(ledger: Ledger, outcome: Mapping[str, Any], fit_s: float, records: Folder) -> None:
+    """Adds the workers' ledger to the run's, and what workers that were lost had spent on steps that stayed.
+
+    What passed besides was spent on restarts, steps that were taken again included, or on shutting down.
+    """
     spent = outcome["ledger"]
-    ledger.num_devices, ledger.device = spent["devices"], spent["device"]
+    ledger.hold(spent["devices"], spent["device"])
     ledger.merge(spent)
-    rest = max(0.0, fit_s - sum(spent["seconds"].values()))
+    earlier = seconds_before_restarts(records)
+    for category in CATEGORIES:
+        ledger.add(category, earlier.get(category, 0.0))
+    rest = max(0.0, fit_s - sum(spent["seconds"].values()) - sum(earlier.values()))
     ledger.add("restart" if outcome["resumed_at"] else "idle", rest)
 
 

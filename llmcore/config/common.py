@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import StringConstraints, model_validator
 
 from llmcore.config.base import Section, free, identity
+from llmcore.config.budget import BudgetSettings
 
 __all__ = ["LONGEST_NAME", "ClusterSettings", "JobSettings", "ModelJobSettings", "Name", "WorkerSettings"]
 
@@ -33,6 +34,8 @@ class JobSettings(Section):
 
 class ModelJobSettings(JobSettings):
     """The keys of a job that leaves one model."""
+
+    budget: BudgetSettings = free(BudgetSettings, description="What the run may cost.")
 
     push_to_hub: str | None = free(
         None,

@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import model_validator
 
 from llmcore.config.base import Section, flagged, free, identity
+from llmcore.config.budget import BudgetSettings
 from llmcore.config.common import JobSettings
 from llmcore.config.finetune import FinetuneSettings
 from llmcore.config.labelled import DataReference
@@ -12,7 +13,6 @@ from llmcore.config.space import Range, check_conditions, check_point
 
 __all__ = [
     "ASHASettings",
-    "BudgetSettings",
     "MedianSettings",
     "Objective",
     "PBTSettings",
@@ -53,26 +53,6 @@ class PBTSettings(Section):
     resample_probability: float = identity(
         0.25, ge=0, le=1, description="How often a value is drawn anew instead of being made a fifth larger or smaller."
     )
-
-
-class BudgetSettings(Section):
-    """What a search may cost; when it is spent, no trial begins, and those that run are stopped with what they have."""
-
-    hours: float | None = free(None, gt=0, description="By the clock, over all its starts.")
-    device_hours: float | None = free(None, gt=0, description="Of all workers' devices together.")
-    money: float | None = free(None, gt=0, description="At `price_per_device_hour`.")
-    price_per_device_hour: float | None = free(None, gt=0, description="In the currency of `money`.")
-
-    @property
-    def has_bound(self) -> bool:
-        """Whether there is anything to be spent."""
-        return any(bound is not None for bound in (self.hours, self.device_hours, self.money))
-
-    @model_validator(mode="after")
-    def _money_has_a_price(self) -> "BudgetSettings":
-        if self.money is not None and self.price_per_device_hour is None:
-            raise ValueError(f"money={self.money:g} without a price says nothing: give price_per_device_hour")
-        return self
 
 
 class TuneSettings(Section):

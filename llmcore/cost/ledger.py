@@ -37,6 +37,7 @@ class Ledger:
         self._device_seconds: dict[str, float] = dict.fromkeys(CATEGORIES, 0.0)
         self._parts: dict[str, float] = {}
         self._inner_s: list[float] = []
+        self._before_s = 0.0
 
     @contextmanager
     def measure(self, category: Category, part: str | None = None) -> Iterator[None]:
@@ -62,6 +63,16 @@ class Ledger:
         if part is not None:
             self._parts[part] = self._parts.get(part, 0.0) + seconds
 
+    def add_before(self, seconds: float, part: str) -> None:
+        """Count as start-up what passed before the clock began that `fill_idle` is told of."""
+        self.add("start_up", seconds, part)
+        self._before_s += seconds
+
+    def hold(self, num_devices: int, device: str) -> None:
+        """What is counted here is of these devices, what was counted before they were known included."""
+        self.num_devices, self.device = num_devices, device
+        self._device_seconds = {category: seconds * num_devices for category, seconds in self._seconds.items()}
+
     def count(self, *, flops: float | None = None, tokens: int | None = None) -> None:
         """Add model FLOPs (of all devices together) and tokens trained on."""
         if flops is not None:
@@ -71,7 +82,7 @@ class Ledger:
 
     def fill_idle(self, wall_s: float) -> None:
         """Count as idle what no category claims of the `wall_s` seconds for which the devices were held."""
-        self.add("idle", max(0.0, wall_s - sum(self._seconds.values())))
+        self.add("idle", max(0.0, wall_s + self._before_s - sum(self._seconds.values())))
 
     def merge(self, other: Mapping[str, Any]) -> None:
         """Add another ledger's `to_json()`: of one that spoke for seconds that this one did not measure."""

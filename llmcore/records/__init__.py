@@ -15,7 +15,7 @@ from llmcore.records.layout import (
 )
 from llmcore.records.lineage import Ancestor, lineage_of
 from llmcore.records.listing import RunStatus, list_runs
-from llmcore.records.metrics import MetricsWriter, read_metrics, read_metrics_counted
+from llmcore.records.metrics import MetricsWriter, read_metrics, read_metrics_counted, seconds_before_restarts
 from llmcore.records.parts import PartsWriter, read_part
 from llmcore.records.results import newest_result, run_folder
 from llmcore.records.stop import STOP, StopSignal, ask_to_stop
@@ -48,6 +48,7 @@ __all__ = [
     "newest_result",
     "read_metrics",
     "read_metrics_counted",
+    "seconds_before_restarts",
     "read_part",
     "recorded_inputs",
     "run_folder",

@@ -8,10 +8,10 @@ from llmcore.records.layout import attempt_folder, attempt_numbers
 from llmcore.records.parts import PartsWriter, read_part
 from llmcore.storage import Folder
 
-__all__ = ["METRICS", "MetricsWriter", "read_metrics", "read_metrics_counted"]
+__all__ = ["METRICS", "MetricsWriter", "read_metrics", "read_metrics_counted", "seconds_before_restarts"]
 
 METRICS = "metrics"
-_SESSION = "session"
+_SESSION, _SHARE = "session", "_fraction"
 
 
 class MetricsWriter:
@@ -70,6 +70,30 @@ def read_metrics_counted(run: Folder) -> tuple[list[dict[str, Any]], int]:
                 rows, first_row_tells = _up_to(rows, row["step"] - 1), False
             rows.append(row)
     return rows, num_torn
+
+
+def seconds_before_restarts(attempt: Folder) -> dict[str, float]:
+    """Seconds by category that an attempt's workers spent on steps that stayed, before their last start.
+
+    Of that its ledger tells; those that were cut off have left their rows alone: shares of the time since the row
+    before, and the time since they began.
+    """
+    kept: list[tuple[int, dict[str, float]]] = []
+    spent: list[tuple[int, dict[str, float]]] = []
+    told_s = 0.0
+    parts = attempt / METRICS
+    for row in (row for name in parts.names() for row in read_part(parts, name) if row is not None):
+        if _SESSION in row:
+            kept, spent, told_s = [*kept, *spent], [], 0.0
+            kept = [one for one in kept if one[0] <= (row[_SESSION]["resumed_at"] or 0)]
+        elif "elapsed_s" in row and "step" in row:
+            window_s, told_s = row["elapsed_s"] - told_s, row["elapsed_s"]
+            shares = {key.removesuffix(_SHARE): value for key, value in row.items() if key.endswith(_SHARE)}
+            spent.append((row["step"], {category: share * window_s for category, share in shares.items()}))
+    return {
+        category: sum(seconds.get(category, 0.0) for _, seconds in kept)
+        for category in sorted({category for _, seconds in kept for category in seconds})
+    }
 
 
 def _up_to(rows: list[dict[str, Any]], step: int) -> list[dict[str, Any]]:

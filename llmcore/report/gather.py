@@ -204,8 +204,9 @@ class _Reader:
         result = end.result or {}
         self.results[stage] = result
         seconds = _summed(cost.seconds for cost in costs)
+        device_seconds = _summed(cost.device_seconds for cost in costs)
         if lost := sum(attempt.span[1] - attempt.span[0] for attempt in attempts if not attempt.cost):
-            seconds["lost"] = lost
+            seconds["lost"], device_seconds["lost"] = lost, lost * (last.devices or 1)
         return StageReport(
             stage=stage,
             run=run.name,
@@ -219,7 +220,7 @@ class _Reader:
             device=last.device or "",
             num_devices=last.devices,
             seconds=seconds,
-            device_seconds=_summed(cost.device_seconds for cost in costs),
+            device_seconds=device_seconds,
             fits=tuple(self._fits(stage, job, attempts)),
             spans=tuple(attempt.span for attempt in attempts),
             flops=_sum_known(cost.flops for cost in costs),

@@ -113,6 +113,7 @@ def _killed(kind: str, seed: int, begin: Begin, cluster: LocalCluster, undisturb
     assert len(sessions) == 2 and 0 == sessions[0] < sessions[1] < NUM_STEPS
     assert_same_losses(training.losses(), undisturbed, within=1e-6)
     training.assert_nothing_torn()
+    training.assert_the_ledger_adds_up()
 
 
 @pytest.mark.parametrize("kind", KILLS)

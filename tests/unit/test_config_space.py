@@ -5,10 +5,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from jobs.runtime.search.held import spent
+from jobs.runtime.budget import spent
 from jobs.runtime.search.plan import SearchPlan, config_point, final_ids, proposals_of
+from llmcore.config.budget import BudgetSettings
 from llmcore.config.space import Range, in_order
-from llmcore.config.tune import BudgetSettings, TuneConfig
+from llmcore.config.tune import TuneConfig
 from llmcore.errors import ConfigError
 from llmcore.storage import Folder
 

@@ -89,6 +89,18 @@ def test_what_nobody_claims_is_idle() -> None:
     assert ledger.to_json()["seconds"]["idle"] == 4.0
 
 
+def test_devices_that_are_known_late_were_held_before() -> None:
+    ledger = Ledger(1, "cpu")
+    ledger.add_before(3.0, "connect")
+    ledger.add("compute", 5.0)
+    ledger.hold(4, "NVIDIA L4")
+    ledger.fill_idle(10.0)
+    cost = ledger.to_json()
+    assert (cost["devices"], cost["device"]) == (4, "NVIDIA L4")
+    assert sum(cost["seconds"].values()) == 13.0, "before it, and ten"
+    assert cost["device_seconds"] == {category: 4 * seconds for category, seconds in cost["seconds"].items()}
+
+
 def test_rates_and_money_follow_from_seconds() -> None:
     ledger = Ledger(4, "NVIDIA H100", peak_flops_per_s=100.0, price_per_device_hour=2.0)
     ledger.add("compute", 8.0)

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from jobs.runtime.budget import run_s
 from jobs.runtime.search.causes import cause_of, may_pass
-from jobs.runtime.search.held import begin_holding, end_holding, held_device_s, search_s
+from jobs.runtime.search.held import begin_holding, end_holding, held_device_s
 from jobs.runtime.search.lives import begin_life, lives_of, newest_life
 from llmcore.errors import CheckpointError, DivergedError, HungRankError, RunError
 from llmcore.records import checkpoint_name
@@ -105,4 +106,4 @@ def test_what_trials_have_held_is_counted_over_all_starts(tmp_path: Path) -> Non
     begin_holding(second, 2, 2, now - 10)
     assert held_device_s(search, ["trial-000"], alive=2) == pytest.approx(40)
     assert held_device_s(search, ["trial-001"], alive=2) == pytest.approx(2 * (60 + 40), abs=2)
-    assert search_s(search, alive=2) == pytest.approx(100 + 50, abs=2)
+    assert run_s(search, alive=2) == pytest.approx(100 + 50, abs=2)

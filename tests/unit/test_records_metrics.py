@@ -10,7 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmcore.errors import StorageError
-from llmcore.records import MetricsWriter, attempt_folder, read_metrics, read_metrics_counted
+from llmcore.records import (
+    MetricsWriter,
+    attempt_folder,
+    read_metrics,
+    read_metrics_counted,
+    seconds_before_restarts,
+)
 from llmcore.storage import Folder
 
 
@@ -142,3 +148,25 @@ def test_rows_survive_a_flush_that_fails(run: Folder, monkeypatch: pytest.Monkey
         writer.write({"step": 1})
     writer.write({"step": 2})
     assert read_metrics(run) == [{"step": 1}, {"step": 2}]
+
+
+def _row(step: int, elapsed_s: float, compute: float) -> dict[str, float]:
+    return {"step": step, "elapsed_s": elapsed_s, "compute_fraction": compute, "validation_fraction": 0.1}
+
+
+def test_what_lost_workers_spent_counts_for_the_steps_that_stayed(tmp_path: Path) -> None:
+    attempt = Folder(str(tmp_path))
+    assert seconds_before_restarts(attempt) == {}
+    sessions: list[tuple[int, list[dict[str, float]]]] = [
+        (0, [_row(1, 10.0, 0.5), _row(2, 20.0, 0.8), _row(3, 30.0, 0.9)]),  # its third step is taken again
+        (2, [_row(3, 4.0, 0.5)]),  # and once more
+        (2, [_row(3, 6.0, 0.5), _row(4, 8.0, 0.5)]),  # of the last the ledger tells
+    ]
+    for resumed_at, rows in sessions:
+        writer = MetricsWriter(attempt, resumed_at=resumed_at)
+        for row in rows:
+            writer.write(row)
+        writer.write({"step": 4, "validation_loss": 1.0})
+        writer.close()
+    kept = seconds_before_restarts(attempt)
+    assert kept == {"compute": pytest.approx(5.0 + 8.0), "validation": pytest.approx(1.0 + 1.0)}

@@ -6,13 +6,11 @@ heartbeat says until when it can have lived.
 
 import time
 from collections.abc import Sequence
-from typing import Any
 
-from llmcore.config.tune import BudgetSettings
 from llmcore.records import attempt_folder, attempt_numbers, last_beat
 from llmcore.storage import Folder
 
-__all__ = ["begin_holding", "end_holding", "has_held", "held_device_s", "search_s", "spent"]
+__all__ = ["begin_holding", "end_holding", "has_held", "held_device_s"]
 
 _HELD = "held.json"
 
@@ -48,27 +46,3 @@ def held_device_s(search: Folder, trials: Sequence[str], *, alive: int) -> float
                 ended = held["ended"] or (time.time() if number == alive else last_beat(attempt_folder(search, number)))
                 total += max(0.0, (ended or held["began"]) - held["began"]) * held["num_devices"]
     return total
-
-
-def search_s(search: Folder, *, alive: int | None = None) -> float:
-    """Seconds by the clock of all attempts of a search; that of the one that is alive, if one is, until now."""
-    total = 0.0
-    for number in attempt_numbers(search):
-        attempt = attempt_folder(search, number)
-        began: dict[str, Any] = attempt.find_json("begin.json") or {}
-        ended = time.time() if number == alive else last_beat(attempt)
-        if began and ended:
-            total += max(0.0, ended - began["started"])
-    return total
-
-
-def spent(budget: BudgetSettings, hours: float, device_hours: float) -> str | None:
-    """What of a budget is spent, in words; None while nothing is."""
-    if budget.hours is not None and hours >= budget.hours:
-        return f"budget.hours={budget.hours:g}"
-    if budget.device_hours is not None and device_hours >= budget.device_hours:
-        return f"budget.device_hours={budget.device_hours:g}"
-    price = budget.price_per_device_hour
-    if budget.money is not None and price is not None and device_hours * price >= budget.money:
-        return f"budget.money={budget.money:g}"
-    return None
