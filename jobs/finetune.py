@@ -31,6 +31,7 @@ __all__ = [
     "check_fits_cluster",
     "check_method",
     "check_task",
+    "course",
     "find_inputs",
     "finetune",
     "parents_of",
@@ -116,7 +117,14 @@ def result_line(result: Mapping[str, Any], storage: Folder) -> str:
 
 
 def plan(config: FinetuneConfig) -> list[str]:
-    """What `--dry-run` says."""
+    """What `--dry-run` says: what is done, and what that needs."""
+    from jobs.plan import needed_lines
+
+    return [*course(config), *needed_lines(config)]
+
+
+def course(config: FinetuneConfig) -> list[str]:
+    """What is done; needs no model. Raises `CorpusError`, `ConfigError` for labelled data that is wrong."""
     return [
         f"Fine-tunes {config.base} ({config.weights} weights) on {told_data(config.data)} "
         f"with {config.workers.told()} workers, ZeRO-{config.train.zero_stage}",

@@ -55,9 +55,9 @@ def plan(config: PipelineConfig) -> list[str]:
     for stage, job in config.jobs.items():
         after, beside = sorted(config.needs(stage) - config.beside(stage)), sorted(config.beside(stage))
         when = [f"after {', '.join(after)}"] * bool(after) + [f"beside {', '.join(beside)}"] * bool(beside)
-        told = pretrain.course(job) if isinstance(job, PretrainConfig) else None
+        module = _MODULES[config.job(stage)]
         lines += [f"{stage} ({', '.join([config.job(stage), *when])}):"]
-        lines += [f"  {line}" for line in ([told] if told else _MODULES[config.job(stage)].plan(job))]
+        lines += [f"  {line}" for line in getattr(module, "course", module.plan)(job)]
     return [*lines, f"Writes report.html to {config.run_of(REPORT)}"]
 
 

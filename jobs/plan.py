@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cluster.connect import inside_ray_job
 from jobs.runtime.console import say
 from jobs.runtime.plan_words import base_line, model_line, optimum_lines, plan_lines, search_lines
 from jobs.runtime.planning import Asked, Plan
@@ -25,7 +26,7 @@ from llmcore.errors import ConfigError, CorpusError
 from llmcore.records import attempt_folder, attempt_numbers
 from llmcore.storage import Folder, resolve_storage
 
-__all__ = ["PRICES", "PlanOptions", "asked", "plan"]
+__all__ = ["PRICES", "PlanOptions", "asked", "needed_lines", "plan"]
 
 PRICES = Path("configs/plan/prices.yaml")
 """Taken where it is there and no other is named."""
@@ -63,7 +64,7 @@ def plan(path: Path, overrides: Sequence[str], options: PlanOptions) -> None:
     device, with the nearest that would; CorpusError where a fine-tuning's model or data are not there.
     """
     config = load_config(_kind(path, overrides), path, overrides)
-    storage = resolve_storage(config.storage, inside_ray_job=False)
+    storage = resolve_storage(config.storage, inside_ray_job=inside_ray_job())
     wanted = asked(options, storage)
     found: dict[str, _Planned] = {}
     if isinstance(config, PipelineConfig):
@@ -81,6 +82,15 @@ def plan(path: Path, overrides: Sequence[str], options: PlanOptions) -> None:
     for one in found.values():
         if one.training is not None:
             one.training.check_fits()
+
+
+def needed_lines(config: "_Training") -> list[str]:
+    """What a dry run says of a training: what it needs, or why nobody knows yet. Raises ConfigError."""
+    storage = resolve_storage(config.storage, inside_ray_job=inside_ray_job())
+    try:
+        return _planned(config, storage, Asked(), None, None).lines
+    except CorpusError as error:
+        return [f"What it needs is not known yet: {error}"]
 
 
 _Training = PretrainConfig | FinetuneConfig | TuneConfig

@@ -21,7 +21,7 @@ from jobs.runtime.start import find_or_make
 from llmcore.config.pretrain import PretrainConfig
 from llmcore.models.foundation import find_foundation
 from llmcore.records import Attempt, begin_attempt, finished_result
-from llmcore.storage import Folder, read_manifest, resolve_storage
+from llmcore.storage import Folder, read_manifest
 from llmcore.train.kept import complete_names, newest_checkpoint, publish_model
 from llmcore.train.place import Place
 
@@ -64,24 +64,19 @@ def run(config: PretrainConfig, options: RunOptions) -> None:
 
 def plan(config: PretrainConfig) -> list[str]:
     """What `--dry-run` says: what is done, how large the model is, and what that needs."""
-    from cluster.connect import inside_ray_job
-    from jobs.runtime.plan_words import model_line, optimum_lines, plan_lines
-    from jobs.runtime.planning import Asked
-    from jobs.runtime.plans_of import plan_of_pretraining
+    from jobs.plan import needed_lines
 
-    storage = resolve_storage(config.storage, inside_ray_job=inside_ray_job())
-    planned = plan_of_pretraining(config, storage, Asked())
-    return [course(config), model_line(config, planned.needs), *plan_lines(planned), *optimum_lines(planned)]
+    return [*course(config), *needed_lines(config)]
 
 
-def course(config: PretrainConfig) -> str:
-    """What is done, in one line; needs no model."""
+def course(config: PretrainConfig) -> list[str]:
+    """What is done; needs no model."""
     train, workers = config.train, config.workers
     length = f"{train.num_steps} steps" if train.num_steps else f"{train.num_epochs:g} epochs"
-    return (
+    return [
         f"Trains a {config.model.family or 'model'} for {length} of {train.global_batch_size} rows on "
         f"{workers.told()} workers, ZeRO-{train.zero_stage}, precision {train.precision}, from {_origin(config)}"
-    )
+    ]
 
 
 def _origin(config: PretrainConfig) -> str:

@@ -39,7 +39,7 @@ from llmcore.train.lengths import last_step
 if TYPE_CHECKING:
     from jobs.runtime.search.records import TrialRecords
 
-__all__ = ["finished", "plan", "result_line", "run", "tune"]
+__all__ = ["course", "finished", "plan", "result_line", "run", "tune"]
 
 KIND = "tune"
 STEP_VERSION = 5
@@ -62,7 +62,14 @@ def run(config: TuneConfig, options: RunOptions) -> None:
 
 
 def plan(config: TuneConfig) -> list[str]:
-    """What `--dry-run` says."""
+    """What `--dry-run` says: what is done, and what that needs."""
+    from jobs.plan import needed_lines
+
+    return [*course(config), *needed_lines(config)]
+
+
+def course(config: TuneConfig) -> list[str]:
+    """What is done; needs no model. Raises `CorpusError`, `ConfigError` for labelled data that is wrong."""
     return [
         f"Runs {_told_trials(config)} trials over {', '.join(sorted(config.space))} ({config.searcher}, "
         f"{config.scheduler}), each with {config.finetune.workers.told()} workers, from {config.base} on "
