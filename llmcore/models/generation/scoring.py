@@ -14,7 +14,7 @@ from llmcore.models.encoder_decoder import PackedPair, encoder_decoder_logits
 from llmcore.models.generation.batches import batches
 from llmcore.models.packed import PackedBatch, hidden_states
 
-__all__ = ["loss_sums"]
+__all__ = ["loss_sums", "packed_attention"]
 
 
 def loss_sums(
@@ -28,7 +28,7 @@ def loss_sums(
     sums = [0.0] * len(prompts)
     lengths = [len(prompt) + len(continuation) for prompt, continuation in zip(prompts, continuations, strict=True)]
     losses_of = _after_source if model.config.is_encoder_decoder else _after_prompt
-    with torch.inference_mode(), _packed_attention(model):
+    with torch.inference_mode(), packed_attention(model):
         for batch in batches(lengths, batch_tokens):
             rows = [index for index in batch if continuations[index]]
             if not rows:
@@ -59,7 +59,7 @@ def _after_source(model: Any, sources: Sequence[Sequence[int]], targets: Sequenc
 
 
 @contextmanager
-def _packed_attention(model: Any) -> Iterator[None]:
+def packed_attention(model: Any) -> Iterator[None]:
     """Attention inside the documents of packed rows, for a model that has another one."""
     before = model.config._attn_implementation
     model.set_attn_implementation(ATTENTION)
