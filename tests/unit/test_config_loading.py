@@ -68,7 +68,7 @@ def test_all_mistakes_are_told_at_once_each_with_its_place(tmp_path: Path) -> No
         "job.yaml:8: workers.gpus_per_worker: got \"many\"; expected a number or 'auto'",
         "job.yaml:9: storge: got an unknown key; expected one of model, objective, masking, next_sentence, spans, "
         "infilling, train, workers, validation_rows, validation_sets, sample_prompts, name, storage, cluster, "
-        "push_to_hub, tokens, stream; did you mean storage?",
+        "budget, push_to_hub, tokens, stream; did you mean storage?",
         'command line: train.num_steps=ten: got "ten"; expected an integer',
         "command line: validation_rows=true: got true; expected an integer",
         "command line: nonsense: expected dotted.key=value",

@@ -1,0 +1,132 @@
+"""How likely a language model finds sentences and answers: what the measures that compare them are made of."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from pathlib import Path
+from typing import Any
+
+from llmcore.errors import ConfigError
+from llmcore.models.foundation import POSITIONS
+from llmcore.models.generation.scoring import loss_sums
+from llmcore.models.likelihood import pseudo_log_likelihoods
+
+__all__ = ["Scorer", "shared_places"]
+
+_BATCH_TOKENS = 4096
+_FRAME = 2
+"""What stands before and behind a text."""
+
+
+def shared_places(first: Sequence[int], second: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Places of the tokens that two sentences share, in the order in which they stand."""
+    matcher = SequenceMatcher(None, list(first), list(second), autojunk=False)
+    blocks = [block for block in matcher.get_matching_blocks() if block.size]
+    return (
+        [place for block in blocks for place in range(block.a, block.a + block.size)],
+        [place for block in blocks for place in range(block.b, block.b + block.size)],
+    )
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A decoder or a masked language model with its tokenizer.
+
+    Attributes:
+        model: On any device, in evaluation.
+        tokenizer: Its own.
+        batch_tokens: Tokens that go through the model at once.
+    """
+
+    model: Any
+    tokenizer: Any
+    batch_tokens: int = _BATCH_TOKENS
+
+    @classmethod
+    def of(cls, folder: Path) -> "Scorer":
+        """The model of a Hugging Face folder. Raises ConfigError where it has no head for tokens of a text."""
+        from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
+
+        from llmcore.config.pretrain import FAMILIES
+
+        config = AutoConfig.from_pretrained(folder)
+        if config.model_type not in FAMILIES["causal_lm"] + FAMILIES["masked_lm"]:
+            raise ConfigError(
+                f"{folder} is a {config.model_type}: sentences are scored by a decoder or a masked language model"
+            )
+        masked = config.model_type in FAMILIES["masked_lm"]
+        model: Any = (AutoModelForMaskedLM if masked else AutoModelForCausalLM).from_pretrained(folder)
+        return cls(model.eval(), AutoTokenizer.from_pretrained(folder))
+
+    @property
+    def is_masked(self) -> bool:
+        """Whether the model sees a token from both sides."""
+        from llmcore.config.pretrain import FAMILIES
+
+        return self.model.config.model_type in FAMILIES["masked_lm"]
+
+    def pairs(self, first: Sequence[str], second: Sequence[str]) -> tuple[list[float], list[float]]:
+        """Scores (nats) of two sentences that differ in a few words.
+
+        Of a masked model, the pseudo-log-likelihood of the tokens that both share (Nangia et al. 2020, equation 1):
+        what differs would weigh by how frequent it is. Of a decoder, the log-likelihood of the sentence.
+        """
+        tokens = [self._tokens(texts) for texts in (first, second)]
+        if not self.is_masked:
+            scores = [self._decoder_scores([self._begin] * len(side), side) for side in tokens]
+            return scores[0], scores[1]
+        places = [shared_places(*pair) for pair in zip(*tokens, strict=True)]
+        scores = [self._masked_scores(side, [both[number] for both in places]) for number, side in enumerate(tokens)]
+        return scores[0], scores[1]
+
+    def options(self, prefixes: Sequence[str], options: Sequence[str]) -> list[float]:
+        """Mean score (nats) of the tokens of each option behind its prefix: a long one is not less likely for that."""
+        before = self._tokens(prefixes)
+        whole = self._tokens([f"{prefix} {option}" for prefix, option in zip(prefixes, options, strict=True)])
+        # A tokenizer may join what meets at the border: what both have in common is the prefix.
+        starts = [_num_common(*pair) for pair in zip(before, whole, strict=True)]
+        counts = [max(1, len(text) - start) for text, start in zip(whole, starts, strict=True)]
+        if self.is_masked:
+            places = [list(range(start, len(text))) for text, start in zip(whole, starts, strict=True)]
+            sums = self._masked_scores(whole, places)
+        else:
+            prompts = [[*self._begin, *text[:start]] for text, start in zip(whole, starts, strict=True)]
+            sums = self._decoder_scores(prompts, [text[start:] for text, start in zip(whole, starts, strict=True)])
+        return [total / count for total, count in zip(sums, counts, strict=True)]
+
+    def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        encoded = self.tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True, verbose=False)
+        tokens: list[list[int]] = encoded["input_ids"]
+        positions = getattr(self.model.config, POSITIONS.get(self.model.config.model_type, ""), float("inf"))
+        for text, own in zip(texts, tokens, strict=True):
+            if len(own) + _FRAME > positions:
+                raise ConfigError(
+                    f"a text of {len(own)} tokens, and the model has {positions} positions: {text[:80]!r}…; measure a "
+                    "model that reads longer texts, or leave this set out"
+                )
+        return tokens
+
+    @property
+    def _begin(self) -> list[int]:
+        """What stands before a text, so that its first token has something before it."""
+        named = self.tokenizer
+        ids = (named.bos_token_id, named.cls_token_id, named.eos_token_id, self.model.config.eos_token_id)
+        return [next(one for one in ids if one is not None)]
+
+    def _decoder_scores(self, prompts: Sequence[Sequence[int]], texts: Sequence[Sequence[int]]) -> list[float]:
+        return [-loss for loss in loss_sums(self.model, prompts, texts, batch_tokens=self.batch_tokens)]
+
+    def _masked_scores(self, texts: Sequence[Sequence[int]], places: Sequence[Sequence[int]]) -> list[float]:
+        named = self.tokenizer
+        framed = [[named.cls_token_id, *text, named.sep_token_id] for text in texts]
+        asked = [[place + 1 for place in of_text] for of_text in places]
+        return pseudo_log_likelihoods(
+            self.model, framed, asked, mask_id=named.mask_token_id, batch_tokens=self.batch_tokens
+        )
+
+
+def _num_common(before: Sequence[int], whole: Sequence[int]) -> int:
+    number = 0
+    while number < min(len(before), len(whole) - 1) and before[number] == whole[number]:
+        number += 1
+    return number

@@ -1,0 +1,202 @@
+"""The published sets as they are distributed: each file is read as its makers left it."""
+
+import csv
+import gzip
+import io
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple
+
+from llmcore.bias.answers import Kind
+from llmcore.errors import CorpusError
+from llmcore.storage import Folder
+
+__all__ = [
+    "Coreference",
+    "Question",
+    "SentencePair",
+    "read_bbq",
+    "read_crows_pairs",
+    "read_winobias",
+    "read_winogender",
+]
+
+_MENTION = re.compile(r"\[([^\]]+)\]")
+_GENDERS = {"he": "male", "him": "male", "his": "male", "she": "female", "her": "female", "hers": "female"}
+
+
+class SentencePair(NamedTuple):
+    """Two sentences that differ in whom they are about; the first says more of what is said of a group."""
+
+    more: str
+    less: str
+    group: str
+
+
+class Coreference(NamedTuple):
+    """A sentence with a pronoun, who may be meant, and who is.
+
+    Attributes:
+        sentence: As it is read.
+        pronoun: The word that is to be understood.
+        candidates: Two people of the sentence.
+        meant: Which of them the pronoun means: 0 or 1.
+        gender: Of the pronoun.
+        is_pro: Whether the pronoun goes with what is usual for who is meant.
+    """
+
+    sentence: str
+    pronoun: str
+    candidates: tuple[str, str]
+    meant: int
+    gender: Literal["male", "female", "neutral"]
+    is_pro: bool
+
+
+class Question(NamedTuple):
+    """A question of BBQ with three answers.
+
+    Attributes:
+        context: What is told.
+        question: About it.
+        answers: Three.
+        kinds: Whom each answer names.
+        right: Which is right.
+        is_ambiguous: Whether the context does not tell.
+        is_negative: Whether it asks for what is held against the group.
+        group: The category of people.
+    """
+
+    context: str
+    question: str
+    answers: tuple[str, str, str]
+    kinds: tuple[Kind, Kind, Kind]
+    right: int
+    is_ambiguous: bool
+    is_negative: bool
+    group: str
+
+
+def read_crows_pairs(folder: Folder, name: str = "crows_pairs_anonymized.csv") -> list[SentencePair]:
+    """CrowS-Pairs (Nangia et al. 2020). Raises CorpusError where a row is none."""
+    pairs = []
+    for number, row in enumerate(csv.DictReader(io.StringIO(_text(folder, name), newline="")), start=2):
+        if not all(row.get(key) for key in ("sent_more", "sent_less", "bias_type")):
+            raise CorpusError(f"{folder.url}/{name}:{number}: a pair has sent_more, sent_less and bias_type, not {row}")
+        pairs.append(SentencePair(row["sent_more"], row["sent_less"], row["bias_type"]))
+    return pairs
+
+
+def read_winobias(folder: Folder, kind: Literal[1, 2], split: str = "dev") -> list[Coreference]:
+    """WinoBias (Zhao et al. 2018) of one kind of sentence, pro and anti.
+
+    Who may be meant is told by the pro and the anti sentence of a pair of occupations: sentences of type 1 and 2 stand
+    in pairs, the second of which means the other one.
+    """
+    found = []
+    for is_pro, word in ((True, "pro"), (False, "anti")):
+        name = f"{word}_stereotyped_type{kind}.txt.{split}"
+        lines = [line for line in _text(folder, name).splitlines() if line.strip()]
+        mentions = [_mentions(folder, name, number, line) for number, line in enumerate(lines, start=1)]
+        for number, (first, second) in enumerate(zip(mentions[::2], mentions[1::2], strict=True)):
+            both = first[0], second[0]
+            for meant in (0, 1):
+                who, pronoun = (first, second)[meant]
+                sentence = _plain(lines[2 * number + meant])
+                if not all(_stands(other, sentence) for other in both):
+                    raise CorpusError(
+                        f"{folder.url}/{name}:{2 * number + meant + 1}: {sentence!r} has not both of {both}"
+                    )
+                gender: Any = _GENDERS[pronoun.lower()]
+                found.append(Coreference(sentence, pronoun, both, both.index(who), gender, is_pro))
+    return found
+
+
+def _mentions(folder: Folder, name: str, number: int, line: str) -> tuple[str, str]:
+    """Who is meant, and the pronoun: of the marked mentions one is a person, the others mean the same."""
+    marked = _MENTION.findall(line)
+    pronouns = [word for word in marked if word.lower() in _GENDERS]
+    people = [word for word in marked if word.lower() not in _GENDERS]
+    if not pronouns or len(people) != 1:
+        raise CorpusError(f"{folder.url}/{name}:{number}: {line!r} marks {marked}, and not a person and a pronoun")
+    return people[0].lower(), pronouns[0]
+
+
+def _plain(line: str) -> str:
+    return _MENTION.sub(r"\1", line.split(" ", 1)[1]).strip()
+
+
+def _stands(who: str, sentence: str) -> bool:
+    return who in sentence.lower()
+
+
+def read_winogender(folder: Folder) -> list[Coreference]:
+    """Winogender (Rudinger et al. 2018): pro where most people of the occupation have the pronoun's gender.
+
+    Sentences that mean the participant have no such gender and are left out, as are neutral pronouns: both are no part
+    of the gap.
+    """
+    stats = {row["occupation"]: float(row["bls_pct_female"]) for row in _table(folder, "occupations-stats.tsv")}
+    found = []
+    for row in _table(folder, "all_sentences.tsv"):
+        occupation, participant, answer, gender, _ = row["sentid"].split(".")
+        if answer != "0" or gender == "neutral":
+            continue
+        pronouns = [word for word in re.findall(r"\w+", row["sentence"]) if word.lower() in _GENDERS]
+        usual = "female" if stats[occupation] > 50 else "male"
+        other = participant if _stands(participant, row["sentence"]) else "someone"
+        gendered: Any = gender
+        candidates = (f"the {occupation}", other if other == "someone" else f"the {other}")
+        found.append(Coreference(row["sentence"], pronouns[-1], candidates, 0, gendered, gender == usual))
+    return found
+
+
+def read_bbq(folder: Folder, category: str) -> list[Question]:
+    """BBQ (Parrish et al. 2022) of one category of people. Raises CorpusError where an answer names nobody known."""
+    return list(_bbq(folder, category))
+
+
+def _bbq(folder: Folder, category: str) -> Iterator[Question]:
+    name = f"{category}.jsonl.gz"
+    data = folder.find_bytes(name)
+    if data is None:
+        raise CorpusError(f"{folder.url} has no {name}; there are {', '.join(folder.names())}")
+    for number, line in enumerate(gzip.decompress(data).decode("utf-8").splitlines(), start=1):
+        row = json.loads(line)
+        answers: Any = tuple(row[f"ans{place}"] for place in range(3))
+        kinds: Any = tuple(_kind(row, place) for place in range(3))
+        if sorted(kinds) != ["other", "target", "unknown"]:
+            raise CorpusError(
+                f"{folder.url}/{name}:{number}: of its answers {answers} one names the group "
+                f"{row['additional_metadata']['stereotyped_groups']}, one another, and one nobody; they are {kinds}"
+            )
+        yield Question(
+            row["context"],
+            row["question"],
+            answers,
+            kinds,
+            row["label"],
+            row["context_condition"] == "ambig",
+            row["question_polarity"] == "neg",
+            row["category"],
+        )
+
+
+def _kind(row: dict[str, Any], place: int) -> Kind:
+    named = row["answer_info"][f"ans{place}"]
+    if named[-1] == "unknown":
+        return "unknown"
+    groups = {group.lower() for group in row["additional_metadata"]["stereotyped_groups"]}
+    return "target" if groups & {word.lower() for word in named} else "other"
+
+
+def _table(folder: Folder, name: str) -> Iterator[dict[str, str]]:
+    yield from csv.DictReader(io.StringIO(_text(folder, name), newline=""), delimiter="\t")
+
+
+def _text(folder: Folder, name: str) -> str:
+    data = folder.find_bytes(name)
+    if data is None:
+        raise CorpusError(f"{folder.url} has no {name}; there are {', '.join(folder.names())}")
+    return data.decode("utf-8")
