@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from cluster.connect import inside_ray_job
 from jobs.runtime.console import say
 from jobs.runtime.plan_words import base_line, model_line, optimum_lines, plan_lines, search_lines
-from jobs.runtime.planning import Asked, Plan
+from jobs.runtime.planning import Asked, PlannedTraining
 from jobs.runtime.plans_of import plan_of_fine_tuning, plan_of_pretraining, plan_of_search
 from jobs.runtime.references import existing_run
 from llmcore.config import load_config
@@ -101,7 +101,7 @@ class _Planned(NamedTuple):
 
     lines: list[str]
     record: dict[str, Any] | None
-    training: Plan | None
+    training: PlannedTraining | None
 
 
 def _kind(path: Path, overrides: Sequence[str]) -> type[_Training | PipelineConfig]:

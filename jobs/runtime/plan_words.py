@@ -7,8 +7,8 @@ from llmcore.config.pretrain import PretrainConfig
 from llmcore.cost.plan import RankMemory, compute_optimal, largest_micro_batch
 
 if TYPE_CHECKING:
-    from jobs.runtime.planning import Plan
-    from jobs.runtime.plans_of import SearchPlan
+    from jobs.runtime.planning import PlannedTraining
+    from jobs.runtime.plans_of import PlannedSearch
     from llmcore.train.needs import Needs
 
 __all__ = ["base_line", "in_bytes", "model_line", "optimum_lines", "plan_lines", "search_lines"]
@@ -36,7 +36,7 @@ def base_line(needs: "Needs") -> str:
     return f"The model is a {needs.family} of {sizes.num_parameters:,} parameters{share}; {needs.num_rows:,} examples"
 
 
-def search_lines(search: "SearchPlan") -> Iterator[str]:
+def search_lines(search: "PlannedSearch") -> Iterator[str]:
     """What there is to know before a search begins, beside what one of its trials needs."""
     least, most = search.share
     share = f", which take {least:.0%} of their steps where all are stopped that may be" if least < most else ""
@@ -54,7 +54,7 @@ def search_lines(search: "SearchPlan") -> Iterator[str]:
         yield f"Money of all trials: {_range(*search.money)} {search.trial.asked.currency}"
 
 
-def plan_lines(plan: "Plan") -> Iterator[str]:
+def plan_lines(plan: "PlannedTraining") -> Iterator[str]:
     """What there is to know before a training begins."""
     needs, placement = plan.needs, plan.placement
     steps = "" if plan.num_steps is None else f", {plan.num_steps:,} steps"
@@ -75,7 +75,7 @@ def plan_lines(plan: "Plan") -> Iterator[str]:
     yield from _time_and_money(plan)
 
 
-def _fitting(plan: "Plan") -> Iterator[str]:
+def _fitting(plan: "PlannedTraining") -> Iterator[str]:
     device = plan.asked.device
     if device is None:
         return
@@ -88,7 +88,7 @@ def _fitting(plan: "Plan") -> Iterator[str]:
     )
 
 
-def _time_and_money(plan: "Plan") -> Iterator[str]:
+def _time_and_money(plan: "PlannedTraining") -> Iterator[str]:
     if plan.hours is None:
         return
     asked, num_devices = plan.asked, plan.placement.world_size
@@ -101,7 +101,7 @@ def _time_and_money(plan: "Plan") -> Iterator[str]:
         yield f"Money: {_range(*plan.money)} {asked.currency}"
 
 
-def optimum_lines(plan: "Plan") -> Iterator[str]:
+def optimum_lines(plan: "PlannedTraining") -> Iterator[str]:
     """Of a pre-training: where it stands to the model that would learn most of its FLOPs."""
     if plan.flops is None or plan.num_tokens is None:
         return

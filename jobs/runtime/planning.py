@@ -1,13 +1,13 @@
 """What a training will need: by calculation, from its configuration and what is counted of its model."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from jobs.runtime.plan_words import in_bytes
 from llmcore.config.common import WorkerSettings
 from llmcore.config.train import TrainSettings
-from llmcore.cost.devices import Device
+from llmcore.cost.devices import Device, Precision
 from llmcore.cost.plan import (
     USABLE,
     Placement,
@@ -24,7 +24,7 @@ from llmcore.train.lengths import last_step
 if TYPE_CHECKING:
     from llmcore.train.needs import Needs
 
-__all__ = ["Asked", "Plan", "plan_training", "precision_for"]
+__all__ = ["Asked", "PlannedTraining", "plan_training", "precision_for"]
 
 GIB = 2**30
 
@@ -51,7 +51,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Plan:
+class PlannedTraining:
     """A training by calculation.
 
     Attributes:
@@ -152,14 +152,14 @@ class Plan:
         }
 
 
-def precision_for(train: TrainSettings, device: Device | None) -> Any:
+def precision_for(train: TrainSettings, device: Device | None) -> Precision:
     """What `auto` comes to on a device; where none is named, fp32."""
     if train.precision != "auto":
         return train.precision
     return "bf16" if device is not None and device.bf16 is not None and train.zero_stage else "fp32"
 
 
-def plan_training(train: TrainSettings, workers: WorkerSettings, needs: "Needs", asked: Asked) -> Plan:
+def plan_training(train: TrainSettings, workers: WorkerSettings, needs: "Needs", asked: Asked) -> PlannedTraining:
     """The plan of a training with these needs."""
     world_size = asked.num_devices or workers.num_workers
     rows = min(train.micro_batch_size, -(-train.global_batch_size // world_size))
@@ -177,7 +177,7 @@ def plan_training(train: TrainSettings, workers: WorkerSettings, needs: "Needs",
     if train.num_steps is not None or needs.num_rows is not None:
         num_steps = last_step(train, needs.num_rows or 0)
     tokens_per_step = train.global_batch_size * needs.tokens_per_row
-    plan = Plan(
+    plan = PlannedTraining(
         needs=needs,
         asked=asked,
         placement=placement,
@@ -190,7 +190,7 @@ def plan_training(train: TrainSettings, workers: WorkerSettings, needs: "Needs",
         hours=None,
     )
     hours = None if plan.flops is None else _hours(plan.flops, world_size, needs.load.precision, asked)
-    return Plan(**{**plan.__dict__, "hours": hours})
+    return replace(plan, hours=hours)
 
 
 def _num_checkpoints(train: TrainSettings, num_steps: int | None) -> int:

@@ -6,7 +6,7 @@ from math import ceil
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from jobs.runtime.planning import Asked, Plan, plan_training, precision_for
+from jobs.runtime.planning import Asked, PlannedTraining, plan_training, precision_for
 from llmcore.config.finetune import FinetuneConfig
 from llmcore.config.pretrain import PretrainConfig
 from llmcore.config.tune import TuneConfig
@@ -14,7 +14,7 @@ from llmcore.errors import CorpusError
 from llmcore.models.foundation import find_foundation
 from llmcore.storage import Folder, folder_at
 
-__all__ = ["SearchPlan", "plan_of_fine_tuning", "plan_of_pretraining", "plan_of_search"]
+__all__ = ["PlannedSearch", "plan_of_fine_tuning", "plan_of_pretraining", "plan_of_search"]
 
 _RESERVED_CPUS = 0.5
 """Of a search, for the evaluation beside it."""
@@ -26,7 +26,7 @@ def plan_of_pretraining(
     asked: Asked,
     vocab_size: int | None = None,
     sequence_length: int | None = None,
-) -> Plan:
+) -> PlannedTraining:
     """The plan of a pre-training; of its tokens, where they are there. Raises ConfigError.
 
     A stream says its sizes itself; of tokens that are still to be prepared the last two arguments do.
@@ -48,7 +48,7 @@ def plan_of_pretraining(
     return plan_training(config.train, config.workers, needs, asked)
 
 
-def plan_of_fine_tuning(config: FinetuneConfig, storage: Folder, asked: Asked) -> Plan:
+def plan_of_fine_tuning(config: FinetuneConfig, storage: Folder, asked: Asked) -> PlannedTraining:
     """The plan of a fine-tuning.
 
     Raises CorpusError where the base model or the labelled set are not there, ConfigError where they do not go with
@@ -76,7 +76,7 @@ def _base(storage: Folder, reference: str) -> Folder:
 
 
 @dataclass(frozen=True)
-class SearchPlan:
+class PlannedSearch:
     """A search by calculation.
 
     Attributes:
@@ -87,7 +87,7 @@ class SearchPlan:
         num_concurrent: Trials that run at once; None where nobody knows the cluster.
     """
 
-    trial: Plan
+    trial: PlannedTraining
     num_trials: int
     num_finals: int
     share: tuple[float, float]
@@ -134,7 +134,7 @@ class SearchPlan:
         }
 
 
-def plan_of_search(config: TuneConfig, storage: Folder, asked: Asked) -> SearchPlan:
+def plan_of_search(config: TuneConfig, storage: Folder, asked: Asked) -> PlannedSearch:
     """The plan of a search; `asked.num_devices` are those of the cluster. Raises as `plan_of_fine_tuning`."""
     trial = FinetuneConfig(
         name=config.name,
@@ -146,7 +146,7 @@ def plan_of_search(config: TuneConfig, storage: Folder, asked: Asked) -> SearchP
     plan = plan_of_fine_tuning(trial, storage, replace(asked, num_devices=None))
     num_trials = config.trials if config.searcher != "grid" or config.num_trials else _size_of_grid(config)
     share = _share(config, plan)
-    return SearchPlan(plan, num_trials, len(config.final_seeds), share, _num_concurrent(config, asked, num_trials))
+    return PlannedSearch(plan, num_trials, len(config.final_seeds), share, _num_concurrent(config, asked, num_trials))
 
 
 def _size_of_grid(config: TuneConfig) -> int:
@@ -156,7 +156,7 @@ def _size_of_grid(config: TuneConfig) -> int:
     return len(proposals.left())
 
 
-def _share(config: TuneConfig, plan: Plan) -> tuple[float, float]:
+def _share(config: TuneConfig, plan: PlannedTraining) -> tuple[float, float]:
     """Successive halving sends one of so many trials on from each rung; others are stopped by what others do."""
     every = config.finetune.train.validate_every
     if config.scheduler != "asha" or plan.num_steps is None or every is None:

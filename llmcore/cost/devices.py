@@ -4,7 +4,7 @@ from typing import Literal, NamedTuple, get_args
 
 from llmcore.errors import ConfigError
 
-__all__ = ["DEVICES", "Device", "device_named", "peak_flops_per_s"]
+__all__ = ["DEVICES", "Device", "Precision", "device_named", "peak_flops_per_s"]
 
 Precision = Literal["fp32", "bf16", "fp16"]
 

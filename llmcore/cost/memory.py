@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from llmcore.cost.devices import Precision
+
 __all__ = [
     "SMALLEST_BUCKET",
     "Buckets",
@@ -77,7 +79,7 @@ def state_bytes(
     sizes: ModelSizes,
     *,
     stage: int,
-    precision: Literal["fp32", "bf16", "fp16"],
+    precision: Precision,
     world_size: int,
     moment: Moment,
     buckets: Buckets | None = None,
@@ -119,14 +121,12 @@ def copy_bytes(sizes: ModelSizes, *, world_size: int) -> float:
     return (_MASTER + _MOMENTS) * sizes.num_trained / world_size
 
 
-def layer_bytes(sizes: ModelSizes, precision: Literal["fp32", "bf16", "fp16"]) -> float:
+def layer_bytes(sizes: ModelSizes, precision: Precision) -> float:
     """Bytes of the largest layer while its backward pass runs: its weights and gradients, whole."""
     return (4 if precision == "fp32" else 2) * sizes.largest_in_backward
 
 
-def peak_bytes(
-    sizes: ModelSizes, *, precision: Literal["fp32", "bf16", "fp16"], world_size: int, buckets: Buckets
-) -> float:
+def peak_bytes(sizes: ModelSizes, *, precision: Precision, world_size: int, buckets: Buckets) -> float:
     """The most that a rank holds at ZeRO-3 at any time: its share, and the largest layer and the buckets.
 
     Either the largest layer is in its backward pass, with the buckets full; or the optimizer updates, and the

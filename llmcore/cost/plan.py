@@ -3,13 +3,15 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import sqrt
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
+from llmcore.cost.devices import Precision
 from llmcore.cost.memory import ModelSizes, buckets_for, peak_bytes, state_bytes
 
 __all__ = [
     "Activations",
     "Load",
+    "USABLE",
     "Placement",
     "RankMemory",
     "checkpoint_bytes",
@@ -19,8 +21,6 @@ __all__ = [
     "rank_memory",
     "training_hours",
 ]
-
-Precision = Literal["fp32", "bf16", "fp16"]
 
 USABLE = 0.92
 """Share of a device's memory that tensors get: the others are its context, NCCL's buffers, and what lies between."""

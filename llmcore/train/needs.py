@@ -9,7 +9,8 @@ from torch import nn
 
 from llmcore.config.finetune import FinetuneSettings
 from llmcore.config.pretrain import PretrainSettings
-from llmcore.cost.plan import Activations, Load, Precision
+from llmcore.cost.devices import Precision
+from llmcore.cost.plan import Activations, Load
 from llmcore.errors import CorpusError
 from llmcore.models.activations import count_activations
 from llmcore.models.build import config_for_tokens, lay_out_language_model

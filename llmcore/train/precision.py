@@ -1,15 +1,12 @@
 """Which number format a run trains in."""
 
-from typing import Literal
-
 import torch
 from torch import distributed
 
 from llmcore.config.train import TrainSettings
+from llmcore.cost.devices import Precision
 
 __all__ = ["DTYPES", "Precision", "resolve_precision"]
-
-Precision = Literal["fp32", "bf16", "fp16"]
 
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 """What the model computes in; the masters are fp32 in each."""

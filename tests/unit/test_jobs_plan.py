@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from jobs.cli import commands
 from jobs.plan import PlanOptions, asked
-from jobs.runtime.planning import Plan
+from jobs.runtime.planning import PlannedTraining
 from jobs.runtime.plans_of import plan_of_pretraining
 from llmcore.config.pretrain import Learnt, PretrainConfig
 from llmcore.cost.plan import USABLE, compute_optimal, rank_memory, training_hours
@@ -24,7 +24,7 @@ GIB = 2**30
 
 def _plan(
     root: Path, family: str, sizes: dict[str, Any], *, vocab: int, length: int, options: PlanOptions, **train: Any
-) -> Plan:
+) -> PlannedTraining:
     settings = {"num_steps": 1000, "global_batch_size": 512, "precision": "bf16", "zero_stage": 1} | train
     config = PretrainConfig.model_validate(
         {
