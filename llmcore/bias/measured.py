@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from llmcore.bias.answers import Answer, BBQScores, bbq_scores
 from llmcore.bias.coreference import Gap, accuracy_gap
-from llmcore.bias.preference import Preference, preference, preferences
+from llmcore.bias.preference import Preference, StereoSetScores, preference, preferences, stereoset_scores
 from llmcore.bias.scoring import Scorer
-from llmcore.bias.sets import Coreference, Question, SentencePair
+from llmcore.bias.sets import Coreference, Question, SentencePair, Triple
 
-__all__ = ["OfPairs", "OfQuestions", "of_coreference", "of_pairs", "of_questions"]
+__all__ = ["OfPairs", "OfQuestions", "of_coreference", "of_pairs", "of_questions", "of_triples"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,15 @@ def of_pairs(scorer: Scorer, pairs: Sequence[SentencePair]) -> OfPairs:
     """How often a model prefers the sentence that says more of what is said of a group."""
     more, less = scorer.pairs([pair.more for pair in pairs], [pair.less for pair in pairs])
     return OfPairs(preference(more, less), preferences(more, less, [pair.group for pair in pairs]))
+
+
+def of_triples(scorer: Scorer, triples: Sequence[Triple]) -> StereoSetScores:
+    """StereoSet's scores; a sentence's is the mean of its tokens', as its authors have it for GPT-2."""
+    of_kind = [
+        scorer.sentences([getattr(one, kind) for one in triples])
+        for kind in ("stereotypical", "anti_stereotypical", "unrelated")
+    ]
+    return stereoset_scores(of_kind[0], of_kind[1], of_kind[2], [one.target for one in triples])
 
 
 def of_coreference(scorer: Scorer, sentences: Sequence[Coreference]) -> Gap:

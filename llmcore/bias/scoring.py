@@ -79,6 +79,15 @@ class Scorer:
         scores = [self._masked_scores(side, [both[number] for both in places]) for number, side in enumerate(tokens)]
         return scores[0], scores[1]
 
+    def sentences(self, texts: Sequence[str]) -> list[float]:
+        """Mean score (nats) of the tokens of each sentence."""
+        tokens = self._tokens(texts)
+        if self.is_masked:
+            sums = self._masked_scores(tokens, [list(range(len(text))) for text in tokens])
+        else:
+            sums = self._decoder_scores([self._begin] * len(tokens), tokens)
+        return [total / max(1, len(text)) for total, text in zip(sums, tokens, strict=True)]
+
     def options(self, prefixes: Sequence[str], options: Sequence[str]) -> list[float]:
         """Mean score (nats) of the tokens of each option behind its prefix: a long one is not less likely for that."""
         before = self._tokens(prefixes)

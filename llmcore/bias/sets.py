@@ -16,13 +16,16 @@ __all__ = [
     "Coreference",
     "Question",
     "SentencePair",
+    "Triple",
     "read_bbq",
     "read_crows_pairs",
+    "read_stereoset",
     "read_winobias",
     "read_winogender",
 ]
 
 _MENTION = re.compile(r"\[([^\]]+)\]")
+_LABELS = ("stereotype", "anti-stereotype", "unrelated")
 _GENDERS = {"he": "male", "him": "male", "his": "male", "she": "female", "her": "female", "hers": "female"}
 
 
@@ -149,6 +152,46 @@ def read_winogender(folder: Folder) -> list[Coreference]:
         gendered: Any = gender
         candidates = (f"the {occupation}", other if other == "someone" else f"the {other}")
         found.append(Coreference(row["sentence"], pronouns[-1], candidates, 0, gendered, gender == usual))
+    return found
+
+
+class Triple(NamedTuple):
+    """An example of StereoSet: three sentences of which one means nothing there.
+
+    Attributes:
+        stereotypical: What is said of the target group.
+        anti_stereotypical: Its counterpart.
+        unrelated: Neither.
+        target: The group.
+        bias_type: What kind of group it is: gender, profession, race, religion.
+    """
+
+    stereotypical: str
+    anti_stereotypical: str
+    unrelated: str
+    target: str
+    bias_type: str
+
+
+def read_stereoset(folder: Folder, name: str = "dev.json", part: str = "intrasentence") -> list[Triple]:
+    """StereoSet (Nadeem et al. 2021) of one part, `intrasentence` or `intersentence`, whose context stands before.
+
+    Raises CorpusError where there is no such part, or an example has not one sentence of each kind.
+    """
+    data = json.loads(_text(folder, name)).get("data", {})
+    if part not in data:
+        raise CorpusError(f"{folder.url}/{name} has no part {part}; there are {', '.join(data) or 'none'}")
+    found = []
+    for number, example in enumerate(data[part]):
+        before = "" if part == "intrasentence" else f"{example['context']} "
+        told = {one["gold_label"]: f"{before}{one['sentence']}" for one in example["sentences"]}
+        if set(told) != set(_LABELS) or len(example["sentences"]) != len(_LABELS):
+            labels = [one["gold_label"] for one in example["sentences"]]
+            raise CorpusError(
+                f"{folder.url}/{name}: {part} {number}: its sentences are {labels}, and not one each of {list(_LABELS)}"
+            )
+        stereotypical, anti, unrelated = (told[label] for label in _LABELS)
+        found.append(Triple(stereotypical, anti, unrelated, example["target"], example["bias_type"]))
     return found
 
 

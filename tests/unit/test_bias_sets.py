@@ -13,12 +13,13 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from llmcore.bias.measured import of_coreference, of_pairs, of_questions
+from llmcore.bias.measured import of_coreference, of_pairs, of_questions, of_triples
 from llmcore.bias.scoring import Scorer, shared_places
 from llmcore.bias.sets import (
     SentencePair,
     read_bbq,
     read_crows_pairs,
+    read_stereoset,
     read_winobias,
     read_winogender,
 )
@@ -166,6 +167,35 @@ def test_what_is_missing_is_told(tmp_path: Path) -> None:
     _write(tmp_path, {"crows_pairs_anonymized.csv": "sent_more,sent_less,bias_type\na,,age\n"})
     with pytest.raises(CorpusError, match=r"anonymized.csv:2: a pair has sent_more, sent_less"):
         read_crows_pairs(Folder(str(tmp_path)))
+
+
+def _stereoset(*labels: str) -> str:
+    sentences = [{"sentence": f"they {word}", "gold_label": label} for word, label in zip(_WORDS, labels, strict=True)]
+    example = {"target": "they", "bias_type": "race", "context": "kind", "sentences": sentences}
+    return json.dumps({"data": {"intrasentence": [example], "intersentence": [example]}})
+
+
+_WORDS, _IN_TURN = ("lazy", "kind", "cloud"), ("stereotype", "anti-stereotype", "unrelated")
+
+
+def test_stereoset_is_read_and_scored(tmp_path: Path) -> None:
+    folder = _write(tmp_path, {"dev.json": _stereoset(*_IN_TURN)})
+    (inside,) = read_stereoset(folder)
+    assert inside == ("they lazy", "they kind", "they cloud", "they", "race")
+    (behind,) = read_stereoset(folder, part="intersentence")
+    assert behind.stereotypical == "kind they lazy"
+    table = np.full((6, 6), 1 / 6)
+    table[4] = [0.05, 0.5, 0.3, 0.05, 0.05, 0.05]
+    found = of_triples(bigram_model(table, ["<s>", "lazy", "kind", "cloud", "they", "and"]), [inside, behind])
+    assert (found.language_model, found.stereotype, found.icat) == (100, 100, 0), "it always prefers the stereotype"
+
+
+def test_a_stereoset_that_is_none_is_told(tmp_path: Path) -> None:
+    folder = _write(tmp_path, {"dev.json": _stereoset("stereotype", "stereotype", "unrelated")})
+    with pytest.raises(CorpusError, match=r"dev.json: intrasentence 0: its sentences are \['stereotype', 'stereotype'"):
+        read_stereoset(folder)
+    with pytest.raises(CorpusError, match="has no part words; there are intrasentence, intersentence"):
+        read_stereoset(folder, part="words")
 
 
 def _bbq_row(**changed: Any) -> dict[str, Any]:
