@@ -183,18 +183,23 @@ def check_finished(outcome: Mapping[str, Any]) -> None:
 
 
 def charge(ledger: Ledger, outcome: Mapping[str, Any], fit_s: float, records: Folder) -> None:
-    """Adds the workers' ledger to the run's, and what workers that were lost had spent on steps that stayed.
+    """Adds the workers' ledger to the run's; what passed besides was spent on shutting down.
 
-    What passed besides was spent on restarts, steps that were taken again included, or on shutting down.
+    Where the group was started anew, the last one's ledger counts all since the first launch as its placement. Of that,
+    what the others spent on steps that stayed is told by their rows; the rest, steps that were taken again included, is
+    what the restart cost.
     """
     spent = outcome["ledger"]
     ledger.hold(spent["devices"], spent["device"])
     ledger.merge(spent)
     earlier = seconds_before_restarts(records)
-    for category in CATEGORIES:
-        ledger.add(category, earlier.get(category, 0.0))
-    rest = max(0.0, fit_s - sum(spent["seconds"].values()) - sum(earlier.values()))
-    ledger.add("restart" if outcome["resumed_at"] else "idle", rest)
+    if earlier is not None:
+        waited_s = spent["start_up_parts"].get("placement", 0.0)
+        ledger.add("start_up", -waited_s, "placement")
+        for category in CATEGORIES:
+            ledger.add(category, earlier.get(category, 0.0))
+        ledger.add("restart", max(0.0, waited_s - sum(earlier.values())))
+    ledger.add("idle", max(0.0, fit_s - sum(spent["seconds"].values())))
 
 
 @contextmanager

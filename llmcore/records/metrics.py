@@ -72,24 +72,28 @@ def read_metrics_counted(run: Folder) -> tuple[list[dict[str, Any]], int]:
     return rows, num_torn
 
 
-def seconds_before_restarts(attempt: Folder) -> dict[str, float]:
+def seconds_before_restarts(attempt: Folder) -> dict[str, float] | None:
     """Seconds by category that an attempt's workers spent on steps that stayed, before their last start.
 
     Of that its ledger tells; those that were cut off have left their rows alone: shares of the time since the row
-    before, and the time since they began.
+    before, and the time since they began. None where they started once.
     """
+    num_sessions = 0
     kept: list[tuple[int, dict[str, float]]] = []
     spent: list[tuple[int, dict[str, float]]] = []
     told_s = 0.0
     parts = attempt / METRICS
     for row in (row for name in parts.names() for row in read_part(parts, name) if row is not None):
         if _SESSION in row:
+            num_sessions += 1
             kept, spent, told_s = [*kept, *spent], [], 0.0
             kept = [one for one in kept if one[0] <= (row[_SESSION]["resumed_at"] or 0)]
         elif "elapsed_s" in row and "step" in row:
             window_s, told_s = row["elapsed_s"] - told_s, row["elapsed_s"]
             shares = {key.removesuffix(_SHARE): value for key, value in row.items() if key.endswith(_SHARE)}
             spent.append((row["step"], {category: share * window_s for category, share in shares.items()}))
+    if num_sessions < 2:
+        return None
     return {
         category: sum(seconds.get(category, 0.0) for _, seconds in kept)
         for category in sorted({category for _, seconds in kept for category in seconds})

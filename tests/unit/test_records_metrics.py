@@ -156,7 +156,7 @@ def _row(step: int, elapsed_s: float, compute: float) -> dict[str, float]:
 
 def test_what_lost_workers_spent_counts_for_the_steps_that_stayed(tmp_path: Path) -> None:
     attempt = Folder(str(tmp_path))
-    assert seconds_before_restarts(attempt) == {}
+    assert seconds_before_restarts(attempt) is None
     sessions: list[tuple[int, list[dict[str, float]]]] = [
         (0, [_row(1, 10.0, 0.5), _row(2, 20.0, 0.8), _row(3, 30.0, 0.9)]),  # its third step is taken again
         (2, [_row(3, 4.0, 0.5)]),  # and once more
@@ -170,3 +170,11 @@ def test_what_lost_workers_spent_counts_for_the_steps_that_stayed(tmp_path: Path
         writer.close()
     kept = seconds_before_restarts(attempt)
     assert kept == {"compute": pytest.approx(5.0 + 8.0), "validation": pytest.approx(1.0 + 1.0)}
+
+
+def test_workers_that_started_once_were_not_restarted(tmp_path: Path) -> None:
+    attempt = Folder(str(tmp_path))
+    writer = MetricsWriter(attempt, resumed_at=0)
+    writer.write(_row(1, 10.0, 0.5))
+    writer.close()
+    assert seconds_before_restarts(attempt) is None
