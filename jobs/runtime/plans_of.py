@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from jobs.runtime.planning import Asked, PlannedTraining, plan_training, precision_for
+from jobs.runtime.search.plan import SearchPlan
 from llmcore.config.finetune import FinetuneConfig
 from llmcore.config.pretrain import PretrainConfig
 from llmcore.config.tune import TuneConfig
@@ -136,13 +137,7 @@ class PlannedSearch:
 
 def plan_of_search(config: TuneConfig, storage: Folder, asked: Asked) -> PlannedSearch:
     """The plan of a search; `asked.num_devices` are those of the cluster. Raises as `plan_of_fine_tuning`."""
-    trial = FinetuneConfig(
-        name=config.name,
-        storage=config.storage,
-        base=config.base,
-        data=config.data,
-        **{field: getattr(config.finetune, field) for field in type(config.finetune).model_fields},
-    )
+    trial = SearchPlan(config, {}, verbose=False).finetuning("trial", {})
     plan = plan_of_fine_tuning(trial, storage, replace(asked, num_devices=None))
     num_trials = config.trials if config.searcher != "grid" or config.num_trials else _size_of_grid(config)
     share = _share(config, plan)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
 
-from scipy.stats import norm
+from scipy.stats import binomtest
 
 __all__ = ["Gap", "accuracy_gap"]
 
@@ -55,8 +55,5 @@ def accuracy_gap(pro: Sequence[bool], anti: Sequence[bool]) -> Gap:
 
 def _share(right: Sequence[bool]) -> tuple[float, float, float]:
     """A share, with Wilson's interval."""
-    number, share = len(right), sum(right) / len(right)
-    z = float(norm.ppf((1 + _CONFIDENCE) / 2))
-    middle = (share + z**2 / (2 * number)) / (1 + z**2 / number)
-    half = z * sqrt(share * (1 - share) / number + z**2 / (4 * number**2)) / (1 + z**2 / number)
-    return share, middle - half, middle + half
+    interval = binomtest(sum(right), len(right)).proportion_ci(_CONFIDENCE, method="wilson")
+    return sum(right) / len(right), float(interval.low), float(interval.high)
