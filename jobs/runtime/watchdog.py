@@ -30,9 +30,8 @@ _NUM_FRAMES = 12
 _OURS = tuple(str(Path(package.__path__[0])) for package in (jobs, llmcore))
 _IDLE = ("/threading.py", "/queue.py")
 """Where a thread stands that has nothing to do."""
-_WAITS_IN = "torch/distributed/"
-_WAITS_FOR = "sum_over_ranks"
-"""Of the engine: on a GPU a collective returns at once, and who reads its result waits."""
+_WAITS_IN = ("torch/distributed/", "llmcore/train/summed.py", "deepspeed/runtime/zero/partition")
+"""Where collectives are waited for: also one that returned at once, by who reads its result."""
 
 
 class Pulse:
@@ -96,7 +95,7 @@ def _stacks_of(rank: threading.Thread) -> dict[str, traceback.StackSummary]:
 def _waits(stacks: dict[str, traceback.StackSummary]) -> bool:
     """Whether a collective is what it waits for."""
     frames = [frame for stack in stacks.values() for frame in stack]
-    return any(_WAITS_IN in frame.filename or frame.name == _WAITS_FOR for frame in frames)
+    return any(place in frame.filename for frame in frames for place in _WAITS_IN)
 
 
 def _told(stacks: dict[str, traceback.StackSummary]) -> str:

@@ -23,6 +23,7 @@ from llmcore.train.optimizers import build_optimizer
 from llmcore.train.precision import DTYPES, Precision
 from llmcore.train.schedule import learning_rate_factor
 from llmcore.train.shared_buffer import unlink_shared_buffer
+from llmcore.train.summed import Summed
 from llmcore.train.swapping import check_lockable, load_async_io
 
 __all__ = ["Engine", "StepResult", "parameter_home"]
@@ -196,26 +197,26 @@ class Engine:
         """
         self._deepspeed.train()
         held = [[*self.objective.num_targets(batch), self.objective.num_tokens(batch)] for batch in micro_batches]
-        counted = self._summed_later(torch.tensor([*(sum(counts) for counts in zip(*held, strict=True)), stop]))
+        counted = self._summed(torch.tensor([*(sum(counts) for counts in zip(*held, strict=True)), stop]))
         learning_rate = self._set_learning_rate(step)
         own, spike = torch.zeros(1, dtype=torch.float64, device=self.device), False
         for index, batch in enumerate(micro_batches):
             is_last = index + 1 == len(micro_batches)
             sums = self._deepspeed(batch.to(self.device))
-            loss: Tensor = (sums / counted()[: len(sums)].float().clamp(min=1)).sum()
+            loss: Tensor = (sums / counted.tensor()[: len(sums)].float().clamp(min=1)).sum()
             own += loss.detach()
             if is_last:
-                summed = self._summed_later(own)
-                spike = is_spike is not None and is_spike(summed().item())
+                summed = self._summed(own)
+                spike = is_spike is not None and is_spike(*summed.values())
             # DeepSpeed averages gradients over ranks; the division by accumulation steps is left out. A gradient that
             # is not finite makes it discard the whole step, those of earlier micro batches included.
             self._deepspeed.backward(loss * (math.nan if spike else self.world_size), scale_wrt_gas=False)
             if not is_last:
                 self._deepspeed.step()
         # Until here nothing waited for what other ranks count: the gradients themselves are what they meet for.
-        total = summed().item()
+        (total,) = summed.values()
         self._check_finite(step, "loss", total, is_spike)
-        *num_targets, num_tokens, num_stopping = map(int, counted().tolist())
+        *num_targets, num_tokens, num_stopping = map(int, counted.values())
         grad_norm = self._update()
         skipped: Literal["spike", "overflow"] | None = None
         if not math.isfinite(grad_norm):
@@ -270,19 +271,10 @@ class Engine:
 
     def sum_over_ranks(self, values: Sequence[float]) -> list[float]:
         """Sums of the values over all ranks, in double precision. A collective."""
-        total: list[float] = self._summed_later(torch.tensor(values, dtype=torch.float64))().tolist()
-        return total
+        return self._summed(torch.tensor(values, dtype=torch.float64)).values()
 
-    def _summed_later(self, values: Tensor) -> Callable[[], Tensor]:
-        """Begins a sum over all ranks, in double precision; what it returns waits for it. A collective."""
-        total = values.to(self.device, torch.float64)
-        work = distributed.all_reduce(total, async_op=True)
-
-        def summed() -> Tensor:
-            work.wait()
-            return total
-
-        return summed
+    def _summed(self, values: Tensor) -> Summed:
+        return Summed(values, self.device)
 
     def let_go(self) -> None:
         """ZeRO-3 gives back what the last pass has gathered, or fetches for a backward pass that never comes.

@@ -8,6 +8,7 @@ import pytest
 from jobs.runtime import watchdog
 from jobs.runtime.watchdog import Pulse, supervised
 from llmcore.errors import ConfigError, HungRankError
+from llmcore.train.summed import Summed
 
 LOCAL: ContextVar[str] = ContextVar("LOCAL", default="unset")
 
@@ -56,10 +57,25 @@ def test_a_rank_that_stands_still_is_told_of_with_its_innermost_frames() -> None
 
 
 def test_who_waits_for_others_is_given_twice_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watchdog, "_WAITS_IN", "/threading.py")  # as if it waited in a collective
+    monkeypatch.setattr(watchdog, "_WAITS_IN", ("/threading.py",))  # as if it waited in a collective
     started = time.monotonic()
     with pytest.raises(HungRankError):
         supervised(stands_still, 0.3)
+    assert 0.6 < time.monotonic() - started < 5
+
+
+def test_who_waits_for_a_sum_that_was_begun_waits_for_others() -> None:
+    never = object.__new__(Summed)
+    never._work = threading.Event()  # type: ignore[assignment]  # a collective that nobody else comes to
+
+    def waits(pulse: Pulse) -> None:
+        pulse()
+        pulse()
+        never.values()
+
+    started = time.monotonic()
+    with pytest.raises(HungRankError, match=r"summed\.py"):
+        supervised(waits, 0.3)
     assert 0.6 < time.monotonic() - started < 5
 
 
