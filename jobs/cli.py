@@ -101,10 +101,20 @@ def _runs(storage: str, as_json: bool, verbose: bool) -> None:
 @click.argument("evaluation")
 @click.argument("name")
 @click.option("--storage", default="runs", show_default=True, help="Where runs are kept.")
+@click.option(
+    "--max-counterfactual-gap",
+    type=click.FloatRange(0, 1),
+    help="Publish it if its predictions on test move no further, on average, with who a text is about; else exit 3.",
+)
 @click.option("--verbose", is_flag=True, help="Show tracebacks.")
-def _promote(evaluation: str, name: str, storage: str, verbose: bool) -> None:
+def _promote(evaluation: str, name: str, storage: str, max_counterfactual_gap: float | None, verbose: bool) -> None:
     """Publish the model that an EVALUATION has chosen under a NAME, with what it was made of."""
-    _named("jobs.promote:promote")(evaluation, name, storage)
+    from llmcore.config.promote import PromoteConfig
+
+    config = PromoteConfig(
+        name=name, storage=storage, evaluation=evaluation, max_counterfactual_gap=max_counterfactual_gap
+    )
+    _named("jobs.promote:run")(config, RunOptions(verbose=verbose))
 
 
 @click.command("lineage")

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from types import ModuleType
 from typing import Any
 
-from jobs import evaluate, finetune, prepare, pretrain, report, tune
+from jobs import evaluate, finetune, prepare, pretrain, promote, report, tune
 from jobs.runtime.console import say
 from jobs.runtime.harness import checked_harness
 from jobs.runtime.options import RunOptions
@@ -30,6 +30,7 @@ _MODULES: dict[str, ModuleType] = {
     "finetune": finetune,
     "tune": tune,
     "evaluate": evaluate,
+    "promote": promote,
 }
 
 

@@ -10,6 +10,7 @@ __all__ = [
     "ConfigError",
     "CorpusError",
     "DivergedError",
+    "GateError",
     "HungRankError",
     "InterruptedRunError",
     "LLMCoreError",
@@ -88,6 +89,12 @@ class NonFiniteError(DivergedError):
 
 class HungRankError(RunError):
     """A rank has ended no step for too long; the message shows where it stands."""
+
+
+class GateError(LLMCoreError):
+    """A model is not what it must be to be chosen or published; the message says by how much."""
+
+    exit_code = 3
 
 
 class TrialError(RunError):

@@ -72,7 +72,9 @@ def write_early_or_late(root: Path) -> dict[str, str]:
     return {split: str(root / f"{split}.csv") for split in files}
 
 
-def finetuned(base: Path, labelled: str, run: str, task: dict[str, Any], **train: Any) -> dict[str, Any]:
+def finetuned(
+    base: Path, labelled: str, run: str, task: dict[str, Any], fairness: dict[str, Any] | None = None, **train: Any
+) -> dict[str, Any]:
     """The outcome of a fine-tuning of `base` on a set by its URL, in fp32 at ZeRO-3. A collective."""
     from llmcore.cost import Ledger
     from llmcore.train.finetuning import Finetuning
@@ -88,7 +90,8 @@ def finetuned(base: Path, labelled: str, run: str, task: dict[str, Any], **train
         "dry_step": True,
     }
     common |= {"optimizer": {"learning_rate": 1e-2}}
-    settings = FinetuneSettings.model_validate({"task": {"max_tokens": 48} | task, "train": common | train})
+    given = {"task": {"max_tokens": 48} | task, "train": common | train, "fairness": fairness}
+    settings = FinetuneSettings.model_validate(given)
     recipe = Finetuning(settings, base, EvaluationSet.open(Folder(labelled)), "0" * 64)
     place = Place(Folder(run), attempt=1)
     told: dict[str, Any] = {"report": lambda _: None, "pulse": lambda: None, "ledger": Ledger(1, "cpu")}

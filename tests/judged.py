@@ -15,10 +15,12 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import AutoModelForSequenceClassification, GPT2Config, PreTrainedTokenizerFast
 
 from jobs.evaluate import evaluate
+from jobs.promote import promote
 from jobs.runtime.options import RunOptions
 from jobs.runtime.scorers import Evaluator
 from llmcore.config.evaluate import EvaluateConfig
 from llmcore.config.finetune import FinetuneConfig
+from llmcore.config.promote import PromoteConfig
 from llmcore.config.tune import TuneConfig
 from llmcore.evaluation.register import looks
 from llmcore.evaluation.results import Evaluation, evaluate_once
@@ -159,6 +161,10 @@ class World:
 
     def evaluate(self, **changes: Any) -> dict[str, Any]:
         return evaluate(self.config(**changes), self.storage, OPTIONS, finetune=self.finetune)
+
+    def promote(self, evaluation: str, name: str, **gate: Any) -> dict[str, Any]:
+        config = PromoteConfig(name=name, storage=self.storage.url, evaluation=evaluation, **gate)
+        return promote(config, self.storage)
 
     def metrics(self) -> dict[str, Any]:
         content: dict[str, Any] = (self.storage / "judged" / "evaluation").read_json("metrics.json")

@@ -12,9 +12,10 @@ from jobs.runtime.harness import AskHarness, Writer
 from jobs.runtime.options import RunOptions
 from jobs.runtime.scorers import Evaluator, Scorers
 from llmcore.config.evaluate import EvaluateConfig
+from llmcore.config.fairness import COUNTERFACTUAL_GAP, FairnessChecks, check_group_columns, told_over
 from llmcore.config.finetune import FinetuneConfig
 from llmcore.config.judging import SEARCHED
-from llmcore.errors import ConfigError, RunError
+from llmcore.errors import ConfigError, GateError, RunError
 from llmcore.evaluation.baselines import baseline_model
 from llmcore.evaluation.candidates import Candidate
 from llmcore.evaluation.harness import Harness, Told, harness_json
@@ -98,7 +99,8 @@ class Judging:
         evaluator, labelled = self._evaluator, self._evaluator.evaluation_set
         board = rank([self._entry(candidate) for candidate in self.candidates], evaluator.suite)
         if board.leader is None:
-            raise RunError(_nothing_to_choose(self.candidates))
+            barred = [f"{entry.id}: {entry.barred}" for entry in board.entries if entry.barred]
+            raise GateError("; ".join(barred)) if barred else RunError(_nothing_to_choose(self.candidates))
         chosen = next(candidate for candidate in self.candidates if candidate.id == board.leader.id)
         test = evaluator.evaluation(str(chosen), "test", *_model_of(chosen))
         made = {name: self._baseline(name, chosen, board, evaluator) for name in self._baselines}
@@ -130,9 +132,19 @@ class Judging:
         config, subject = self.config, Subject.of(labelled)
         try:
             metrics, choose_by, baselines = config.judged_by(subject.kind)
+            check_group_columns(config.fairness.groups if config.fairness else [], labelled.metadata, labelled.name)
         except ValueError as error:
             raise ConfigError(f"evaluation set {labelled.name!r}: {error}") from error
-        suite = Suite(labelled.hash, subject, metrics, choose_by, config.num_resamples, config.seed, config.generation)
+        suite = Suite(
+            labelled.hash,
+            subject,
+            metrics,
+            choose_by,
+            config.num_resamples,
+            config.seed,
+            config.generation,
+            config.fairness,
+        )
         suite.all_metrics(), suite.choosing_metric()  # a metric that the set does not define is refused before any work
         if config.baselines is None and self.sources.searches:
             baselines = (*baselines, *(name for name in SEARCHED if name != "config" or self.sources.config_trials()))
@@ -142,8 +154,9 @@ class Judging:
 
     def _entry(self, candidate: Candidate) -> Entry:
         validation = None if candidate.model_sha256 is None else self.validation[candidate.model_sha256]
+        barred = _too_unfair(validation, self.config.fairness)
         return Entry(
-            candidate.id, candidate.status, validation, candidate.error, candidate.settings, candidate.num_steps
+            candidate.id, candidate.status, validation, candidate.error, candidate.settings, candidate.num_steps, barred
         )
 
     def _ask(self, harness: Harness) -> dict[str, Any]:
@@ -214,6 +227,17 @@ class Judging:
 def _model_of(candidate: Candidate) -> tuple[Folder, str]:
     assert candidate.model is not None and candidate.model_sha256 is not None
     return candidate.model, candidate.model_sha256
+
+
+def _too_unfair(validation: Evaluation | None, fairness: FairnessChecks | None) -> str | None:
+    """Why a judged model may not be chosen; None where it may."""
+    most = None if fairness is None else fairness.max_counterfactual_gap
+    if validation is None or most is None:
+        return None
+    gap = validation.metrics.get(COUNTERFACTUAL_GAP)
+    if gap is None:
+        return "no row of validation names anybody of the pairs, so that its counterfactual gap is not known"
+    return None if gap.value <= most else told_over(gap.to_json(), most)
 
 
 def _nothing_to_choose(candidates: Sequence[Candidate]) -> str:

@@ -6,7 +6,7 @@ from pydantic import model_validator
 
 from llmcore.config.base import Section, identity
 
-__all__ = ["CounterfactualSettings"]
+__all__ = ["CounterfactualSettings", "WordPairs"]
 
 # A word of two pairs (`her`, `his`) has its possessive first: see `pairs`.
 _PAIRS = (
@@ -30,8 +30,8 @@ _FUNCTION_WORDS = (
 )
 
 
-class CounterfactualSettings(Section):
-    """Copies of train documents with the words of two groups swapped (Zhao et al., 2018; Lu et al., 2018)."""
+class WordPairs(Section):
+    """Words of two groups of people, and how they are told apart."""
 
     pairs: list[tuple[str, str]] = identity(
         [tuple(pair.split("/")) for pair in _PAIRS.split()],
@@ -44,12 +44,9 @@ class CounterfactualSettings(Section):
         description="Words that no possessive stands before: one after a word of two pairs counts as none "
         "(`told her that`).",
     )
-    share: float = identity(
-        1.0, gt=0, le=1, description="Share of the train documents with such words that get a copy, by their digest."
-    )
 
     @model_validator(mode="after")
-    def _can_be_swapped(self) -> "CounterfactualSettings":
+    def _can_be_swapped(self) -> "WordPairs":
         words = [word for pair in self.pairs for word in pair]
         if not words:
             raise ValueError("pairs: name one at least, or leave `counterfactuals` out")
@@ -60,3 +57,11 @@ class CounterfactualSettings(Section):
         if many := [word for word, number in Counter(words).items() if number > 2]:
             raise ValueError(f"pairs: {many} stand in more than two pairs: leave some out")
         return self
+
+
+class CounterfactualSettings(WordPairs):
+    """Copies of train documents with the words of two groups swapped (Zhao et al., 2018; Lu et al., 2018)."""
+
+    share: float = identity(
+        1.0, gt=0, le=1, description="Share of the train documents with such words that get a copy, by their digest."
+    )

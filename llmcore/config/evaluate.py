@@ -7,6 +7,7 @@ from pydantic import model_validator
 
 from llmcore.config.base import Section, free, identity
 from llmcore.config.common import LONGEST_NAME, JobSettings, Name, WorkerSettings
+from llmcore.config.fairness import FairnessChecks
 from llmcore.config.generation import GenerationSettings
 from llmcore.config.harness import HarnessSettings
 from llmcore.config.judging import BASELINES, JUDGING, check_baselines, check_metrics, samples_needed
@@ -64,6 +65,9 @@ class JudgedSettings(Section):
         None,
         description="How models that write do so; an answer is never longer than those they have learnt. Null: the "
         "likeliest tokens. Of several answers, `num_samples`, all are judged by pass@k, and the first one by the rest.",
+    )
+    fairness: FairnessChecks | None = identity(
+        None, description="How models treat groups of people (docs/bias.md). Null: not measured."
     )
 
     @model_validator(mode="after")

@@ -6,6 +6,7 @@ from pydantic import model_validator
 
 from llmcore.config.base import Section, free, identity
 from llmcore.config.common import ModelJobSettings, WorkerSettings
+from llmcore.config.fairness import FairnessSettings
 from llmcore.config.labelled import DataReference
 from llmcore.config.method import MethodSettings
 from llmcore.config.task import TaskSettings
@@ -22,12 +23,23 @@ class FinetuneSettings(Section):
         "pretrained", description="Start from the base model's weights, or from its architecture alone."
     )
     method: MethodSettings = identity(MethodSettings, description="How much of the model trains.")
+    fairness: FairnessSettings | None = identity(
+        None,
+        description="What is done so that predictions do not hang on who a text is about (docs/bias.md). Null: "
+        "nothing.",
+    )
     train: TrainSettings = identity(description="The optimization.")
     workers: WorkerSettings = free(WorkerSettings, description="The Ray Train workers.")
 
     @model_validator(mode="after")
     def _each_worker_has_a_row(self) -> "FinetuneSettings":
         check_shares(self.train, self.workers)
+        return self
+
+    @model_validator(mode="after")
+    def _fairness_suits_the_task(self) -> "FinetuneSettings":
+        if self.fairness is not None:
+            self.fairness.check_task(self.task)
         return self
 
     @model_validator(mode="after")

@@ -19,6 +19,7 @@ from llmcore.config.loading import validate_data
 from llmcore.config.mistakes import describe
 from llmcore.config.prepare import PrepareConfig
 from llmcore.config.pretrain import PretrainConfig, check_pairs
+from llmcore.config.promote import PromoteConfig
 from llmcore.config.tune import TuneConfig
 from llmcore.errors import ConfigError
 
@@ -30,6 +31,7 @@ STAGE_JOBS: dict[str, type[JobSettings]] = {
     "finetune": FinetuneConfig,
     "tune": TuneConfig,
     "evaluate": EvaluateConfig,
+    "promote": PromoteConfig,
 }
 """What a stage may do, in the order in which a pipeline usually does it."""
 REPORT = "report"
@@ -47,6 +49,7 @@ _MAY_NAME = {
     "searches": ("tune",),
     "models": ("finetune",),
     "harness": ("pretrain", "finetune"),
+    "evaluation": ("evaluate",),
 }
 """The jobs whose runs can be named under a key, the outer one first; what is not here may name any."""
 _SETS = "sets"
@@ -67,8 +70,8 @@ class PipelineConfig(JobSettings):
 
     stages: dict[Name, dict[str, Any]] = free(
         min_length=1,
-        description="By name: `job` (prepare, pretrain, finetune, tune or evaluate), and the keys of that command but "
-        "for name, storage and cluster. A change means what it means for the stage's own run.",
+        description="By name: `job` (prepare, pretrain, finetune, tune, evaluate or promote), and the keys of that "
+        "command but for name, storage and cluster. A change means what it means for the stage's own run.",
     )
 
     def mistakes(self) -> Iterator[tuple[Path, str]]:

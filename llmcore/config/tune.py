@@ -7,6 +7,7 @@ from pydantic import model_validator
 from llmcore.config.base import Section, flagged, free, identity
 from llmcore.config.budget import BudgetSettings
 from llmcore.config.common import JobSettings
+from llmcore.config.fairness import COUNTERFACTUAL_GAP
 from llmcore.config.finetune import FinetuneSettings
 from llmcore.config.labelled import DataReference
 from llmcore.config.space import Range, check_conditions, check_point
@@ -21,7 +22,7 @@ __all__ = [
     "TuneSettings",
 ]
 
-Objective = Literal["quality", "device_seconds"]
+Objective = Literal["quality", "device_seconds", "counterfactual_gap"]
 _OPTIMIZER = "train.optimizer."
 _DEFAULT_TRIALS = 4
 
@@ -82,8 +83,9 @@ class TuneSettings(Section):
         ["quality"],
         min_length=1,
         max_length=2,
-        description="What is searched for: the validation metric of the task, and with `device_seconds` cheap trials "
-        "too: then the result is a Pareto front.",
+        description="What is searched for: the validation metric of the task, and besides either cheap trials "
+        "(`device_seconds`) or such as `finetune.fairness` finds fair (`counterfactual_gap`): then the result is a "
+        "Pareto front.",
     )
     scheduler: Literal["fifo", "asha", "median", "pbt"] = identity(
         "asha", description="`asha` and `median` stop trials that fall behind, `pbt` has them go on from better ones."
@@ -137,11 +139,29 @@ class TuneSettings(Section):
     @model_validator(mode="after")
     def _objectives_differ(self) -> "TuneSettings":
         if self.objectives[0] != "quality" or len(set(self.objectives)) < len(self.objectives):
-            raise ValueError(f"objectives={self.objectives}: give [quality], or [quality, device_seconds]")
+            raise ValueError(
+                f"objectives={self.objectives}: give [quality], [quality, device_seconds] or "
+                "[quality, counterfactual_gap]"
+            )
+        if COUNTERFACTUAL_GAP in self.objectives and not _measures_the_gap(self.finetune):
+            raise ValueError(
+                f"objectives={self.objectives}: a validation measures that gap of text_classification, where "
+                "finetune.fairness is given: give it, or leave the objective out"
+            )
         if len(self.objectives) > 1 and self.scheduler != "fifo":
             raise ValueError(
-                f"scheduler={self.scheduler} stops trials by their quality alone, and with two objectives a cheap one "
-                "may be worth its price: use scheduler=fifo"
+                f"scheduler={self.scheduler} stops trials by their quality alone, and with two objectives another "
+                "one may be worth its price: use scheduler=fifo"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_constraint_is_measured(self) -> "TuneSettings":
+        fairness = self.finetune.fairness
+        if fairness and fairness.max_counterfactual_gap is not None and not _measures_the_gap(self.finetune):
+            raise ValueError(
+                f"finetune.fairness.max_counterfactual_gap={fairness.max_counterfactual_gap:g}: no validation of "
+                f"{self.finetune.task.kind} measures that gap, only one of text_classification: leave it out"
             )
         return self
 
@@ -171,6 +191,10 @@ class TuneSettings(Section):
     def trials(self) -> int:
         """How many, where that is no matter of a grid."""
         return self.num_trials if self.num_trials is not None else _DEFAULT_TRIALS
+
+
+def _measures_the_gap(finetune: FinetuneSettings) -> bool:
+    return finetune.fairness is not None and finetune.task.kind == "text_classification"
 
 
 class TuneConfig(JobSettings, TuneSettings):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from llmcore.config.counterfactual import CounterfactualSettings
+from llmcore.config.counterfactual import CounterfactualSettings, WordPairs
 from llmcore.corpus.dedup import DIGEST_BYTES, text_digests, uniforms_of
 
 if TYPE_CHECKING:
@@ -58,8 +58,9 @@ class CounterfactualCounts:
 class Swapper:
     """Swaps words, whole ones alone, in lower case, Capitalized or UPPER: the other word is written likewise."""
 
-    def __init__(self, settings: CounterfactualSettings) -> None:
+    def __init__(self, settings: WordPairs) -> None:
         self._function_words = frozenset(settings.function_words)
+        self._groups = tuple(frozenset(words) for words in zip(*settings.pairs, strict=True))
         # For each word as it is written: what to write for it, and the pair, of the first pair and of the last.
         self._swaps: dict[str, tuple[tuple[str, str], tuple[str, str]]] = {}
         for first, second in settings.pairs:
@@ -79,6 +80,12 @@ class Swapper:
                 parts[place], pair = found[0] if self._before_a_noun(parts, place) else found[1]
                 counts[pair] += 1
         return "".join(parts), counts
+
+    def named(self, text: str) -> tuple[int, int]:
+        """How many words of the first, and of the second group of the pairs a text has."""
+        words = _GAPS.split(text.lower())[::2]
+        first, second = (sum(word in group for word in words) for group in self._groups)
+        return first, second
 
     def _before_a_noun(self, parts: Sequence[str], place: int) -> bool:
         """Whether a word follows directly that a possessive may stand before."""

@@ -50,7 +50,7 @@ class Subject:
     def input_words(self, rows: "pa.Table") -> list[int]:
         """Words (at white space) that a model is given of each row; of a conversation, all before the last answer."""
         counts = [0] * rows.num_rows
-        for name in self._inputs(rows):
+        for name in self.inputs(rows):
             for index, text in enumerate(rows[name].to_pylist()):
                 texts = [text] if isinstance(text, str) else _before_last_answer(text or [])
                 counts[index] += sum(len(one.split()) for one in texts)
@@ -60,14 +60,15 @@ class Subject:
         """The other columns of strings: what is known of rows, and neither given to a model nor judged against."""
         import pyarrow as pa
 
-        own = {"id", "group", *self._inputs(rows), *self.references}
+        own = {"id", "group", *self.inputs(rows), *self.references}
         return [
             field.name
             for field in rows.schema
             if field.name not in own and (pa.types.is_string(field.type) or pa.types.is_large_string(field.type))
         ]
 
-    def _inputs(self, rows: "pa.Table") -> list[str]:
+    def inputs(self, rows: "pa.Table") -> list[str]:
+        """Columns of rows that a model is given."""
         inputs = [column.name for column in self._columns if column.is_input]
         return [name for name in inputs if name in rows.column_names]
 

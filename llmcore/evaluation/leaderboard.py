@@ -24,6 +24,7 @@ class Entry:
         error: What went wrong, of a failed trial.
         settings: The values that the search gave it, by dotted key.
         num_steps: Optimizer steps of the judged model.
+        barred: Why it may not be chosen though it was judged; None where it may.
     """
 
     id: str
@@ -32,11 +33,17 @@ class Entry:
     error: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     num_steps: int | None = None
+    barred: str | None = None
 
     @property
     def eligible(self) -> bool:
-        """Whether it may be chosen: judged, and not failed."""
-        return self.validation is not None and self.status != "failed"
+        """Whether it may be chosen: judged, not failed, and not barred."""
+        return self.validation is not None and self.status != "failed" and self.barred is None
+
+    @property
+    def why_not(self) -> str:
+        """What went wrong, or why it may not be chosen, in one line; empty where neither is so."""
+        return " ".join((self.error or self.barred or "").split())
 
 
 @dataclass(frozen=True)
@@ -102,7 +109,7 @@ class Leaderboard:
                     "distinguishable_from_leader": self.distinguishable.get(entry.id, ""),
                     **asked.get(entry.id, {}),
                     **entry.settings,
-                    "error": " ".join((entry.error or "").split()),
+                    "error": entry.why_not,
                 }
             )
         return stream.getvalue()

@@ -57,7 +57,7 @@ def _cells(entry: Entry, board: Leaderboard, metrics: Sequence[str], settings: S
     for key in settings:
         value = entry.settings.get(key)
         yield "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
-    yield " ".join((entry.error or "").split())
+    yield entry.why_not
 
 
 def told_interval(interval: Mapping[str, float] | None, sign: str = "") -> str:

@@ -130,7 +130,7 @@ class Outcome:
         return {
             "id": entry.id,
             "status": entry.status,
-            "error": entry.error,
+            "error": entry.error or entry.barred,
             "num_steps": entry.num_steps,
             "validation": None if validation is None else validation.metrics_json(),
             "test": self.test.metrics_json() if entry is self.chosen else None,

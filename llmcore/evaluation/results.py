@@ -148,7 +148,8 @@ def store_evaluation(
     rows = evaluation_set.rows(split)
     if not predictions.table["id"].equals(rows["id"]):
         raise ValueError(f"predictions for {predictions.table.num_rows} rows, not the {rows.num_rows} of {split}")
-    metrics, details = _judge(suite, rows, predictions.table)
+    table = _with_groups(suite, rows, predictions.table)
+    metrics, details = _judge(suite, rows, table)
     if split == "validation" and suite.choose_by not in metrics:
         raise CorpusError(
             f"{suite.choose_by}, which is to choose, is undefined for these predictions: "
@@ -164,7 +165,7 @@ def store_evaluation(
     }
     with publish(folder, _KIND, about) as publication:
         with publication.staging() as staged:
-            _write_parquet(predictions.table, staged / "predictions.parquet")
+            _write_parquet(table, staged / "predictions.parquet")
         publication.write_bytes("metrics.json", json.dumps(content, indent=2).encode())
     return Evaluation(folder, metrics, rows.num_rows, predictions.num_truncated, details)
 
@@ -174,6 +175,13 @@ def difference(first: Evaluation, second: Evaluation, suite: Suite) -> dict[str,
     metrics = suite.all_metrics()
     one, other = (Measured.of(metrics, evaluation.predictions()) for evaluation in (first, second))
     return difference_intervals(one, other, suite.resampling)
+
+
+def _with_groups(suite: Suite, rows: "pa.Table", predictions: "pa.Table") -> "pa.Table":
+    """Predictions beside the groups of people that the suite compares."""
+    for column in suite.fairness.groups if suite.fairness else ():
+        predictions = predictions.append_column(column, rows[column])
+    return predictions
 
 
 def _judge(suite: Suite, rows: "pa.Table", predictions: "pa.Table") -> tuple[dict[str, Interval], dict[str, Any]]:

@@ -7,17 +7,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from llmcore.errors import CheckpointError
+from llmcore.evaluation.metrics.fairness import FLIP, SHIFT
 from llmcore.evaluation.programs import run_written
 from llmcore.evaluation.suite import Suite
 from llmcore.storage import Folder, read_manifest, verify_files
 from llmcore.tasks import task_from_about
 from llmcore.tasks.base import Predictor, Task
+from llmcore.tasks.counterfactual import Counterfactuals
 from llmcore.tasks.text_to_text import TextToText
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = ["Predictions", "Scorer", "predictions_table"]
+
+
+_OF_COUNTERFACTUAL = "counterfactual_prediction"
+_MOVES_OF = ("prediction", "probabilities")
 
 
 @dataclass(frozen=True)
@@ -51,11 +57,13 @@ class Scorer:
         task: The task.
         predictor: The model.
         num_sandboxes: Where programs that it writes are judged by running them, how many run at once; 0: nothing runs.
+        suite: By which its predictions are judged, where that asks for more than the predictions of the rows.
     """
 
     task: Task[Any, Any]
     predictor: Predictor
     num_sandboxes: int = 0
+    suite: Suite | None = None
 
     @classmethod
     def load(
@@ -83,14 +91,39 @@ class Scorer:
             predictor: Predictor = task.predictor(folder.as_local(), suite.generation if suite else None)
         else:
             predictor = task.predictor(folder.as_local())
-        return cls(task, predictor, num_parallel if suite and suite.runs_programs else 0)
+        return cls(task, predictor, num_parallel if suite and suite.runs_programs else 0, suite)
 
     def predict(self, rows: "pa.Table", *, batch_tokens: int) -> Predictions:
         """Predictions for all rows; at most `batch_tokens` tokens are in the model at once, or one example."""
         columns, num_truncated = self.predictor.predict(rows, batch_tokens=batch_tokens)
         if self.num_sandboxes:
             columns |= run_written(rows, columns, num_parallel=self.num_sandboxes)
+        if self.suite and self.suite.fairness and self.suite.fairness.counterfactuals:
+            made = Counterfactuals(self.suite.fairness.counterfactuals)
+            columns |= self._moved(rows, columns, made, self.suite.subject.inputs(rows), batch_tokens)
         return Predictions(predictions_table(self.task.set_kind.references, rows, columns), num_truncated)
+
+    def _moved(
+        self,
+        rows: "pa.Table",
+        columns: Mapping[str, Any],
+        made: Counterfactuals,
+        inputs: Sequence[str],
+        batch_tokens: int,
+    ) -> dict[str, Any]:
+        """What is predicted of counterfactuals, and how far that is from the predictions; null of other rows."""
+        import pyarrow as pa
+
+        swapped, places = made.of(rows, inputs)
+        told: dict[str, list[Any]] = {name: [None] * rows.num_rows for name in (_OF_COUNTERFACTUAL, FLIP, SHIFT)}
+        if places:
+            after, _ = self.predictor.predict(swapped, batch_tokens=batch_tokens)
+            before = {name: [columns[name][place] for place in places] for name in columns if name in _MOVES_OF}
+            moves = made.moves(before, after)
+            for place, *values in zip(places, after["prediction"], moves.flips, moves.shifts, strict=True):
+                for name, value in zip(told, values, strict=True):
+                    told[name][place] = value
+        return told | {name: pa.array(told[name], pa.float64()) for name in (FLIP, SHIFT)}
 
 
 def predictions_table(references: Collection[str], rows: "pa.Table", columns: Mapping[str, Any]) -> "pa.Table":

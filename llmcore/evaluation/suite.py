@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from typing import Any
 
+from llmcore.config.fairness import FairnessChecks
 from llmcore.config.fingerprint import identity_of
 from llmcore.config.generation import GenerationSettings
 from llmcore.evaluation.bootstrap import Resampling
 from llmcore.evaluation.kinds import Subject
-from llmcore.evaluation.metrics import Metric, make_metric, make_metrics
+from llmcore.evaluation.metrics import Metric, fairness_metrics, make_metric, make_metrics
 from llmcore.evaluation.programs import NUM_CORRECT
 from llmcore.storage import content_hash
 
@@ -29,6 +30,7 @@ class Suite:
         num_resamples: Bootstrap resamples of an interval.
         seed: Seed of the resamples.
         generation: How models that write do so; None: the likeliest tokens, as many as each has learnt to write.
+        fairness: What is measured of how models treat groups of people; None: nothing.
     """
 
     set_hash: str
@@ -38,14 +40,16 @@ class Suite:
     num_resamples: int
     seed: int
     generation: GenerationSettings | None = None
+    fairness: FairnessChecks | None = None
 
     def all_metrics(self) -> list[Metric]:
-        """The metrics, with the one that chooses.
+        """The metrics, with the one that chooses; behind them those of fairness.
 
         Raises:
             ConfigError: One of them is no metric of the kind.
         """
-        return make_metrics(self.subject, dict.fromkeys((*self.metrics, self.choose_by)))
+        of_quality = make_metrics(self.subject, dict.fromkeys((*self.metrics, self.choose_by)))
+        return [*of_quality, *fairness_metrics(self.subject, self.fairness)]
 
     def choosing_metric(self) -> Metric:
         """The metric that chooses.
@@ -75,6 +79,7 @@ class Suite:
         return {**self._content(), "hash": self.hash}
 
     def _content(self) -> dict[str, Any]:
+        measured = None if self.fairness is None else identity_of(self.fairness) | {"max_counterfactual_gap": None}
         return {
             "version": _VERSION,
             "set": self.set_hash,
@@ -84,4 +89,5 @@ class Suite:
             "num_resamples": self.num_resamples,
             "seed": self.seed,
             "generation": None if self.generation is None else identity_of(self.generation),
+            **({} if measured is None else {"fairness": measured}),
         }

@@ -185,10 +185,10 @@ class TextClassification(Task[ClassExample, ClassBatch]):
 
         Of many labels, an example's loss is the mean over classes of the binary cross-entropies.
         """
-        return self._losses(self.logits(model, batch), batch, self.weights).sum()[None]
+        return self.losses(self.logits(model, batch), batch, self.weights).sum()[None]
 
-    def _losses(self, logits: "torch.Tensor", batch: ClassBatch, weights: Sequence[float]) -> "torch.Tensor":
-        """Of each example, 0 where it has no target: [num_examples]."""
+    def losses(self, logits: "torch.Tensor", batch: ClassBatch, weights: Sequence[float]) -> "torch.Tensor":
+        """Of each example, by what its class weighs; 0 where it has no target: [num_examples]."""
         import torch
         from torch.nn.functional import binary_cross_entropy_with_logits, log_softmax
 
@@ -219,7 +219,7 @@ class TextClassification(Task[ClassExample, ClassBatch]):
         batch = self.collate(examples).to(device)
         with torch.inference_mode():
             logits = self.logits(model, batch)
-            loss = float(self._losses(logits, batch, ()).sum())
+            loss = float(self.losses(logits, batch, ()).sum())
             told = self.decode(self.probabilities(logits).cpu().numpy())
         truth = [example.classes or () for example in examples]
         of_truth: dict[str, Sequence[Any]] = {"labels": truth} if self.multi_label else {"label": [c for (c,) in truth]}

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 
 from llmcore.config.pretrain import Learnt, PretrainSettings
+from llmcore.train.bias_card import bias_section
 
 __all__ = ["compute_section", "pretraining_card"]
 
@@ -54,6 +55,7 @@ def pretraining_card(
             f"| {told} | {metrics[name]:.4f} |\n" for name, told in _figures(config).items() if name in metrics
         ),
         end=end_of_text,
+        bias=bias_section({}, None),
     )
 
 
@@ -146,4 +148,4 @@ Trained from {origin} to predict {target} on {tokens:,} tokens of {sources}.{bef
 
 Documents of the corpus end with `{end}`; no document saw another in training. The model repeats what its corpus
 holds, errors and biases included; it was not tested for any use but the measurements above.
-"""
+{bias}"""

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import distributed, nn
 
+from llmcore.config.fairness import FAIRNESS
 from llmcore.config.finetune import FinetuneSettings
 from llmcore.cost.flops import Work
 from llmcore.errors import CorpusError
@@ -18,16 +19,19 @@ from llmcore.evaluation.metrics import Additive
 from llmcore.models.initialize import Home
 from llmcore.models.methods import apply_method
 from llmcore.tasks import build_task, facts_of
-from llmcore.tasks.base import Reader
+from llmcore.tasks.base import Features, Reader
+from llmcore.tasks.counterfactual import Counterfactuals
 from llmcore.tasks.evaluation_set import EvaluationSet, Split
 from llmcore.tasks.example_lengths import ExampleLengths
+from llmcore.tasks.mitigation import learnt
 from llmcore.tokens.order import RowOrder
+from llmcore.train.bias_card import bias_section
 from llmcore.train.deepspeed_config import num_micro_batches
 from llmcore.train.engine import Engine
 from llmcore.train.lengths import num_steps
 from llmcore.train.progress import Progress
 from llmcore.train.rows import endless_steps, split_evenly, step_rows
-from llmcore.train.validation import validate_task
+from llmcore.train.validation import Pairs, validate_counterfactuals, validate_task
 
 __all__ = ["Finetuning"]
 
@@ -49,12 +53,12 @@ class Finetuning:
         self._subject = Subject.of(data)
         self.task = build_task(config.task, facts_of(data))
         self.compared = Compared.of(config.task, self._subject)
-        self.objective = self.task
         rows = self._rows("train")
-        features = self.task.features(Reader.of(base), rows)
-        self._train, self._lengths = features.examples, ExampleLengths.of(features, rows.num_rows)
+        self.objective, self._train, num_truncated, num_rows = learnt(self.task, Reader.of(base), rows, config.fairness)
+        self._lengths = ExampleLengths.of(Features(self._train, num_truncated), num_rows)
         self._read, self._places = 0, 0
-        self.num_steps = num_steps(config.train, len(self._train))
+        # Copies make no epoch longer: what is done about bias is compared at the same cost.
+        self.num_steps = num_steps(config.train, len(self._train) - (num_rows - rows.num_rows))
 
     @cached_property
     def tokenizer(self) -> Path:
@@ -93,15 +97,15 @@ class Finetuning:
         rank, world_size = distributed.get_rank(), distributed.get_world_size()
         num_parts = num_micro_batches(self.settings, world_size)
         # A rank without rows runs the model all the same, as ZeRO's hooks need.
-        placeholder = self.task.without_target(self._train[0])
+        placeholder = self.objective.without_target(self._train[0])
 
         def of_step(step: int) -> list[Any]:
             rows = step_rows(order, self.settings.global_batch_size, world_size, rank, step)
             # Neighbours of one length are one call of the attention.
             examples = sorted((self._train[row] for row in rows), key=lambda example: example.num_tokens)
             parts = split_evenly(examples, num_parts, self.settings.micro_batch_size)
-            batches = [self.task.collate(part or [placeholder]) for part in parts]
-            self._read += sum(map(self.task.num_tokens, batches))
+            batches = [self.objective.collate(part or [placeholder]) for part in parts]
+            self._read += sum(map(self.objective.num_tokens, batches))
             self._places += sum(batch.num_places for batch in batches)
             return batches
 
@@ -109,15 +113,30 @@ class Finetuning:
 
     def validate(self, engine: Engine) -> dict[str, float]:
         """Loss and the task's metrics on the whole validation split."""
-        return validate_task(engine, self.task, self._validation[0], _VALIDATED_TOGETHER, self._metrics)
+        metrics = validate_task(engine, self.task, self._validation[0], _VALIDATED_TOGETHER, self._metrics)
+        return metrics | validate_counterfactuals(engine, self.task, self._pairs, _VALIDATED_TOGETHER)
+
+    @cached_property
+    def _pairs(self) -> Pairs | None:
+        """Validation examples of rows that name somebody, and of their counterfactuals; None where nobody asks."""
+        if self.config.fairness is None or self.task.kind != "text_classification":
+            return None  # what other tasks write is for the evaluation to compare
+        made, rows, reader = (
+            Counterfactuals(self.config.fairness.words),
+            self._rows("validation"),
+            Reader.of(self._base),
+        )
+        swapped, places = made.of(rows, self._subject.inputs(rows))
+        both = (self.task.judged(reader, one).examples for one in (rows.take(places), swapped))
+        return Pairs(made, *both)
 
     def probe_batch(self) -> Any:
         """The two shortest train examples."""
-        return self.task.collate(self._by_length[:2])
+        return self.objective.collate(self._by_length[:2])
 
     def longest_batch(self) -> Any:
         """The longest train examples."""
-        return self.task.collate(self._by_length[-self.settings.micro_batch_size :])
+        return self.objective.collate(self._by_length[-self.settings.micro_batch_size :])
 
     @cached_property
     def _by_length(self) -> list[Any]:
@@ -134,8 +153,8 @@ class Finetuning:
 
     def work_per_token(self) -> Work:
         """Measured on about 1,000 train examples, from all over them."""
-        batch = self.task.collate(self._train[:: -(-len(self._train) // 1000)])
-        return self.task.work(batch).per(self.task.num_tokens(batch))
+        batch = self.objective.collate(self._train[:: -(-len(self._train) // 1000)])
+        return self.objective.work(batch).per(self.objective.num_tokens(batch))
 
     def describe(self, progress: Progress, metrics: dict[str, float]) -> tuple[dict[str, Any], str]:
         """What the manifest and the model card say."""
@@ -145,10 +164,14 @@ class Finetuning:
             "base_sha256": self._base_sha256,
             "weights": self.config.weights,
             "method": self.config.method.model_dump(mode="json"),
+            **({"fairness": self.config.fairness.model_dump(mode="json")} if self.config.fairness else {}),
             "step": progress.step,
             "metrics": metrics,
         }
-        figures = "\n".join(f"| {name.replace('_', ' ')} | {value:.4f} |" for name, value in metrics.items())
+        of_bias = {name: value for name, value in metrics.items() if name.removeprefix("validation_") in FAIRNESS}
+        figures = "\n".join(
+            f"| {name.replace('_', ' ')} | {value:.4f} |" for name, value in metrics.items() if name not in of_bias
+        )
         card = _CARD.format(
             kind=self.task.kind.replace("_", " "),
             pipeline=self.task.pipeline_tag,
@@ -158,6 +181,7 @@ class Finetuning:
             figures=figures,
             example=self.task.example(Reader.of(self._base)),
             limits=f"{self.task.told()} Longer rows were cut to {self.task.max_tokens} tokens.",
+            bias=bias_section(of_bias, self.config.fairness),
         )
         return about, card
 
@@ -179,4 +203,4 @@ Fine-tuned from {weights} in {step} optimizer steps.
 ```
 
 {limits}
-"""
+{bias}"""

@@ -1,7 +1,8 @@
 """Exact sums over a split: every row once, whatever the number of ranks."""
 
+import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor, distributed
@@ -10,11 +11,20 @@ from llmcore.errors import RunError
 from llmcore.evaluation.metrics import Additive
 from llmcore.objectives.base import unigram_loss_sum
 from llmcore.tasks.base import Task
+from llmcore.tasks.counterfactual import Counterfactuals
 from llmcore.tokens.order import padded_share_size, share
 from llmcore.train.engine import Engine
 from llmcore.train.held_out import HeldOut
 
-__all__ = ["validate_language_model", "validate_task"]
+__all__ = ["Pairs", "validate_counterfactuals", "validate_language_model", "validate_task"]
+
+
+class Pairs(NamedTuple):
+    """Examples of rows that name somebody, and of their counterfactuals, in the same order."""
+
+    made: Counterfactuals
+    before: list[Any]
+    after: list[Any]
 
 
 def _own_batches(num_rows: int, size: int) -> Iterator[range]:
@@ -95,3 +105,25 @@ def validate_task(
     _check_complete("validation", num_seen, len(examples))
     scores = {metric.name: float(metric.value(own)) for metric, own in zip(metrics, of_metrics, strict=True)}
     return {"validation_loss": loss / num_targets, **{f"validation_{name}": one for name, one in scores.items()}}
+
+
+def validate_counterfactuals(
+    engine: Engine, task: Task[Any, Any], pairs: Pairs | None, batch_examples: int
+) -> dict[str, float]:
+    """How often, and how far on average, predictions move between rows and their counterfactuals. A collective.
+
+    Nothing where there is nothing to be measured; NaN where no row names anybody.
+    """
+    if pairs is None:
+        return {}
+    sums = np.zeros(3)  # flips, shifts, pairs
+    with engine.evaluating() as model:
+        for own in _own_batches(len(pairs.before), batch_examples):
+            sides = [side[own.start : own.stop] or side[:1] for side in (pairs.before, pairs.after)]
+            told = [task.judge(model, side, engine.device).rows.to_pydict() for side in sides]
+            moves = pairs.made.moves(*told)
+            sums += np.array([moves.flips.sum(), moves.shifts.sum(), len(own)]) * bool(own)
+    flips, shifts, num_seen = engine.sum_over_ranks(sums.tolist())
+    _check_complete("validation of counterfactuals", num_seen, len(pairs.before))
+    means = (flips / num_seen, shifts / num_seen) if num_seen else (math.nan, math.nan)
+    return dict(zip(("validation_counterfactual_flips", "validation_counterfactual_gap"), means, strict=True))

@@ -11,7 +11,8 @@ import pytest
 
 import jobs.runtime.judging
 from jobs.evaluate import finished, result_line
-from jobs.promote import promote, show_lineage
+from jobs.promote import result_line as promoted_line
+from jobs.promote import show_lineage
 from llmcore.errors import CheckpointError, ConfigError, RunChangedError, RunError
 from llmcore.report import gather, render
 from llmcore.storage import read_manifest
@@ -239,9 +240,9 @@ def test_the_winner_is_published_with_what_it_was_made_of(
     assert table.count("\n| ") == 2 + 4 and "rank 1 died of memory" in table
     assert "chosen - runner up: " in table and "Looks at this test split: 4." in table
 
-    promote("judged", "best", world.storage.url)
-    promote("judged", "best", world.storage.url)
-    assert "trial" in capsys.readouterr().out
+    first = world.promote("judged", "best")
+    assert world.promote("judged", "best") == json.loads(json.dumps(first)), "it is found done"
+    assert promoted_line(first, world.storage).startswith(f"promote: trial {content['chosen']} of judged is ")
     best = world.storage / "best"
     assert len((best / "attempts").names()) == 1
     chosen = read_manifest(
@@ -262,8 +263,8 @@ def test_the_winner_is_published_with_what_it_was_made_of(
     world.close_search("t1", "t2", "t3", "t4", "t5")
     world.evaluate(name="later")
     with pytest.raises(RunChangedError, match="run 'best' exists"):
-        promote("later", "best", world.storage.url)
+        world.promote("later", "best")
     with pytest.raises(ConfigError, match="no `evaluate` run that has chosen"):
-        promote("search", "best", world.storage.url)
+        world.promote("search", "best")
     with pytest.raises(ConfigError, match="there is no run"):
         show_lineage("nothing", world.storage.url, as_json=False)

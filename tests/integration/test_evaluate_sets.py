@@ -9,7 +9,6 @@ import pyarrow as pa
 import pytest
 
 from jobs import evaluate as job
-from jobs.promote import promote
 from jobs.runtime.scorers import Scorers
 from llmcore.errors import ConfigError, RunError
 from llmcore.records import attempt_folder, attempt_numbers
@@ -127,8 +126,8 @@ def test_one_set_is_promoted_not_all_at_once(world: World, judge: type[InProcess
     with pytest.raises(
         ConfigError, match=r"several sets, each with a chosen model: name judged\.areas or judged\.other"
     ):
-        promote("judged", "best", world.storage.url)
-    promote("judged.other", "best", world.storage.url)
+        world.promote("judged", "best")
+    world.promote("judged.other", "best")
     assert (world.storage / "best" / "model").exists("config.json")
 
 

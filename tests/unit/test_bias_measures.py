@@ -8,7 +8,6 @@ import pytest
 from llmcore.bias.answers import Answer, bbq_scores
 from llmcore.bias.association import association
 from llmcore.bias.coreference import accuracy_gap
-from llmcore.bias.counterfactual import moved
 from llmcore.bias.preference import preference, preferences, stereoset_scores
 from llmcore.errors import ConfigError
 
@@ -120,29 +119,6 @@ def test_gaps_of_fair_and_of_biased_models() -> None:
         found = accuracy_gap([*(right[0] < 0.8)], [*(right[1] < 0.6)])
         biased += found.is_biased and found.low <= 0.2 <= found.high
     assert fair >= FAIR_AT_LEAST and biased >= FAIR_AT_LEAST
-
-
-def test_predictions_that_move_by_hand() -> None:
-    before = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.5, 0.5]])
-    after = np.array([[0.9, 0.1], [0.3, 0.7], [0.1, 0.9], [0.4, 0.6]])
-    found = moved(before, after)
-    assert (found.flipped, found.num_texts) == (0.5, 4), "of equals the first is the class"
-    assert found.mean_shift == pytest.approx((0 + 0.3 + 0.1 + 0.1) / 4) and found.largest_shift == pytest.approx(0.3)
-    assert found.low < 0.5 < found.high
-    still = moved(before, before)
-    assert (still.flipped, still.mean_shift, still.low) == (0.0, 0.0, pytest.approx(0.0, abs=1e-12))
-
-
-def test_a_planted_share_of_flips_is_recovered() -> None:
-    within = 0
-    for seed in range(NUM_SEEDS):
-        generator = np.random.default_rng(seed)
-        first = generator.uniform(0.55, 0.95, 300)
-        flips = generator.random(300) < 0.1
-        second = np.where(flips, 1 - first, first)
-        found = moved(np.stack([first, 1 - first], axis=1), np.stack([second, 1 - second], axis=1))
-        within += found.low <= 0.1 <= found.high
-    assert within >= FAIR_AT_LEAST
 
 
 def test_an_association_by_hand() -> None:

@@ -5,12 +5,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from jobs.runtime.search.plan import SearchPlan
 from jobs.runtime.search.records import TrialRecords
 from llmcore.config.tune import TuneConfig
 from llmcore.cost import Ledger
-from llmcore.errors import TrialError
+from llmcore.errors import GateError, TrialError
 from llmcore.records import checkpoint_name
 from llmcore.storage import Folder, write_file, write_manifest
 from llmcore.train.progress import Progress
@@ -40,10 +41,18 @@ def _write(folder: Folder, kind: str, about: dict[str, Any]) -> None:
     write_manifest(folder, kind, [write_file(folder, "file", kind.encode())], about)
 
 
-def _trained(records: TrialRecords, trial: str, told: dict[int, float], *, without_gain: int = 0) -> dict[str, Any]:
+def _trained(
+    records: TrialRecords,
+    trial: str,
+    told: dict[int, float],
+    *,
+    without_gain: int = 0,
+    gaps: dict[int, float] | None = None,
+) -> dict[str, Any]:
     """The record of a trial that validated at these steps."""
     for step, value in told.items():
-        about = {"step": step, "metrics": {KEY: value, "validation_loss": 1.0}}
+        gap = {} if gaps is None else {"validation_counterfactual_gap": gaps[step]}
+        about = {"step": step, "metrics": {KEY: value, "validation_loss": 1.0, **gap}}
         _write(records.folder(trial) / "exports" / checkpoint_name(step, 1), "model", about)
         records.reported(trial, {"step": step, KEY: value, "ledger": Ledger(1, "cpu").to_json()})
     progress = Progress(step=max(told), validations_without_gain=without_gain).to_json()
@@ -90,3 +99,50 @@ def test_one_without_an_export_has_failed(tmp_path: Path) -> None:
     assert "it ended without an export" in records.write("t0")
     with pytest.raises(TrialError, match="no trial left a model"):
         records.close()
+
+
+FAIR = {"train": TRAIN, "fairness": {"max_counterfactual_gap": 0.05}}
+
+
+def test_the_best_is_the_best_of_those_that_are_fair_enough(tmp_path: Path) -> None:
+    records = _records(tmp_path, ["t0", "t1"], finetune=FAIR)
+    record = _trained(records, "t0", {10: 0.7, 20: 0.9}, gaps={10: 0.05, 20: 0.2})
+    assert (record["best_step"], record["best_value"], record["counterfactual_gap"]) == (10, 0.7, 0.05)
+    over = _trained(records, "t1", {10: 0.8, 20: 0.95}, gaps={10: 0.06, 20: float("nan")})
+    assert over["best_value"] == 0.95, "it has a model, which may be looked at"
+    assert [one.violation for one in records.told()] == [0.0, float("inf")]
+    assert records.close()["best_trial"] == "t0"
+
+
+def test_a_search_without_a_fair_trial_says_how_far_they_are(tmp_path: Path) -> None:
+    records = _records(tmp_path, ["t0"], finetune=FAIR)
+    _trained(records, "t0", {10: 0.8}, gaps={10: 0.08})
+    with pytest.raises(GateError, match=r"max_counterfactual_gap=0.05: the least gap of 1 is 0.0800") as why:
+        records.close()
+    assert why.value.exit_code == 3
+
+
+def test_quality_and_fairness_have_a_front(tmp_path: Path) -> None:
+    fair = {"train": TRAIN, "fairness": {}}
+    settings = {"objectives": ["quality", "counterfactual_gap"], "scheduler": "fifo", "finetune": fair}
+    records = _records(tmp_path, ["t0", "t1", "t2"], **settings)
+    for trial, value, gap in (("t0", 0.9, 0.2), ("t1", 0.8, 0.1), ("t2", 0.7, 0.15)):
+        _trained(records, trial, {10: value}, gaps={10: gap})
+    assert [one.worth for one in records.told()] == [(0.9, 0.2), (0.8, 0.1), (0.7, 0.15)]
+    assert records.close()["front"] == ["t0", "t1"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"objectives": ["quality", "counterfactual_gap"], "scheduler": "fifo"}, "where finetune.fairness is given"),
+        (
+            {"finetune": FAIR | {"task": {"kind": "chat"}}},
+            "no validation of chat measures that gap",
+        ),
+        ({"objectives": ["counterfactual_gap"]}, r"give \[quality\], \[quality, device_seconds\] or"),
+    ],
+)
+def test_a_gap_that_nothing_measures_is_refused(tmp_path: Path, settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        _records(tmp_path, [], **settings)

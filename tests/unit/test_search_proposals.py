@@ -118,6 +118,18 @@ def test_two_objectives_find_the_front_of_a_known_function() -> None:
     assert len(in_front) > 3 * 80 * 2 / 20, "thrice as many as by chance"
 
 
+def test_a_constraint_keeps_points_to_where_it_is_met() -> None:
+    """What is searched for grows with x, and x over one half is not allowed."""
+    proposals, told = Proposals(_space({"x": {"uniform": [0, 1]}}), "optuna", 0), list[Told]()
+    for number in range(60):
+        x = proposals.propose(number, told)["x"]
+        told.append(Told({"x": x}, (x,), violation=x - 0.5))
+    later = [one.values["x"] for one in told[20:]]
+    free = [one.values["x"] for one in _searched(proposals, lambda values: (values["x"],), 60)[20:]]
+    assert np.mean([x <= 0.5 for x in later]) > 0.7 and np.mean([x <= 0.5 for x in free]) < 0.3, (later, free)
+    assert max(x for x in later if x <= 0.5) > 0.4, "and near to the bound, where it is best"
+
+
 def test_what_failed_and_what_runs_is_told_too() -> None:
     space = _space({"x": {"uniform": [0, 1]}})
     told = [Told({"x": 0.5}, None), Told({"x": 0.4}, None, running=True), Told({"x": 0.1}, (math.nan,))]

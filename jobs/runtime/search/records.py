@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from math import inf
+from math import inf, isnan
 from typing import Any
 
 from jobs.runtime.search.causes import Cause
@@ -11,8 +11,9 @@ from jobs.runtime.search.held import begin_holding, end_holding, has_held, held_
 from jobs.runtime.search.lives import lives_of, newest_life
 from jobs.runtime.search.plan import FINAL, SearchPlan
 from jobs.runtime.search.schedulers import NO_CONTROLLER
+from llmcore.config.fairness import COUNTERFACTUAL_GAP
 from llmcore.config.finetune import FinetuneConfig
-from llmcore.errors import TrialError
+from llmcore.errors import GateError, TrialError
 from llmcore.evaluation.compared import Compared
 from llmcore.evaluation.kinds import Subject
 from llmcore.evaluation.searches import ENDED
@@ -27,6 +28,8 @@ from llmcore.train.progress import Progress
 
 __all__ = ["TrialRecords"]
 
+_ALSO_WORTH = ("device_seconds", COUNTERFACTUAL_GAP)
+_GAP_KEY = f"validation_{COUNTERFACTUAL_GAP}"
 _BEGIN, _TRIAL, _SEARCH = "begin.json", "trial.json", "search.json"
 
 
@@ -100,7 +103,7 @@ class TrialRecords:
         """What is known of each trial of the search, for its proposals; models that are trained again are none."""
         searched = [trial for trial in self.values if not trial.startswith(FINAL)]
         return [
-            Told(self.values[trial], self._worth(self._ended[trial]))
+            Told(self.values[trial], self._worth(self._ended[trial]), violation=self._violation(self._ended[trial]))
             if trial in self._ended
             else Told(self.values[trial], None, running=True)
             for trial in searched
@@ -109,8 +112,20 @@ class TrialRecords:
     def _worth(self, record: Mapping[str, Any]) -> tuple[float, ...] | None:
         if record["best_value"] is None or record["status"] == "failed":
             return None
-        worth = {"quality": record["best_value"], "device_seconds": record["device_seconds"]}
-        return tuple(worth[objective] for objective in self._plan.config.objectives)
+        worth = {"quality": record["best_value"], **{key: record.get(key) for key in _ALSO_WORTH}}
+        wanted = [worth[objective] for objective in self._plan.config.objectives]
+        return None if None in wanted else tuple(wanted)
+
+    def _violation(self, record: Mapping[str, Any]) -> float | None:
+        """By how much a trial's counterfactual gap is over what it may be, negative below; None without a bound."""
+        most = self._most_gap
+        gap = record.get(COUNTERFACTUAL_GAP)
+        return None if most is None else inf if gap is None or isnan(gap) else gap - most
+
+    @property
+    def _most_gap(self) -> float | None:
+        fairness = self._plan.config.finetune.fairness
+        return None if fairness is None else fairness.max_counterfactual_gap
 
     def tell_again(self, scheduler: Any) -> None:
         """Tells a new scheduler what ended trials reported, so that it compares the others with them."""
@@ -187,6 +202,7 @@ class TrialRecords:
             "model_sha256": None if model is None else exports[model].sha256,
             "best_step": None if best is None else best["step"],
             "best_value": None if best is None else best["metrics"][self.compared.key],
+            COUNTERFACTUAL_GAP: None if best is None else best["metrics"].get(_GAP_KEY),
             "cause": cause,
             "error": error,
             "seconds": time.time() - self._started_s.get(trial, time.time()),
@@ -232,9 +248,14 @@ class TrialRecords:
                     yield f"{self._attempt.run.name}{below}/{name}", manifest, dict(point)
 
     def _best_of(self, metrics: Mapping[str, Mapping[str, float]]) -> str | None:
-        """The name of the best ones; of equals, the first."""
+        """The name of the best ones, of those that are fair enough if there are such; of equals, the first."""
+        fair = {
+            name: one
+            for name, one in metrics.items()
+            if (self._violation({COUNTERFACTUAL_GAP: one.get(_GAP_KEY)}) or 0) <= 0
+        }
         best, value = None, None
-        for name, one in metrics.items():
+        for name, one in (fair or metrics).items():
             better = self.compared.better(one, value)
             if better is not None:
                 best, value = name, better
@@ -260,12 +281,18 @@ class TrialRecords:
         return rows
 
     def best(self) -> dict[str, Any] | None:
-        """The record of the best trial that has a model, but for those of the best point again; None where none has."""
+        """The record of the best trial that has a model and is fair enough, but for those of the best point again.
+
+        None where there is none.
+        """
         best = self._best_of(
             {
                 trial: {self.compared.key: record["best_value"]}
                 for trial, record in self.ended().items()
-                if record["model"] and record["status"] != "failed" and not trial.startswith(FINAL)
+                if record["model"]
+                and record["status"] != "failed"
+                and not trial.startswith(FINAL)
+                and (self._violation(record) or 0) <= 0
             }
         )
         return None if best is None else self._ended[best]
@@ -304,6 +331,13 @@ class TrialRecords:
                 "front": front,
             },
         )
+        if best is None and (
+            gaps := [gap for one in ended.values() if (gap := one.get(COUNTERFACTUAL_GAP)) is not None]
+        ):
+            raise GateError(
+                f"no trial is within finetune.fairness.max_counterfactual_gap={self._most_gap}: the least gap of "
+                f"{len(gaps)} is {min(gaps):.4f}; search fairness.augment or fairness.consistency, or allow more"
+            )
         if best is None:
             spent = f"{ended_by} is spent; " if ended_by else ""
             raise TrialError(
