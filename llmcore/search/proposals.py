@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Proposals", "Told"]
 
-_CONSTRAINTS = "constraints"
-"""Where Optuna keeps of a trial that has ended what its `constraints_func` said."""
-
 
 @dataclass(frozen=True)
 class Told:
@@ -108,14 +105,8 @@ class Proposals:
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             sampler: optuna.samplers.BaseSampler = optuna.samplers.RandomSampler(seed=seed)
             if self.searcher == "optuna":
-                constrained = any(one.violation is not None for one in told)
                 sampler = optuna.samplers.TPESampler(
-                    seed=seed,
-                    n_startup_trials=self.startup_trials,
-                    constant_liar=True,
-                    multivariate=True,
-                    group=True,
-                    constraints_func=_violations if constrained else None,
+                    seed=seed, n_startup_trials=self.startup_trials, constant_liar=True, multivariate=True, group=True
                 )
         directions: list[Literal["maximize", "minimize"]] = [
             "maximize" if higher else "minimize" for higher in self.higher_is_better
@@ -136,7 +127,7 @@ class Proposals:
             params={key: self._internal(key, value) for key, value in told.values.items()},
             distributions={key: self._distribution(key) for key in told.values},
             values=values if state == TrialState.COMPLETE else None,
-            system_attrs={} if told.violation is None else {_CONSTRAINTS: [told.violation]},
+            constraints=None if told.violation is None else {"fairness": told.violation},
         )
 
     def _drawn(self, trial: "optuna.Trial") -> dict[str, Any]:
@@ -172,8 +163,3 @@ class Proposals:
         if range_.is_integer:
             return optuna.distributions.IntDistribution(int(low), int(high), log=range_.is_log)
         return optuna.distributions.FloatDistribution(low, high, log=range_.is_log)
-
-
-def _violations(trial: "optuna.trial.FrozenTrial") -> list[float]:
-    """What Optuna would ask of a trial that it ended itself; ours are added with it."""
-    return list(trial.system_attrs[_CONSTRAINTS])

@@ -154,7 +154,8 @@ class Finetuning:
     def work_per_token(self) -> Work:
         """Measured on about 1,000 train examples, from all over them."""
         batch = self.objective.collate(self._train[:: -(-len(self._train) // 1000)])
-        return self.objective.work(batch).per(self.objective.num_tokens(batch))
+        work: Work = self.objective.work(batch)
+        return work.per(self.objective.num_tokens(batch))
 
     def describe(self, progress: Progress, metrics: dict[str, float]) -> tuple[dict[str, Any], str]:
         """What the manifest and the model card say."""

@@ -1,6 +1,5 @@
 """Exact sums over a split: every row once, whatever the number of ranks."""
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -112,9 +111,9 @@ def validate_counterfactuals(
 ) -> dict[str, float]:
     """How often, and how far on average, predictions move between rows and their counterfactuals. A collective.
 
-    Nothing where there is nothing to be measured; NaN where no row names anybody.
+    Nothing where nobody asks, or no row names anybody.
     """
-    if pairs is None:
+    if pairs is None or not pairs.before:
         return {}
     sums = np.zeros(3)  # flips, shifts, pairs
     with engine.evaluating() as model:
@@ -125,5 +124,7 @@ def validate_counterfactuals(
             sums += np.array([moves.flips.sum(), moves.shifts.sum(), len(own)]) * bool(own)
     flips, shifts, num_seen = engine.sum_over_ranks(sums.tolist())
     _check_complete("validation of counterfactuals", num_seen, len(pairs.before))
-    means = (flips / num_seen, shifts / num_seen) if num_seen else (math.nan, math.nan)
-    return dict(zip(("validation_counterfactual_flips", "validation_counterfactual_gap"), means, strict=True))
+    return {
+        "validation_counterfactual_flips": flips / num_seen,
+        "validation_counterfactual_gap": shifts / num_seen,
+    }

@@ -49,7 +49,7 @@ LORA = {
         ({"first_points": [{RATE: 1.0}]}, r"first_points.0: .*=1.0 is outside of its range, log_uniform \[0.0001"),
         ({"first_points": ["config", {"train.seed": 1}]}, "first_points.1: train.seed is not searched"),
         ({"first_points": ["config", "config"]}, "`config` twice"),
-        ({"objectives": ["device_seconds"]}, "give \\[quality\\], or \\[quality, device_seconds\\]"),
+        ({"objectives": ["device_seconds"]}, "give \\[quality\\], \\[quality, device_seconds\\] or"),
         ({"objectives": ["quality", "device_seconds"]}, "scheduler=asha stops trials by their quality alone"),
         ({"budget": {"money": 3}}, "money=3 without a price"),
         ({"scheduler": "pbt", "space": LORA}, "method.name cannot change there"),

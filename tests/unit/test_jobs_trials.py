@@ -51,7 +51,7 @@ def _trained(
 ) -> dict[str, Any]:
     """The record of a trial that validated at these steps."""
     for step, value in told.items():
-        gap = {} if gaps is None else {"validation_counterfactual_gap": gaps[step]}
+        gap = {"validation_counterfactual_gap": gaps[step]} if gaps and step in gaps else {}
         about = {"step": step, "metrics": {KEY: value, "validation_loss": 1.0, **gap}}
         _write(records.folder(trial) / "exports" / checkpoint_name(step, 1), "model", about)
         records.reported(trial, {"step": step, KEY: value, "ledger": Ledger(1, "cpu").to_json()})
@@ -108,7 +108,7 @@ def test_the_best_is_the_best_of_those_that_are_fair_enough(tmp_path: Path) -> N
     records = _records(tmp_path, ["t0", "t1"], finetune=FAIR)
     record = _trained(records, "t0", {10: 0.7, 20: 0.9}, gaps={10: 0.05, 20: 0.2})
     assert (record["best_step"], record["best_value"], record["counterfactual_gap"]) == (10, 0.7, 0.05)
-    over = _trained(records, "t1", {10: 0.8, 20: 0.95}, gaps={10: 0.06, 20: float("nan")})
+    over = _trained(records, "t1", {10: 0.8, 20: 0.95}, gaps={10: 0.06})
     assert over["best_value"] == 0.95, "it has a model, which may be looked at"
     assert [one.violation for one in records.told()] == [0.0, float("inf")]
     assert records.close()["best_trial"] == "t0"

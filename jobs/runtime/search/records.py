@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from math import inf, isnan
+from math import inf
 from typing import Any
 
 from jobs.runtime.search.causes import Cause
@@ -120,7 +120,7 @@ class TrialRecords:
         """By how much a trial's counterfactual gap is over what it may be, negative below; None without a bound."""
         most = self._most_gap
         gap = record.get(COUNTERFACTUAL_GAP)
-        return None if most is None else inf if gap is None or isnan(gap) else gap - most
+        return None if most is None else inf if gap is None else gap - most
 
     @property
     def _most_gap(self) -> float | None:

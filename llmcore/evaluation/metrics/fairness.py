@@ -144,8 +144,8 @@ class GroupGap:
 
     def _value(self, sums: Floats) -> Floats:
         """From [..., groups, 4 classes + 1]."""
-        *by_class, rows = np.split(sums, np.arange(1, 5) * len(self.classes.names), axis=-1)
-        rates = _GAPS[self.gap](_Counts(*by_class, rows=rows))
+        parts = np.split(sums, np.arange(1, 5) * len(self.classes.names), axis=-1)
+        rates = _GAPS[self.gap](_Counts(*parts))
         if len(self.classes.names) == 2 and not self.classes.multi_label:
             rates = rates[..., 1:]
             if rates.shape[-2] == 2:
