@@ -250,6 +250,7 @@ def test_the_winner_is_published_with_what_it_was_made_of(
     )
     published = read_manifest(best / "model")
     assert chosen is not None and published is not None and published.sha256 == chosen.sha256
+    capsys.readouterr()
     show_lineage("best", world.storage.url, as_json=False)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("best  (promote, ") and f"chosen trial {content['chosen']}" in lines[0]

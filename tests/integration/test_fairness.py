@@ -23,7 +23,7 @@ FAIRNESS: dict[str, dict[str, Any] | None] = {
     "reweighted": {"balance": "reweight"},
     "sampled": {"balance": "sample", "balance_by": "side"},
 }
-NUM_STEPS = 140
+NUM_STEPS = 100
 
 
 def _rows(split: str, num_rows: int, follows: float) -> pa.Table:
@@ -35,9 +35,7 @@ def _rows(split: str, num_rows: int, follows: float) -> pa.Table:
     return pa.table(
         {
             "id": [f"{split}{number}" for number in range(num_rows)],
-            "text": [
-                f"{side} {word} {split} {number}" for number, (side, word) in enumerate(zip(sides, words, strict=True))
-            ],
+            "text": [f"{side} {word}" for side, word in zip(sides, words, strict=True)],
             "label": pa.array(labels, pa.int32()),
             "group": [f"{split}{number}" for number in range(num_rows)],
             "side": sides,
@@ -93,6 +91,7 @@ def test_the_planted_imbalance_is_found(told: dict[str, dict[str, Any]]) -> None
 @pytest.mark.parametrize("name", [name for name in FAIRNESS if name != "plain"])
 def test_each_mitigation_cuts_it_by_half_at_least(told: dict[str, dict[str, Any]], name: str) -> None:
     assert told[name]["validation_counterfactual_gap"] < 0.5 * told["plain"]["validation_counterfactual_gap"]
+    assert told[name]["validation_accuracy"] > 0.7, "the second word is still told"
 
 
 def test_the_model_card_tells_what_was_measured_and_done(told: dict[str, dict[str, Any]]) -> None:
