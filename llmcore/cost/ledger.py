@@ -33,6 +33,7 @@ class Ledger:
         self.price_per_device_hour = price_per_device_hour
         self.flops: float | None = None
         self.tokens: int | None = None
+        self.energy_j: float | None = None
         self._seconds: dict[str, float] = dict.fromkeys(CATEGORIES, 0.0)
         self._device_seconds: dict[str, float] = dict.fromkeys(CATEGORIES, 0.0)
         self._parts: dict[str, float] = {}
@@ -73,12 +74,14 @@ class Ledger:
         self.num_devices, self.device = num_devices, device
         self._device_seconds = {category: seconds * num_devices for category, seconds in self._seconds.items()}
 
-    def count(self, *, flops: float | None = None, tokens: int | None = None) -> None:
-        """Add model FLOPs (of all devices together) and tokens trained on."""
+    def count(self, *, flops: float | None = None, tokens: int | None = None, energy_j: float | None = None) -> None:
+        """Add model FLOPs and energy (joules), both of all devices together, and tokens trained on."""
         if flops is not None:
             self.flops = (self.flops or 0.0) + flops
         if tokens is not None:
             self.tokens = (self.tokens or 0) + tokens
+        if energy_j is not None:
+            self.energy_j = (self.energy_j or 0.0) + energy_j
 
     def fill_idle(self, wall_s: float) -> None:
         """Count as idle what no category claims of the `wall_s` seconds for which the devices were held."""
@@ -91,7 +94,7 @@ class Ledger:
             self._device_seconds[category] += other["device_seconds"][category]
         for part, seconds in other["start_up_parts"].items():
             self._parts[part] = self._parts.get(part, 0.0) + seconds
-        self.count(flops=other["flops"], tokens=other["tokens"])
+        self.count(flops=other["flops"], tokens=other["tokens"], energy_j=other.get("energy_j"))
 
     def to_json(self) -> dict[str, Any]:
         """The ledger as `cost.json` has it.
@@ -114,4 +117,5 @@ class Ledger:
             "flops_per_s": flops_per_s,
             "mfu": flops_per_s / (peak * self.num_devices) if flops_per_s is not None and peak is not None else None,
             "money": device_hours * price if price is not None else None,
+            "energy_j": self.energy_j,
         }
