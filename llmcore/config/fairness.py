@@ -9,7 +9,15 @@ from llmcore.config.base import Section, identity
 from llmcore.config.counterfactual import WordPairs
 from llmcore.config.task import TaskSettings
 
-__all__ = ["COUNTERFACTUAL_GAP", "FAIRNESS", "FairnessChecks", "FairnessSettings", "check_group_columns", "told_over"]
+__all__ = [
+    "COUNTERFACTUAL_GAP",
+    "FAIRNESS",
+    "FairnessChecks",
+    "FairnessSettings",
+    "ThresholdSettings",
+    "check_group_columns",
+    "told_over",
+]
 
 COUNTERFACTUAL_GAP = "counterfactual_gap"
 FAIRNESS = (
@@ -29,6 +37,17 @@ _ONE_LANGUAGE = ("text_classification", "summarization", "text_generation", "cha
 alike."""
 
 
+class ThresholdSettings(Section):
+    """A threshold by group, found on validation: where a group must be known when a model is used."""
+
+    by: str = identity(description="Metadata column with the group of a row; one of `groups`.")
+    equal: Literal["selection_rate", "true_positive_rate"] = identity(
+        "selection_rate",
+        description="What is to be the same in each group: the share that is said to be of the second class, of all "
+        "rows or of those that are.",
+    )
+
+
 class FairnessChecks(Section):
     """What an evaluation measures of how models treat groups of people; it stands beside their quality."""
 
@@ -40,6 +59,10 @@ class FairnessChecks(Section):
     groups: list[str] = identity(
         list, description="Metadata columns of the labelled set: classifications are compared between their values."
     )
+    thresholds: ThresholdSettings | None = identity(
+        None,
+        description="Predictions of two classes by a threshold of each group instead of one half. Null: one half.",
+    )
     max_counterfactual_gap: float | None = identity(
         None, ge=0, le=1, description="No model is chosen whose predictions on validation move further, on average."
     )
@@ -50,6 +73,11 @@ class FairnessChecks(Section):
             raise ValueError("nothing is measured: give `counterfactuals`, or `groups`, or leave `fairness` out")
         if self.counterfactuals is None and self.max_counterfactual_gap is not None:
             raise ValueError("max_counterfactual_gap is of a gap that counterfactuals=null does not measure")
+        if self.thresholds is not None and self.thresholds.by not in self.groups:
+            raise ValueError(
+                f"thresholds.by={self.thresholds.by!r} is none of groups={self.groups}: name it there, so that what it "
+                "changes is measured"
+            )
         return self
 
 

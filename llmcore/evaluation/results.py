@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 from llmcore.errors import CorpusError
 from llmcore.evaluation.bootstrap import Interval, Measured, difference_intervals
 from llmcore.evaluation.figures import figures_json
+from llmcore.evaluation.metrics.classes import Classes
 from llmcore.evaluation.register import record_look
 from llmcore.evaluation.score import Predictions
 from llmcore.evaluation.slices import slice_rows, slices_json
 from llmcore.evaluation.suite import Suite
+from llmcore.evaluation.thresholds import group_thresholds, with_thresholds
 from llmcore.storage import Folder, artifact, content_hash, publish, read_manifest, verify_files
 from llmcore.tasks.evaluation_set import EvaluationSet, Split
 
@@ -148,8 +150,13 @@ def store_evaluation(
     rows = evaluation_set.rows(split)
     if not predictions.table["id"].equals(rows["id"]):
         raise ValueError(f"predictions for {predictions.table.num_rows} rows, not the {rows.num_rows} of {split}")
-    table = _with_groups(suite, rows, predictions.table)
+    table, thresholds = _with_groups(suite, rows, predictions.table), None
+    if suite.fairness and suite.fairness.thresholds and "probabilities" in table.column_names:
+        thresholds = _thresholds(storage, suite, split, model_sha256, table)
+        table = with_thresholds(table, thresholds, suite.fairness.thresholds.by)
     metrics, details = _judge(suite, rows, table)
+    if thresholds is not None:
+        details["thresholds"] = thresholds
     if split == "validation" and suite.choose_by not in metrics:
         raise CorpusError(
             f"{suite.choose_by}, which is to choose, is undefined for these predictions: "
@@ -182,6 +189,16 @@ def _with_groups(suite: Suite, rows: "pa.Table", predictions: "pa.Table") -> "pa
     for column in suite.fairness.groups if suite.fairness else ():
         predictions = predictions.append_column(column, rows[column])
     return predictions
+
+
+def _thresholds(storage: Folder, suite: Suite, split: Split, model_sha256: str, table: "pa.Table") -> dict[str, float]:
+    """Those of groups, found on validation; none, so that it is one half, for what was never judged there."""
+    if split == "validation":
+        assert suite.fairness is not None and suite.fairness.thresholds is not None
+        classes = Classes(suite.subject.label_names, suite.subject.multi_label)
+        return group_thresholds(table, classes, suite.fairness.thresholds)
+    validation = stored_evaluation(storage, model_sha256, suite, "validation")
+    return {} if validation is None else dict(validation.details["thresholds"])
 
 
 def _judge(suite: Suite, rows: "pa.Table", predictions: "pa.Table") -> tuple[dict[str, Interval], dict[str, Any]]:

@@ -40,6 +40,11 @@ def fairness_metrics(subject: Subject, checks: FairnessChecks | None) -> list[Me
             f"fairness.groups compares classifications, and these are answers of {subject.kind}: leave it out; the "
             "slices have its metrics by group"
         )
+    if checks.thresholds is not None and (len(subject.label_names) != 2 or subject.multi_label):
+        raise ConfigError(
+            f"fairness.thresholds is of two classes, one a row, and there are {len(subject.label_names)}"
+            f"{', any number a row' if subject.multi_label else ''}: leave it out"
+        )
     classes = Classes(subject.label_names, subject.multi_label)
     return [*metrics, *(GroupGap(name, column, classes) for column in checks.groups for name in _GAPS)]
 
