@@ -25,6 +25,7 @@ from jobs.runtime.budget import run_s, spent
 from jobs.runtime.console import say
 from jobs.runtime.options import RunOptions
 from jobs.runtime.search.plan import SEED, SearchPlan, final_ids, proposals_of, trial_ids
+from jobs.runtime.search.room import trials_at_once
 from jobs.runtime.start import find_or_do
 from llmcore.config.labelled import told_data
 from llmcore.config.tune import TuneConfig
@@ -43,8 +44,6 @@ __all__ = ["course", "finished", "plan", "result_line", "run", "tune"]
 
 KIND = "tune"
 STEP_VERSION = 5
-_RESERVED_CPUS = 0.5
-"""Left to the evaluation job, which judges trials as they land."""
 _TUNE_ENVIRONMENT = {
     # A trial that fails before its first validation has no metric, and ends by itself; Tune would end with it.
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
@@ -208,23 +207,9 @@ def _max_concurrent(config: TuneConfig) -> int:
 
     from jobs.runtime.training import gpus_per_worker
 
-    workers = config.finetune.workers
-    has = ray.cluster_resources()
-    gpus = gpus_per_worker(workers)
-    num_workers = _most(config, "workers.num_workers", workers.num_workers)
-    cpus = _most(config, "workers.cpus_per_worker", workers.cpus_per_worker)
-    fitting = [int((has.get("CPU", 0.0) - _RESERVED_CPUS + 1e-6) / (num_workers * cpus))]
-    if gpus:
-        fitting.append(int(has["GPU"] / (num_workers * gpus)))
-    return max(1, min([*fitting, *([config.max_concurrent_trials] if config.max_concurrent_trials else [])]))
-
-
-def _most(config: TuneConfig, key: str, own: float) -> float:
-    """The most that a key of the trials may be."""
-    range_ = config.space.get(key)
-    if range_ is None:
-        return own
-    return float(max([own, *(range_.listed if range_.listed is not None else range_.interval or ())]))
+    has, each = ray.cluster_resources(), gpus_per_worker(config.finetune.workers)
+    gpus = has["GPU"] if each else None
+    return trials_at_once(config, cpus=has.get("CPU", 0.0), gpus=gpus, gpus_per_worker=each)
 
 
 @dataclass(frozen=True)

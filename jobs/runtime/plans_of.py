@@ -8,6 +8,7 @@ from typing import Any
 
 from jobs.runtime.planning import Asked, PlannedTraining, plan_training, precision_for
 from jobs.runtime.search.plan import SearchPlan
+from jobs.runtime.search.room import trials_at_once
 from llmcore.config.finetune import FinetuneConfig
 from llmcore.config.pretrain import PretrainConfig
 from llmcore.config.tune import TuneConfig
@@ -16,9 +17,6 @@ from llmcore.models.foundation import find_foundation
 from llmcore.storage import Folder, folder_at
 
 __all__ = ["PlannedSearch", "plan_of_fine_tuning", "plan_of_pretraining", "plan_of_search"]
-
-_RESERVED_CPUS = 0.5
-"""Of a search, for the evaluation beside it."""
 
 
 def plan_of_pretraining(
@@ -166,12 +164,10 @@ def _share(config: TuneConfig, plan: PlannedTraining) -> tuple[float, float]:
 
 
 def _num_concurrent(config: TuneConfig, asked: Asked, num_trials: int) -> int | None:
-    workers = config.finetune.workers
     if asked.device is not None and asked.num_devices is not None:
-        fitting = asked.num_devices // workers.num_workers
+        fitting = trials_at_once(config, cpus=None, gpus=asked.num_devices)
     elif asked.device is None and config.cluster.address == "local":
-        cpus = config.cluster.num_cpus or os.cpu_count() or 1
-        fitting = int((cpus - _RESERVED_CPUS + 1e-6) / (workers.num_workers * workers.cpus_per_worker))
+        fitting = trials_at_once(config, cpus=config.cluster.num_cpus or os.cpu_count() or 1, gpus=None)
     else:
         return None
-    return max(1, min(fitting, num_trials, config.max_concurrent_trials or num_trials))
+    return min(fitting, num_trials)
