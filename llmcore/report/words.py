@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 
 from llmcore.evaluation.bootstrap import Interval
 from llmcore.report.model import EvaluationReport, PipelineReport
@@ -16,6 +17,7 @@ __all__ = [
     "flops",
     "headline",
     "interval",
+    "moment",
     "plain",
     "signed",
 ]
@@ -76,6 +78,11 @@ def duration(seconds: float | None) -> str:
         return f"{minutes} min {rest:02d} s"
     hours, rest = divmod(round(seconds / 60), 60)
     return f"{hours} h {rest:02d} min"
+
+
+def moment(unix_s: float | None) -> str:
+    """A point in time, to the second, UTC; nothing where there is none."""
+    return "" if unix_s is None else f"{datetime.fromtimestamp(unix_s, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def flops(value: float | None) -> str:

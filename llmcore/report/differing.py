@@ -1,0 +1,41 @@
+"""In which keys configurations differ."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+__all__ = ["ABSENT", "differing", "flat"]
+
+ABSENT = "\N{EN DASH}"
+"""What stands for a key that a configuration does not have."""
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Each leaf of a configuration by its dotted key, as text; a list of plain values is one leaf."""
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        inner = dict(enumerate(value)) if isinstance(value, list) and any(map(_nested, value)) else value
+        if isinstance(inner, Mapping) and inner:
+            yield from flat({str(key): one for key, one in inner.items()}, f"{name}.")
+        else:
+            yield name, _told(inner)
+
+
+def differing(configs: Sequence[Mapping[str, str]]) -> tuple[list[str], list[str]]:
+    """Keys whose values are not all the same, then those whose are, each in the order of the configurations."""
+    keys = list(dict.fromkeys(key for config in configs for key in config))
+    apart = [key for key in keys if len({config.get(key, ABSENT) for config in configs}) > 1]
+    return apart, [key for key in keys if key not in set(apart)]
+
+
+def _nested(value: Any) -> bool:
+    return isinstance(value, Mapping | list)
+
+
+def _told(value: Any) -> str:
+    """As one writes it in YAML; 1.0 is told as 1, since it is the same number."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        value = int(value)
+    return json.dumps(value, ensure_ascii=False, default=str)
