@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 from cluster.connect import inside_ray_job
 from jobs.runtime.console import say
-from jobs.runtime.plan_pages import planned_job
 from jobs.runtime.plan_words import base_line, model_line, optimum_lines, plan_lines, search_lines
 from jobs.runtime.planning import Asked, PlannedTraining
 from jobs.runtime.plans_of import PlannedSearch, plan_of_fine_tuning, plan_of_pretraining, plan_of_search
@@ -25,7 +24,6 @@ from llmcore.config.tune import TuneConfig
 from llmcore.cost.devices import device_named
 from llmcore.errors import ConfigError, CorpusError
 from llmcore.records import attempt_folder, attempt_numbers
-from llmcore.report.planned import render_plan
 from llmcore.storage import Folder, resolve_storage
 
 __all__ = ["PRICES", "PlanOptions", "asked", "needed_lines", "plan"]
@@ -86,6 +84,9 @@ def plan(path: Path, overrides: Sequence[str], options: PlanOptions) -> None:
         for line in one.lines:
             say(f"  {line}")
     if options.html is not None:
+        from jobs.runtime.plan_pages import planned_job
+        from llmcore.report.planned import render_plan
+
         jobs = [planned_job(name, one.lines, one.training, one.search) for name, one in found.items()]
         options.html.write_text(render_plan(config.name, jobs), encoding="utf-8")
     for one in found.values():
