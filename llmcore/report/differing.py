@@ -4,10 +4,9 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-__all__ = ["ABSENT", "differing", "flat"]
+from llmcore.report.words import DASH
 
-ABSENT = "\N{EN DASH}"
-"""What stands for a key that a configuration does not have."""
+__all__ = ["differing", "flat"]
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -24,7 +23,7 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str
 def differing(configs: Sequence[Mapping[str, str]]) -> tuple[list[str], list[str]]:
     """Keys whose values are not all the same, then those whose are, each in the order of the configurations."""
     keys = list(dict.fromkeys(key for config in configs for key in config))
-    apart = [key for key in keys if len({config.get(key, ABSENT) for config in configs}) > 1]
+    apart = [key for key in keys if len({config.get(key, DASH) for config in configs}) > 1]
     return apart, [key for key in keys if key not in set(apart)]
 
 

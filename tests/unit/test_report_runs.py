@@ -92,6 +92,12 @@ def test_figures_of_an_evaluation_have_their_intervals(storage: Folder) -> None:
     assert "<b>0.604</b> <small>0.553 to 0.651</small>" in page and "<b>0.510</b> <small>0.457 to 0.559</small>" in page
 
 
+def test_results_stand_side_by_side(storage: Folder) -> None:
+    page = _page(storage, "fast", "lost")
+    row = re.search(r'<th scope="row">steps</th>(.*?)</tr>', page)
+    assert row is not None and row[1] == '<td class="n">60</td><td class="n">–</td>'
+
+
 def test_costs_are_stacked_and_told_with_devices(storage: Folder) -> None:
     page = _page(storage, "slow", "fast")
     assert 'aria-label="Wall seconds of each stage by category"' in page
@@ -104,8 +110,18 @@ def test_costs_are_stacked_and_told_with_devices(storage: Folder) -> None:
     [
         ("smoke.prepare", ["the preparation of a corpus that has succeeded", "documents read", "12,045"]),
         ("smoke.pretrain", ["a pre-training that has succeeded, with a validation loss of 4.982", "What it writes"]),
-        ("smoke.tune", ["a search that has succeeded", "4 trials", "macro", "0.553 to 0.651"]),
-        ("smoke.evaluate", ["an evaluation that has succeeded", "Leaderboard", "looked at 3 times"]),
+        (
+            "smoke.tune",
+            ["a search that has succeeded, whose model reaches macro\xa0F1 0.604", "4 trials", "0.553 to 0.651"],
+        ),
+        (
+            "smoke.evaluate",
+            [
+                "an evaluation that has succeeded, whose model reaches macro\xa0F1 0.604",
+                "Leaderboard",
+                "looked at 3 times",
+            ],
+        ),
         ("slow", ["a fine-tuning that has succeeded", "train.optimizer.learning_rate", "0.001", "slow  (finetune"]),
         ("lost", ["a fine-tuning that has failed", "RuntimeError: rank &lt;1&gt; was lost"]),
     ],
@@ -115,6 +131,7 @@ def test_a_run_of_any_kind_has_its_page(storage: Folder, name: str, shown: list[
     for words in (*shown, "Attempts", "Time and FLOPs", "Provenance"):
         assert words in page, words
     assert not re.search(r"url\((?!#)|@import|https?://|<script", page)
+    assert page.count("<table") == page.count('<div class="scroll"><table'), "what is wide scrolls in its own box"
     assert render_runs(gather_runs([storage / name])) == page
 
 
