@@ -49,7 +49,7 @@ function look(frame) {
     dark: view.matchMedia("(prefers-color-scheme: dark)").matches,
     background: view.getComputedStyle(page.body).backgroundColor,
     smallest_text: Math.min(...[...page.querySelectorAll("svg[role=img] text")].map(
-      one => parseFloat(view.getComputedStyle(one).fontSize) * one.getScreenCTM().a)),
+      one => parseFloat(view.getComputedStyle(one).fontSize) * Math.hypot(one.getScreenCTM().a, one.getScreenCTM().b))),
     loaded: view.performance.getEntriesByType("resource").map(one => one.name),
   };
 }

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from llmcore.cost.plan import RankMemory
-from llmcore.report.drawing import COLOURS, draw_svg, name_rows
+from llmcore.report.drawing import COLOURS, draw_svg, legend_above, name_rows
 from llmcore.report.page import render_page
 
 if TYPE_CHECKING:
@@ -116,9 +116,7 @@ def memory_figure(job: PlannedJob, of: str = "") -> str:
         axes.margins(x=0.16)
         axes.set_xlim(left=0)
         axes.set_xlabel(f"memory of a rank, {unit}")
-        axes.legend(
-            loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=4, handlelength=0.9, columnspacing=1.2, fontsize=9
-        )
+        legend_above(figure, axes)
 
     return draw_svg(f"memory{of}", "Memory of a rank by ZeRO stage", 1.4 + 0.36 * len(job.memory), draw)
 
@@ -129,22 +127,21 @@ def optimum_figure(job: PlannedJob, of: str = "") -> str:
     best, here = job.optimum, (float(job.num_parameters), job.num_tokens)
 
     def draw(figure: "Figure", axes: "Axes") -> None:
-        from matplotlib.ticker import EngFormatter
+        from matplotlib.ticker import EngFormatter, LogLocator
 
         low, high = min(best[0], here[0]) / 4, max(best[0], here[0]) * 4
         budget = best[0] * best[1]
         axes.loglog([low, high], [budget / low, budget / high], color=COLOURS["second"], label="as many FLOPs")
         axes.loglog(*best, "s", color=COLOURS["validation"], markersize=7, label="learns most (Chinchilla)")
         axes.loglog(*here, "o", color=COLOURS["accent"], markersize=7, label="this one")
-        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-        axes.yaxis.set_major_formatter(EngFormatter(sep=""))
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+            axis.set_major_formatter(EngFormatter(sep=""))
         axes.minorticks_off()
         axes.grid(visible=True, axis="x")
         axes.set_xlabel("parameters")
         axes.set_ylabel("tokens")
-        axes.legend(
-            loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=3, handlelength=1.2, columnspacing=1.2, fontsize=9
-        )
+        legend_above(figure, axes)
 
     return draw_svg(f"optimum{of}", "Parameters and tokens for as many FLOPs", 3.1, draw)
 

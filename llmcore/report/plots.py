@@ -6,21 +6,21 @@ from typing import NamedTuple
 
 from llmcore.report.curves import RunCurves
 from llmcore.report.model import Curve
-from llmcore.report.words import plain
+from llmcore.report.words import measured, plain
 
-__all__ = ["AXES", "Axis", "Plot", "compared_columns", "label_of", "plots_of"]
+__all__ = ["AXES", "Axis", "Plot", "compared_columns", "heading_of", "label_of", "plots_of"]
 
 _VALIDATION = "validation_"
 _SHARE = "_fraction"
 _IS_LOSS = re.compile(r"(validation_(.+_)?)?loss")
 _UNITS = {
-    "learning_rate": "learning rate, a step",
     "grad_norm": "norm of the gradient",
     "tokens_per_s": "tokens a second",
     "mfu": "MFU, share of the peak",
     "bits_per_byte": "bits a byte",
-    "accuracy": "accuracy, share of what is told",
+    "accuracy": "accuracy (0 to 1)",
 }
+_HEADINGS = {"grad_norm": "gradient", "tokens_per_s": "speed", "mfu": "MFU"}
 _COURSE = ("learning_rate", "grad_norm", "tokens_per_s", "mfu")
 """How training went, besides what it reached."""
 _MOST_COMPARED = 6
@@ -28,19 +28,25 @@ _MOST_COMPARED = 6
 
 
 class Axis(NamedTuple):
-    """What curves are drawn over."""
+    """What curves are drawn over: its label, and in a sentence."""
 
     name: str
     label: str
+    over: str
 
 
-AXES = (Axis("steps", "step"), Axis("tokens", "tokens seen"), Axis("device-seconds", "device-seconds of training"))
+AXES = (
+    Axis("steps", "step", "over steps"),
+    Axis("tokens", "tokens seen", "over tokens"),
+    Axis("device-seconds", "device-seconds of training", "over device-seconds"),
+)
 
 
 class Plot(NamedTuple):
-    """Curves of one unit: `label` is that of the y axis, and each curve has its name."""
+    """Curves of one unit: `heading` says what they are, `label` is that of the y axis, and each curve has its name."""
 
     name: str
+    heading: str
     label: str
     curves: Mapping[str, Curve]
 
@@ -56,20 +62,26 @@ def label_of(column: str, kind: str) -> str:
     return f"{name}, validation" if metric != column else name
 
 
+def heading_of(column: str) -> str:
+    """What a column tells, as a heading."""
+    name = _HEADINGS.get(column, measured(column))
+    return name[:1].upper() + name[1:]
+
+
 def plots_of(curves: RunCurves, kind: str) -> Iterator[Plot]:
     """Of one run: its losses together, each metric of validation, and how training went."""
     metrics = curves.metrics
     if losses := {_named(column): metrics[column] for column in metrics if _is_loss(column)}:
-        yield Plot("loss", label_of("loss", kind), losses)
+        yield Plot("loss", "Loss", label_of("loss", kind), losses)
     for column in _validated(metrics):
         same = {"train": column.removeprefix(_VALIDATION), "validation": column}
         both = {name: metrics[one] for name, one in same.items() if one in metrics}
-        yield Plot(column, label_of(column, kind), both)
+        yield Plot(column, heading_of(column), label_of(column, kind), both)
     for column in _COURSE:
         if column in metrics:
-            yield Plot(column, label_of(column, kind), {plain(column): metrics[column]})
+            yield Plot(column, heading_of(column), label_of(column, kind), {plain(column): metrics[column]})
     if shares := {plain(one.removesuffix(_SHARE)): metrics[one] for one in metrics if one.endswith(_SHARE)}:
-        yield Plot("shares", label_of(_SHARE, kind), shares)
+        yield Plot("shares", "Where the time of a step went", label_of(_SHARE, kind), shares)
 
 
 def compared_columns(runs: Iterable[RunCurves]) -> list[str]:
@@ -85,7 +97,8 @@ def _is_loss(column: str) -> bool:
 
 def _validated(columns: Iterable[str]) -> list[str]:
     """Metrics of validation that are no losses."""
-    return [one for one in columns if one.startswith(_VALIDATION) and not _IS_LOSS.fullmatch(one)]
+    of = [one for one in columns if one.startswith(_VALIDATION) and not one.endswith(_SHARE)]
+    return [one for one in of if not _IS_LOSS.fullmatch(one)]
 
 
 def _named(column: str) -> str:

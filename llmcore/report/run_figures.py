@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from llmcore.report.curves import over
-from llmcore.report.drawing import COLOURS, draw_svg
-from llmcore.report.plots import AXES, Axis, Plot, compared_columns, label_of, plots_of
+from llmcore.report.drawing import COLOURS, draw_svg, legend_above
+from llmcore.report.plots import AXES, Axis, Plot, compared_columns, heading_of, label_of, plots_of
 from llmcore.report.runs import RunReport, RunsReport
-from llmcore.report.words import plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,7 +31,7 @@ class LineStyle(NamedTuple):
 
 
 class Drawn(NamedTuple):
-    """A drawing by its name among the pictures, what it is of, and what is to be said below it."""
+    """A drawing by its name among the pictures, and what it is of."""
 
     name: str
     heading: str
@@ -50,7 +49,7 @@ def line_styles(names: Sequence[str]) -> list[LineStyle]:
 def curve_figures(run: RunReport, *, without: Sequence[str] = ()) -> list[Drawn]:
     """The metrics of one run by step; `without` names plots that are drawn elsewhere."""
     return [
-        Drawn(f"curve-{number}", plot.label, _plot_figure(f"curve-{number}", plot))
+        Drawn(f"curve-{number}", plot.heading, _plot_figure(f"curve-{number}", plot))
         for number, plot in enumerate(plots_of(run.curves, run.kind))
         if plot.name not in without
     ]
@@ -63,6 +62,7 @@ def compared_figures(report: RunsReport) -> dict[str, list[Drawn]]:
     for number, column in enumerate(compared_columns(run.curves for run in report.runs)):
         kinds = {run.kind for run in report.runs if column in run.curves.metrics}
         label = label_of(column, kinds.pop() if len(kinds) == 1 else "")
+        metric = heading_of(column)
         for axis in AXES:
             lines = {
                 style: (places, run.curves.metrics[column].values)
@@ -71,8 +71,8 @@ def compared_figures(report: RunsReport) -> dict[str, list[Drawn]]:
             }
             if lines:
                 name = f"compared-{number}-{axis.name}"
-                svg = _lines_figure(name, f"{plain(column)} by {axis.label}", label, axis.label, lines)
-                found.setdefault(plain(column), []).append(Drawn(name, f"over {axis.label}", svg))
+                svg = _lines_figure(name, f"{metric} by {axis.label}", label, axis.label, lines)
+                found.setdefault(metric, []).append(Drawn(name, f"{metric} {axis.over}", svg))
     return found
 
 
@@ -126,7 +126,6 @@ def _lines_figure(
         axes.set_xlabel(axis)
         axes.set_ylabel(label)
         if named:
-            place = {"loc": "lower left", "bbox_to_anchor": (-0.02, 1)}
-            axes.legend(**place, ncols=4, handlelength=1.4, columnspacing=1.2, fontsize=9, labelcolor=COLOURS["ink"])
+            legend_above(figure, axes)
 
     return draw_svg(name, title, 3.1, draw)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from llmcore.evaluation.bootstrap import Interval
 from llmcore.report.runs import RunReport, RunsReport
-from llmcore.report.words import DASH, count, duration, figure, flops, interval, plain
+from llmcore.report.words import DASH, count, duration, figure, flops, interval, measured, plain
 
 __all__ = ["KeyFigure", "headline", "key_figures", "results"]
 
@@ -71,7 +71,7 @@ def _key_figures(report: RunsReport, run: RunReport) -> Iterator[KeyFigure]:
     if (loss := _number(run, "validation_loss")) is not None:
         yield KeyFigure("validation loss", figure(loss), "nats a token" if run.kind == "pretrain" else "nats")
     attempts = f"{stage.num_attempts} attempt{'' if stage.num_attempts == 1 else 's'}"
-    yield KeyFigure("time by the clock", duration(stage.total_s), attempts)
+    yield KeyFigure("time by the clock", duration(report.parts.wall_s), attempts)
     devices = f"{count(stage.num_devices)} {stage.device}" if stage.num_devices else ""
     yield KeyFigure("device-seconds", count(sum(stage.device_seconds.values())), devices)
     if stage.tokens is not None:
@@ -86,7 +86,7 @@ def results(report: RunsReport) -> dict[str, list[str]]:
     """Numbers of the results of several runs, by their name: a cell a run."""
     told = [{key: value for key in run.result if (value := _number(run, key)) is not None} for run in report.runs]
     names = dict.fromkeys(key for of in told for key in of if "." not in key)
-    return {plain(key): [_cell(of.get(key)) for of in told] for key in names}
+    return {measured(key): [_cell(of.get(key)) for of in told] for key in names}
 
 
 def _cell(value: float | None) -> str:

@@ -17,6 +17,7 @@ __all__ = [
     "flops",
     "headline",
     "interval",
+    "measured",
     "moment",
     "plain",
     "signed",
@@ -44,6 +45,12 @@ _SCALES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, 
 def plain(name: str) -> str:
     """A key of the records as words: `data_wait` is "data wait", `num_steps` is "steps", `macro_f1` is "macro F1"."""
     return _METRICS.get(name, name.removeprefix("num_").replace("_", " ").replace(" - ", f" {MINUS} "))
+
+
+def measured(column: str) -> str:
+    """A column of metrics as words, its metric by its own name: `validation_macro_f1` is "validation macro F1"."""
+    split = "validation_" if column.startswith("validation_") else ""
+    return f"{plain(split)}{plain(column.removeprefix(split))}"
 
 
 def figure(value: float | None, digits: int = 3) -> str:

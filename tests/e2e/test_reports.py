@@ -29,7 +29,7 @@ def test_each_run_has_its_page_and_all_have_one(pages: dict[str, str]) -> None:
     assert len(pages) == len(RUNS) + 1
     compared = next(page for name, page in pages.items() if "-and-4-more-" in name or "-vs-" in name)
     for axis in ("step", "tokens seen", "device-seconds of training"):
-        assert f'aria-label="loss by {axis}"' in compared
+        assert f'aria-label="Loss by {axis}"' in compared
     for name in RUNS:
         assert "has succeeded" in pages[f"{name}.report"], name
         assert name in compared

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from llmcore.config.common import LONGEST_NAME
 from llmcore.cost.plan import RankMemory
 from llmcore.report import gather, gather_runs, render, render_runs
 from llmcore.report.planned import PlannedJob, render_plan
@@ -12,7 +13,7 @@ from tests import pipeline_records as records
 from tests.browser import WIDTHS, Looks, browser, look
 
 _COMPARED = ("smoke.pretrain", "smoke.tune", "smoke.evaluate", records.TWIN)
-_LONG = "a-run-whose-name-is-as-long-as-a-name-may-be-which-is-eighty-letters-of-the-alphab"
+_LONG = "a-run-whose-name-is-as-long-as-a-name-may-be".ljust(LONGEST_NAME, "x")
 
 
 @pytest.fixture(scope="module")

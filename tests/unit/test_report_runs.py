@@ -65,7 +65,7 @@ def test_only_keys_that_differ_stand_side_by_side(storage: Folder) -> None:
 def test_curves_of_several_runs_are_drawn_over_steps_tokens_and_device_seconds(storage: Folder) -> None:
     page = _page(storage, "slow", "fast")
     drawings = re.findall(r'aria-label="([^"]*)"', page)
-    for metric in ("loss", "validation loss", "validation accuracy"):
+    for metric in ("Loss", "Validation loss", "Validation accuracy"):
         for axis in ("step", "tokens seen", "device-seconds of training"):
             assert f"{metric} by {axis}" in drawings
     texts = _texts(page)
@@ -76,9 +76,9 @@ def test_curves_of_several_runs_are_drawn_over_steps_tokens_and_device_seconds(s
 
 def test_a_run_without_tokens_or_seconds_stands_in_the_plots_over_steps_alone(storage: Folder) -> None:
     page = _page(storage, "smoke.pretrain", "slow")
-    assert 'aria-label="loss by step"' in page and 'aria-label="loss by device-seconds of training"' in page
-    over_seconds = page.split('aria-label="loss by device-seconds of training"')[1].split("</svg>")[0]
-    over_steps = page.split('aria-label="loss by step"')[1].split("</svg>")[0]
+    assert 'aria-label="Loss by step"' in page and 'aria-label="Loss by device-seconds of training"' in page
+    over_seconds = page.split('aria-label="Loss by device-seconds of training"')[1].split("</svg>")[0]
+    over_steps = page.split('aria-label="Loss by step"')[1].split("</svg>")[0]
     assert "var(--accent)" in over_steps and "var(--data-wait)" in over_steps
     assert "var(--accent)" not in over_seconds and "var(--data-wait)" in over_seconds
 
@@ -150,6 +150,7 @@ def test_runs_of_one_name_in_two_storages_are_told_apart(storage: Folder, tmp_pa
         ("validation_law_loss", "pretrain", "loss, nats a token"),
         ("validation_loss", "finetune", "loss, nats"),
         ("tokens_per_s", "finetune", "tokens a second"),
+        ("validation_accuracy", "pretrain", "accuracy (0 to 1), validation"),
         ("compute_fraction", "finetune", "share of the time"),
         ("validation_macro_f1", "finetune", "macro\N{NO-BREAK SPACE}F1, validation"),
     ],
