@@ -4,8 +4,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from llmcore.report.words import DASH
-
 __all__ = ["differing", "flat"]
 
 
@@ -20,11 +18,21 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str
             yield name, _told(inner)
 
 
-def differing(configs: Sequence[Mapping[str, str]]) -> tuple[list[str], list[str]]:
-    """Keys whose values are not all the same, then those whose are, each in the order of the configurations."""
-    keys = list(dict.fromkeys(key for config in configs for key in config))
-    apart = [key for key in keys if len({config.get(key, DASH) for config in configs}) > 1]
-    return apart, [key for key in keys if key not in set(apart)]
+def differing(configs: Sequence[Mapping[str, str]], kinds: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Keys whose values are not all the same; then the others, each with its value; in the order of configurations.
+
+    A key that only runs of another kind have is no difference: that they are of another kind says it.
+    """
+    keys = dict.fromkeys(key for config in configs for key in config)
+    apart, same = [], {}
+    for key in keys:
+        having = {kind for config, kind in zip(configs, kinds, strict=True) if key in config}
+        values = {config.get(key) for config, kind in zip(configs, kinds, strict=True) if kind in having}
+        if len(values) > 1:
+            apart.append(key)
+        else:
+            same[key] = str(values.pop())
+    return apart, same
 
 
 def _nested(value: Any) -> bool:

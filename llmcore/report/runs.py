@@ -82,9 +82,9 @@ class RunsReport:
         return ", ".join(run.name for run in self.runs)
 
     @property
-    def differing(self) -> tuple[list[str], list[str]]:
-        """Keys of their configurations that differ, and those that do not."""
-        return differing([run.config for run in self.runs])
+    def differing(self) -> tuple[list[str], dict[str, str]]:
+        """Keys of their configurations that differ, and those that do not, with their values."""
+        return differing([run.config for run in self.runs], [run.kind for run in self.runs])
 
     @property
     def judged(self) -> dict[tuple[str, str, str], list[Interval | None]]:

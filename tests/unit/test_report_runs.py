@@ -41,19 +41,20 @@ def test_a_leaf_is_told_as_one_writes_it_and_equal_numbers_are_equal() -> None:
         "sources.1.url": "y",
         "betas": "[0.9, 0.95]",
     }
-    assert differing(
-        [dict(flat({"a": 1, "b": 2})), dict(flat({"a": 1.0, "b": True})), dict(flat({"a": 1, "c": 0}))]
-    ) == (
-        ["b", "c"],
-        ["a"],
-    )
+    configs = [dict(flat(one)) for one in ({"a": 1, "b": 2}, {"a": 1.0, "b": True}, {"a": 1, "c": 0})]
+    assert differing(configs, ["finetune"] * 3) == (["b", "c"], {"a": "1"})
+
+
+def test_what_only_another_kind_of_run_has_is_no_difference() -> None:
+    configs = [{"seed": "0", "base": "x"}, {"seed": "1", "base": "x"}, {"seed": "0", "tokens": "y"}]
+    assert differing(configs, ["finetune", "finetune", "pretrain"]) == (["seed"], {"base": "x", "tokens": "y"})
 
 
 def test_only_keys_that_differ_stand_side_by_side(storage: Folder) -> None:
     report = gather_runs([storage / "slow", storage / "fast"])
     assert report.differing == (
         ["train.optimizer.learning_rate"],
-        ["base", "train.optimizer.kind", "train.seed"],
+        {"base": "base", "train.optimizer.kind": "adamw", "train.seed": "0"},
     )
     page = render_runs(report)
     assert "2 runs that differ in 1 key" in page
