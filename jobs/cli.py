@@ -41,7 +41,9 @@ JOBS = {
         "llmcore.config.evaluate:EvaluateConfig", "jobs.evaluate:run", "One shared job that judges all trials."
     ),
     "pipeline": Job("llmcore.config.pipeline:PipelineConfig", "jobs.pipeline:run", "All stages, one file."),
-    "report": Job("llmcore.config.pipeline:ReportConfig", "jobs.report:run", "One page on a pipeline's runs."),
+    "report": Job(
+        "llmcore.config.pipeline:ReportConfig", "jobs.report:run", "One page on a pipeline's runs, or on any."
+    ),
 }
 
 
@@ -76,16 +78,45 @@ def _job_command(name: str, job: Job) -> click.Command:
 
         options = RunOptions(allow_changes=allow_changes, verbose=verbose, inside_ray_job=inside_ray_job())
         resolved = load_config(_named(job.config), config, overrides)  # before the job's module, and Ray, is imported
-        quiet(verbose)
-        if dry_run:
-            from jobs.runtime.dry_run import dry_run as show
-
-            module = importlib.import_module(job.run.partition(":")[0])
-            show(resolved, module, inside_ray_job=options.inside_ray_job, say=say)
-        else:
-            _named(job.run)(resolved, options)
+        _do(job, resolved, options, dry_run=dry_run)
 
     return command
+
+
+def _do(job: Job, resolved: Any, options: RunOptions, *, dry_run: bool) -> None:
+    """Run a job with its configuration, or show what it would do."""
+    quiet(options.verbose)
+    if dry_run:
+        from jobs.runtime.dry_run import dry_run as show
+
+        module = importlib.import_module(job.run.partition(":")[0])
+        show(resolved, module, inside_ray_job=options.inside_ray_job, say=say)
+    else:
+        _named(job.run)(resolved, options)
+
+
+@click.command("report")
+@click.argument("of", nargs=-1, required=True, metavar="{CONFIG [KEY=VALUE]... | RUN [RUN]...}")
+@click.option("--storage", help="Where runs that are named are kept, and the page is.  [default: runs]")
+@click.option("--name", help="Name of the run that has the page; without it, one made of the runs' names.")
+@click.option("--dry-run", is_flag=True, help="Resolve, validate, print what would be done.")
+@click.option("--allow-changes", is_flag=True, help="Go on with a run although flagged settings changed.")
+@click.option("--verbose", is_flag=True, help="Show tracebacks.")
+def _report(
+    of: Sequence[str], storage: str | None, name: str | None, dry_run: bool, allow_changes: bool, verbose: bool
+) -> None:
+    """One page on a pipeline's runs, by its CONFIG, or on any: a RUN, a name or a URL, or several side by side."""
+    from llmcore.config import load_config
+
+    options = RunOptions(allow_changes=allow_changes, verbose=verbose, inside_ray_job=inside_ray_job())
+    job = JOBS["report"]
+    if Path(of[0]).suffix in {".yaml", ".yml"} or Path(of[0]).is_file():
+        if storage is not None or name is not None:
+            raise click.UsageError("--storage and --name go with a RUN; with a CONFIG, give storage=… and name=…")
+        resolved = load_config(_named(job.config), of[0], of[1:])
+    else:
+        resolved = _named("jobs.report:config_of_runs")(of, storage or "runs", name)
+    _do(job, resolved, options, dry_run=dry_run)
 
 
 @click.command("runs")
@@ -216,6 +247,7 @@ def _generate(
 @click.option("--vocab-size", type=click.IntRange(1), help="Of tokens that are not prepared yet.")
 @click.option("--sequence-length", type=click.IntRange(1), help="Tokens in one of their rows.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
+@click.option("--html", type=click.Path(path_type=Path), help="Also write a page to this file.")
 @click.option("--verbose", is_flag=True, help="Show what transformers says, and tracebacks.")
 def _plan(
     config: Path,
@@ -228,13 +260,14 @@ def _plan(
     vocab_size: int | None,
     sequence_length: int | None,
     as_json: bool,
+    html: Path | None,
     verbose: bool,
 ) -> None:
     """What the trainings of a CONFIG will need and cost: memory, time, money. KEY=VALUE sets a dotted key of it."""
     from jobs.plan import PlanOptions
 
     quiet(verbose)
-    options = PlanOptions(device, num_devices, mfu, like, prices, vocab_size, sequence_length, as_json)
+    options = PlanOptions(device, num_devices, mfu, like, prices, vocab_size, sequence_length, as_json, html)
     _named("jobs.plan:plan")(config, overrides, options)
 
 
@@ -256,6 +289,7 @@ def _named(path: str) -> Any:
 
 for _name, _job in JOBS.items():
     commands.add_command(_job_command(_name, _job))
+commands.add_command(_report)  # which takes names of runs as well
 commands.add_command(_runs)
 commands.add_command(_promote)
 commands.add_command(_lineage)

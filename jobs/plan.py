@@ -10,7 +10,7 @@ from cluster.connect import inside_ray_job
 from jobs.runtime.console import say
 from jobs.runtime.plan_words import base_line, model_line, optimum_lines, plan_lines, search_lines
 from jobs.runtime.planning import Asked, PlannedTraining
-from jobs.runtime.plans_of import plan_of_fine_tuning, plan_of_pretraining, plan_of_search
+from jobs.runtime.plans_of import PlannedSearch, plan_of_fine_tuning, plan_of_pretraining, plan_of_search
 from jobs.runtime.references import existing_run
 from llmcore.config import load_config
 from llmcore.config.common import JobSettings
@@ -45,6 +45,7 @@ class PlanOptions:
         vocab_size: Entries of the vocabulary of tokens that are not there yet.
         sequence_length: Tokens of a row of them.
         as_json: Whether a program reads it.
+        html: A file to write a page to, besides.
     """
 
     device: str | None = None
@@ -55,6 +56,7 @@ class PlanOptions:
     vocab_size: int | None = None
     sequence_length: int | None = None
     as_json: bool = False
+    html: Path | None = None
 
 
 def plan(path: Path, overrides: Sequence[str], options: PlanOptions) -> None:
@@ -63,6 +65,8 @@ def plan(path: Path, overrides: Sequence[str], options: PlanOptions) -> None:
     Raises ConfigError for a configuration, a device or a price that is none, and where a training does not fit the
     device, with the nearest that would; CorpusError where a fine-tuning's model or data are not there.
     """
+    if options.html is not None and (options.html.is_dir() or not options.html.absolute().parent.is_dir()):
+        raise ConfigError(f"--html {options.html}: give a file in a folder that is there")
     config = load_config(_kind(path, overrides), path, overrides)
     storage = resolve_storage(config.storage, inside_ray_job=inside_ray_job())
     wanted = asked(options, storage)
@@ -79,6 +83,12 @@ def plan(path: Path, overrides: Sequence[str], options: PlanOptions) -> None:
         say(f"{name}:")
         for line in one.lines:
             say(f"  {line}")
+    if options.html is not None:
+        from jobs.runtime.plan_pages import planned_job
+        from llmcore.report.planned import render_plan
+
+        jobs = [planned_job(name, one.lines, one.training, one.search) for name, one in found.items()]
+        options.html.write_text(render_plan(config.name, jobs), encoding="utf-8")
     for one in found.values():
         if one.training is not None:
             one.training.check_fits()
@@ -97,11 +107,12 @@ _Training = PretrainConfig | FinetuneConfig | TuneConfig
 
 
 class _Planned(NamedTuple):
-    """A job's plan: in words, as JSON, and what has to fit a device."""
+    """A job's plan: in words, as JSON, what has to fit a device, and of a search that."""
 
     lines: list[str]
     record: dict[str, Any] | None
     training: PlannedTraining | None
+    search: PlannedSearch | None = None
 
 
 def _kind(path: Path, overrides: Sequence[str]) -> type[_Training | PipelineConfig]:
@@ -130,7 +141,7 @@ def _planned(
         return _Planned([base_line(training.needs), *plan_lines(training)], training.record(), training)
     search = plan_of_search(config, storage, wanted)
     lines = [base_line(search.trial.needs), *plan_lines(search.trial), *search_lines(search)]
-    return _Planned(lines, search.record(), search.trial)
+    return _Planned(lines, search.record(), search.trial, search)
 
 
 def _of_stage(

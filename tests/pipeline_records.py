@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import yaml
@@ -256,6 +256,37 @@ def write_pipeline(storage: Folder, content: dict[str, Any] | None = None) -> No
     write_pretrain(storage)
     write_tune(storage)
     write_evaluate(storage, content)
+
+
+def write_run(
+    storage: Folder, name: str, *, learning_rate: float = 1e-3, num_steps: int = 60, error: Exception | None = None
+) -> None:
+    """A fine-tuning outside of any pipeline, which tells of its tokens and seconds; it may end with an error."""
+    with (
+        suppress(RuntimeError),
+        begin_attempt(
+            storage,
+            JobSettings(name=name),
+            kind="finetune",
+            step_version=1,
+            inputs={},
+            parents=["base"],
+            say=lambda _: None,
+        ) as attempt,
+    ):
+        train = {"seed": 0, "optimizer": {"kind": "adamw", "learning_rate": learning_rate}}
+        attempt.run.write_text("config.yaml", yaml.safe_dump({"name": name, "base": "base", "train": train}))
+        attempt.ledger.hold(2, "cpu")
+        _spend(attempt, start_up=3.0, compute=num_steps / 2)
+        writer = MetricsWriter(attempt.folder, resumed_at=0)
+        for step in range(1, num_steps + 1):
+            loss = 2.0 * math.exp(-step * learning_rate * 10)
+            writer.write({"step": step, "loss": loss, "tokens_seen": step * 512, "elapsed_s": step / 2})
+        writer.write({"step": num_steps, "validation_loss": loss + 0.1, "validation_accuracy": 0.8})
+        writer.close()
+        if error is not None:
+            raise error
+        attempt.result = {"validation_loss": loss + 0.1, "num_steps": num_steps}
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from llmcore.train.lengths import last_step
 if TYPE_CHECKING:
     from llmcore.train.needs import Needs
 
-__all__ = ["Asked", "PlannedTraining", "plan_training", "precision_for"]
+__all__ = ["GIB", "Asked", "PlannedTraining", "plan_training", "precision_for"]
 
 GIB = 2**30
 
@@ -64,6 +64,7 @@ class PlannedTraining:
         checkpoint_bytes: Of one checkpoint.
         num_checkpoints: That are kept.
         hours: The lowest and the highest by the clock; None where a device is not known.
+        pretrains: Whether it is a pre-training, of which one asks what learns most of as many FLOPs.
     """
 
     needs: "Needs"
@@ -76,6 +77,7 @@ class PlannedTraining:
     checkpoint_bytes: int
     num_checkpoints: int
     hours: tuple[float, float] | None
+    pretrains: bool = False
 
     @property
     def num_tokens(self) -> float | None:

@@ -44,7 +44,7 @@ def plan_of_pretraining(
         sequence_length = sequence_length or config.stream.packing.sequence_length
     planned = PlannedTokens(vocab_size, sequence_length)
     needs = pretraining_needs(config, found[0] if found else None, foundation, precision, planned)
-    return plan_training(config.train, config.workers, needs, asked)
+    return replace(plan_training(config.train, config.workers, needs, asked), pretrains=True)
 
 
 def plan_of_fine_tuning(config: FinetuneConfig, storage: Folder, asked: Asked) -> PlannedTraining:

@@ -90,12 +90,14 @@ class RankMemory:
         gradients: With DeepSpeed's buffers, and at ZeRO-3 the layer that is whole.
         activations: With the largest gradient of one.
         host: Of the host's memory, where something is offloaded.
+        buffers: Of the gradients' bytes, those that are DeepSpeed's buffers, and at ZeRO-3 the layer.
     """
 
     states: float
     gradients: float
     activations: float
     host: float
+    buffers: float = 0.0
 
     @property
     def device(self) -> float:
@@ -119,17 +121,19 @@ def rank_memory(load: Load, placement: Placement) -> RankMemory:
     bucket = weight * min(_LARGEST_BUCKET, sizes.num_trained)
     match stage:
         case 0:
-            gradients = float(trained)
+            own, buffers = float(trained), 0.0
         case 1:
-            gradients = float(trained + bucket)
+            own, buffers = float(trained), float(bucket)
         case 2:
-            gradients = trained / world_size + bucket
-        case _:
-            gradients = peak_bytes(sizes, precision=load.precision, world_size=world_size, buckets=buckets) - states
+            own, buffers = trained / world_size, float(bucket)
+        case _:  # its share is among the states
+            peak = peak_bytes(sizes, precision=load.precision, world_size=world_size, buckets=buckets)
+            own, buffers = 0.0, peak - states
     away = _STATE * sizes.num_trained / world_size if placement.offload_optimizer else 0.0
     away += weight * sizes.num_parameters / world_size if placement.offload_parameters else 0.0
     kept = load.checkpointed if placement.activation_checkpointing else load.activations
-    return RankMemory(states - away, gradients, kept.of(placement.micro_batch_size), host=away)
+    activations = kept.of(placement.micro_batch_size)
+    return RankMemory(states - away, own + buffers, activations, host=away, buffers=buffers)
 
 
 def largest_micro_batch(load: Load, placement: Placement, device_bytes: float) -> int:

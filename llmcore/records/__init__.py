@@ -15,7 +15,14 @@ from llmcore.records.layout import (
 )
 from llmcore.records.lineage import Ancestor, lineage_of
 from llmcore.records.listing import RunStatus, list_runs
-from llmcore.records.metrics import MetricsWriter, read_metrics, read_metrics_counted, seconds_before_restarts
+from llmcore.records.metrics import (
+    MetricRows,
+    MetricsWriter,
+    Session,
+    read_metrics,
+    read_metrics_counted,
+    seconds_before_restarts,
+)
 from llmcore.records.parts import PartsWriter, read_part
 from llmcore.records.results import newest_result, run_folder
 from llmcore.records.stop import STOP, StopSignal, ask_to_stop
@@ -27,9 +34,11 @@ __all__ = [
     "TIMING",
     "Ancestor",
     "Attempt",
+    "MetricRows",
     "MetricsWriter",
     "PartsWriter",
     "RunStatus",
+    "Session",
     "StopSignal",
     "Timing",
     "ask_to_stop",

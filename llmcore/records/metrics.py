@@ -2,13 +2,17 @@
 
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from math import inf
 from typing import Any
 
 from llmcore.records.layout import attempt_folder, attempt_numbers
 from llmcore.records.parts import PartsWriter, read_part
 from llmcore.storage import Folder
 
-__all__ = ["METRICS", "MetricsWriter", "read_metrics", "read_metrics_counted", "seconds_before_restarts"]
+__all__ = ["METRICS", "MetricRows", "MetricsWriter", "Session", "read_metrics", "read_metrics_counted"]
+__all__ += ["seconds_before_restarts"]
 
 METRICS = "metrics"
 _SESSION, _SHARE = "session", "_fraction"
@@ -44,32 +48,83 @@ class MetricsWriter:
 
 
 def read_metrics(run: Folder) -> list[dict[str, Any]]:
-    """All rows of a run in order, each step told once: see `read_metrics_counted`."""
+    """All rows of a run in order, each step told once: see `MetricRows`."""
     return read_metrics_counted(run)[0]
 
 
 def read_metrics_counted(run: Folder) -> tuple[list[dict[str, Any]], int]:
-    """All rows of a run in order, and the number of lines that could not be read.
+    """All rows of a run in order, and the number of lines that could not be read: see `MetricRows`."""
+    found = MetricRows(run)
+    return [row for _, row in found], found.num_torn
 
-    Where a later writer went on from step k (or, if it did not say so, from before its first row), rows of later steps
-    that an earlier one wrote are replaced: they tell of steps that were taken again.
+
+@dataclass(eq=False)
+class Session:
+    """What one writer told: a start of the workers, of which an attempt has several where they were restarted.
+
+    Attributes:
+        attempt: Number of the attempt; 0 for rows that stand before any.
+        resumed_at: Step that it went on from; None where it has told of no step.
+        last_step: The largest step of its rows, also of those that are void; None where it has told of no step.
+        elapsed_s: Seconds from its start to its last row that tells.
     """
-    rows: list[dict[str, Any]] = []
-    num_torn = 0
-    first_row_tells = False
-    for row in _lines_of(run):
-        if row is None:
-            num_torn += 1
-        elif _SESSION in row:
-            resumed_at = row[_SESSION]["resumed_at"]
-            first_row_tells = resumed_at is None
-            if resumed_at is not None:
-                rows = _up_to(rows, resumed_at)
-        else:
-            if first_row_tells and "step" in row:
-                rows, first_row_tells = _up_to(rows, row["step"] - 1), False
-            rows.append(row)
-    return rows, num_torn
+
+    attempt: int
+    resumed_at: int | None = None
+    last_step: int | None = None
+    elapsed_s: float = 0.0
+
+
+class MetricRows:
+    """The rows of a run, one at a time, and its `sessions`: a run of millions of rows is never in memory whole.
+
+    It is read twice: first for where later writers went on, then for the rows. Where a later writer went on from step k
+    (or, if it did not say so, from before its first row), rows of later steps that an earlier one wrote are left out:
+    they tell of steps that were taken again. What a living run adds meanwhile is left for the next reader.
+    """
+
+    def __init__(self, run: Folder) -> None:
+        """Raises StorageError."""
+        self._run = run
+        self.sessions = [Session(attempt=0)]
+        self.num_torn = 0
+        self._num_lines = 0
+        for attempt, row in _lines_of(run):
+            self._num_lines += 1
+            if row is None:
+                self.num_torn += 1
+            elif _SESSION in row:
+                self.sessions.append(Session(attempt, row[_SESSION]["resumed_at"]))
+            else:
+                self._told(self.sessions[-1], row)
+
+    def _told(self, session: Session, row: Mapping[str, Any]) -> None:
+        step = row.get("step")
+        if step is not None:
+            if session.resumed_at is None and session is not self.sessions[0]:
+                session.resumed_at = step - 1
+            session.last_step = step if session.last_step is None else max(step, session.last_step)
+        session.elapsed_s = row.get("elapsed_s", session.elapsed_s)
+
+    def __iter__(self) -> Iterator[tuple[Session, dict[str, Any]]]:
+        """Rows that stand, in order, each with the session that it is of. Raises StorageError."""
+        stands_up_to = self._stands_up_to()
+        place = 0
+        for _, row in islice(_lines_of(self._run), self._num_lines):
+            if row is None:
+                continue
+            if _SESSION in row:
+                place += 1
+            elif "step" not in row or row["step"] <= stands_up_to[place]:
+                yield self.sessions[place], row
+
+    def _stands_up_to(self) -> list[float]:
+        """Of each session, the largest step that no later one has taken again."""
+        steps, lowest = [], inf
+        for session in reversed(self.sessions):
+            steps.append(lowest)
+            lowest = min(lowest, inf if session.resumed_at is None else session.resumed_at)
+        return steps[::-1]
 
 
 def seconds_before_restarts(attempt: Folder) -> dict[str, float] | None:
@@ -100,12 +155,9 @@ def seconds_before_restarts(attempt: Folder) -> dict[str, float] | None:
     }
 
 
-def _up_to(rows: list[dict[str, Any]], step: int) -> list[dict[str, Any]]:
-    return [row for row in rows if "step" not in row or row["step"] <= step]
-
-
-def _lines_of(run: Folder) -> Iterator[dict[str, Any] | None]:
+def _lines_of(run: Folder) -> Iterator[tuple[int, dict[str, Any] | None]]:
+    """Each line with the number of its attempt; None for one that is none."""
     for number in attempt_numbers(run):
         parts = attempt_folder(run, number) / METRICS
         for name in parts.names():
-            yield from read_part(parts, name)
+            yield from ((number, row) for row in read_part(parts, name))

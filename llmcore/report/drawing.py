@@ -4,12 +4,14 @@ import re
 from collections.abc import Sequence
 from html import escape
 from io import StringIO
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "draw_svg", "name_rows"]
+__all__ = ["COLOURS", "draw_svg", "legend_above", "name_rows"]
 
 # Stand-ins that no drawing contains by chance: each becomes a variable of the style sheet, light or dark.
 COLOURS = {
@@ -34,7 +36,7 @@ _STYLE = {
     "svg.hashsalt": "llmcore",
     "font.family": "sans-serif",
     "text.parse_math": False,
-    "font.size": 10.0,
+    "font.size": 11.0,
     "axes.edgecolor": COLOURS["line"],
     "axes.labelcolor": COLOURS["muted"],
     "axes.spines.top": False,
@@ -54,17 +56,36 @@ _STYLE = {
     "lines.solid_capstyle": "round",
     "legend.frameon": False,
 }
-_WIDTH = 5.4  # inches; 72 units of the drawing each, so that text stays readable on a phone
+_LONGEST_ROW = 30
+"""Letters of a row's name that leave room for the row."""
+_WIDTH = 4.9  # inches; 72 units of the drawing each, so that text stays readable on a phone
 
 
 def name_rows(axes: "Axes", names: Sequence[str]) -> None:
-    """Named rows from the top down, with vertical grid lines."""
-    axes.set_yticks(range(len(names)), names)
+    """Named rows from the top down, with vertical grid lines; of a long name, whose table has all of it, both ends."""
+    axes.set_yticks(range(len(names)), [_both_ends(name) for name in names])
     axes.tick_params(axis="y", length=0, labelcolor=COLOURS["ink"])
     axes.set_ylim(len(names) - 0.45, -0.55)
     axes.grid(visible=False, axis="y")
     axes.grid(visible=True, axis="x")
     axes.spines["left"].set_visible(False)
+
+
+def legend_above(figure: "Figure", axes: "Axes") -> None:
+    """What the lines and bars of a drawing are called, over its whole width: names of rows leave the axes little."""
+    handles, labels = axes.get_legend_handles_labels()
+    place = {"loc": "outside upper left", "ncols": 3, "borderaxespad": 0.2, "borderpad": 0.0}
+    style = {"handlelength": 1.2, "columnspacing": 1.4, "fontsize": 10, "labelcolor": COLOURS["ink"]}
+    figure.legend(handles, labels, **place, **style)
+
+
+def _both_ends(name: str) -> str:
+    return name if len(name) <= _LONGEST_ROW else f"{name[: _LONGEST_ROW // 2]}…{name[-(_LONGEST_ROW // 2 - 1) :]}"
+
+
+def _in_lines(label: str, width: int) -> str:
+    """A label of an axis in lines of so many letters: a longer one would be cut off at the drawing's edge."""
+    return "\n".join(fill(line, width) for line in label.split("\n"))
 
 
 def draw_svg(name: str, title: str, height: float, draw: Any) -> str:
@@ -76,7 +97,10 @@ def draw_svg(name: str, title: str, height: float, draw: Any) -> str:
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(_WIDTH, height), layout="constrained")
         FigureCanvasSVG(figure)
-        draw(figure, figure.add_subplot())
+        axes = figure.add_subplot()
+        draw(figure, axes)
+        axes.set_xlabel(_in_lines(axes.get_xlabel(), 42))
+        axes.set_ylabel(_in_lines(axes.get_ylabel(), 30))
         buffer = StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = buffer.getvalue()

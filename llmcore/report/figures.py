@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmcore.evaluation.bootstrap import Interval
 from llmcore.report.closer import CalibrationBin
-from llmcore.report.drawing import COLOURS, draw_svg, name_rows
+from llmcore.report.drawing import COLOURS, draw_svg, legend_above, name_rows
 from llmcore.report.model import JudgedModel, PretrainReport, StageReport, TrialReport
 from llmcore.report.words import plain
 
@@ -116,10 +116,10 @@ def leaderboard_figure(judged: Sequence[JudgedModel], metric: str, of: str = "")
             if metric in model.test:
                 _whisker(axes, place - (0.17 if both else 0), model.test[metric], colour)
         name_rows(axes, [model.name for model in rows])
-        axes.set_xlabel(f"{plain(metric)}, 95 % interval (● test, ○ validation)")
+        axes.set_xlabel(f"{plain(metric)}, 95 % interval\n(● test, ○ validation)")
 
     return draw_svg(
-        f"leaderboard{of}", f"{plain(metric)} of each model with its interval", 0.75 + 0.36 * len(rows), draw
+        f"leaderboard{of}", f"{plain(metric)} of each model with its interval", 0.95 + 0.36 * len(rows), draw
     )
 
 
@@ -132,10 +132,10 @@ def difference_figure(differences: Mapping[str, Mapping[str, Interval]], metric:
         for place, gain in enumerate(rows.values()):
             _whisker(axes, place, gain, COLOURS["accent" if gain.excludes_zero else "second"])
         name_rows(axes, [plain(name) for name in rows])
-        axes.set_xlabel(f"difference in {plain(metric)} on test, 95 % interval")
+        axes.set_xlabel(f"difference in {plain(metric)} on test,\n95 % interval")
 
     return draw_svg(
-        f"differences{of}", f"Difference in {plain(metric)} to each baseline", 0.75 + 0.36 * len(rows), draw
+        f"differences{of}", f"Difference in {plain(metric)} to each baseline", 0.95 + 0.36 * len(rows), draw
     )
 
 
@@ -185,11 +185,10 @@ def cost_figure(stages: Sequence[StageReport], of: str = "") -> str:
         axes.margins(x=0.16)
         axes.set_xlim(left=0)
         axes.set_xlabel("wall seconds")
-        axes.legend(
-            loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=4, handlelength=0.9, columnspacing=1.2, fontsize=9
-        )
+        legend_above(figure, axes)
 
-    return draw_svg(f"cost{of}", "Wall seconds of each stage by category", 1.4 + 0.36 * len(rows), draw)
+    height = 0.95 + 0.2 * -(-len(categories) // 3) + 0.36 * len(rows)
+    return draw_svg(f"cost{of}", "Wall seconds of each stage by category", height, draw)
 
 
 def _whisker(axes: "Axes", place: float, of: Interval, colour: str, *, hollow: bool = False) -> None:

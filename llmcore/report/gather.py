@@ -1,9 +1,8 @@
-"""From the records of a pipeline's runs to a `PipelineReport`: what is absent stays empty, what is torn is named."""
+"""From the records of runs to a `PipelineReport`: what is absent stays empty, what is torn is named."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import yaml
@@ -11,9 +10,10 @@ from pydantic import ValidationError
 
 from llmcore.config.pipeline import STAGE_JOBS
 from llmcore.evaluation.searches import Search
-from llmcore.records import attempt_folder, attempt_numbers, list_runs, read_metrics_counted, run_folder
+from llmcore.records import RunStatus, attempt_folder, attempt_numbers, list_runs, run_folder
 from llmcore.records.heartbeat import last_beat
 from llmcore.report.closer import closer_look
+from llmcore.report.curves import RunCurves, read_curves
 from llmcore.report.model import (
     TWIN,
     Curve,
@@ -40,10 +40,11 @@ from llmcore.report.recorded import (
     TrialRecord,
 )
 from llmcore.report.standing import judged_models
+from llmcore.report.words import moment
 from llmcore.search.importance import FEWEST_TRIALS, importances
 from llmcore.storage import Folder
 
-__all__ = ["gather"]
+__all__ = ["Reader", "gather"]
 
 _FACTS = (
     "num_parameters",
@@ -70,7 +71,7 @@ def gather(storage: Folder, pipeline: str) -> PipelineReport:
     Raises:
         StorageError: The storage cannot be read.
     """
-    return _Reader(storage, pipeline).report()
+    return Reader(storage, f"{pipeline}.", {one.name: one for one in list_runs(storage)}).pipeline()
 
 
 @dataclass(frozen=True)
@@ -81,47 +82,69 @@ class _Attempt:
     cost: CostRecord | None
 
 
-class _Reader:
-    def __init__(self, storage: Folder, pipeline: str) -> None:
+class Reader:
+    """Reads the records of runs of one storage; `problems` are those that cannot be read, each with its place.
+
+    A run is named by what stands behind the `prefix` of its name: of a pipeline's runs, the stage.
+    """
+
+    def __init__(self, storage: Folder, prefix: str, statuses: Mapping[str, RunStatus]) -> None:
         self.storage = storage
-        self.pipeline = pipeline
+        self.prefix = prefix
         self.problems: list[str] = []
         self.results: dict[str, dict[str, Any]] = {}
-        self.statuses = {status.name: status for status in list_runs(storage)}
+        self.statuses = statuses
+        self._curves: dict[str, RunCurves] = {}
 
-    def report(self) -> PipelineReport:
+    def pipeline(self) -> PipelineReport:
+        """The runs of a pipeline, those first that others begin with. Raises StorageError."""
         jobs = self._jobs()
-        evaluations = {stage: self._evaluation_of(stage) for stage, job in jobs.items() if job == "evaluate"}
+        evaluations = self._evaluations(jobs)
         twins = {twin: of for of, record in evaluations.items() if (twin := self._twin(record)) is not None}
-        stages = [self._stage(stage, job) for stage, job in jobs.items() if stage not in twins]
+        report = self.report({stage: job for stage, job in jobs.items() if stage not in twins}, evaluations)
+        stages = list(report.stages)
         for twin, of in twins.items():
             name = TWIN if len(twins) == 1 else f"{TWIN}, {of}"
             stages.append(replace(self._stage(twin, "finetune"), stage=name))
-        judged = {stage: record for stage, record in evaluations.items() if not self._configured(stage).get("sets")}
+        return replace(report, stages=tuple(stages), problems=tuple(self.problems))
+
+    def report(
+        self, jobs: Mapping[str, str], evaluations: Mapping[str, EvaluationRecord] | None = None
+    ) -> PipelineReport:
+        """These runs, each with its kind; `evaluations` may tell of searches among them. Raises StorageError."""
+        if evaluations is None:
+            evaluations = self._evaluations(jobs)
+        stages = [self._stage(stage, job) for stage, job in jobs.items()]
+        judged = {stage: record for stage, record in evaluations.items() if not self.configured(stage).get("sets")}
         searches = [self._search(stage, judged) for stage, job in jobs.items() if job == "tune"]
         pretrainings = [self._pretrain(stage) for stage, job in jobs.items() if job == "pretrain"]
         return PipelineReport(
-            pipeline=self.pipeline,
+            pipeline=self.prefix.removesuffix("."),
             stages=tuple(_with_losses(stages, searches, judged)),
             pretrainings=tuple(one for one in pretrainings if one is not None),
-            searches=tuple(one for one in searches if self.statuses.get(self._run(one.stage).name)),
+            searches=tuple(one for one in searches if self.statuses.get(self.run(one.stage).name)),
             evaluations=tuple(
-                _verdict(stage, record) for stage, record in judged.items() if self._run(stage).name in self.statuses
+                _verdict(stage, record)
+                for stage, record in judged.items()
+                if stage in jobs and self.run(stage).name in self.statuses
             ),
             passports={stage: self._passport(stage) for stage, job in jobs.items() if job == "prepare"},
             problems=tuple(self.problems),
         )
+
+    def _evaluations(self, jobs: Mapping[str, str]) -> dict[str, EvaluationRecord]:
+        return {stage: self.evaluation_of(stage) for stage, job in jobs.items() if job == "evaluate"}
 
     def _jobs(self) -> dict[str, str]:
         """What each stage does: those that the pipeline's configuration names, and further runs below its name.
 
         What stands below the name of another pipeline is that one's.
         """
-        prefix = f"{self.pipeline}."
-        named = self._yaml(self.storage / self.pipeline).get("stages", {})
+        prefix, pipeline = self.prefix, self.prefix.removesuffix(".")
+        named = self._yaml(self.storage / pipeline).get("stages", {})
         jobs = {str(stage): str(about["job"]) for stage, about in named.items()}
         others = tuple(
-            f"{one.name}." for one in self.statuses.values() if one.kind == "pipeline" and one.name != self.pipeline
+            f"{one.name}." for one in self.statuses.values() if one.kind == "pipeline" and one.name != pipeline
         )
         below = [one for one in self.statuses.values() if one.name.startswith(prefix) and one.kind in _JOBS]
         nearer = tuple(other for other in others if other.startswith(prefix))
@@ -133,8 +156,9 @@ class _Reader:
 
         return {stage: jobs[stage] for stage in sorted(jobs, key=order)}
 
-    def _evaluation_of(self, stage: str) -> EvaluationRecord:
-        return self._read(EvaluationRecord, self._run(stage) / "evaluation", "metrics.json") or EvaluationRecord()
+    def evaluation_of(self, stage: str) -> EvaluationRecord:
+        """The verdict of an evaluation; an empty one where it has none yet."""
+        return self._read(EvaluationRecord, self.run(stage) / "evaluation", "metrics.json") or EvaluationRecord()
 
     def _passport(self, stage: str) -> DataPassport:
         tokens = self.results.get(stage, {}).get("tokens")
@@ -142,19 +166,20 @@ class _Reader:
             return DataPassport()
         return passport_of(self._read(PassportRecord, self.storage / tokens, "passport.json") or PassportRecord())
 
-    def _run(self, stage: str) -> Folder:
-        return self.storage / f"{self.pipeline}.{stage}"
+    def run(self, stage: str) -> Folder:
+        """Where it is kept."""
+        return self.storage / f"{self.prefix}{stage}"
 
     def _twin(self, evaluation: EvaluationRecord) -> str | None:
         """The stage behind the baseline from random weights, where the evaluation names one."""
         baseline = evaluation.baselines.get("random_weights")
         name = (baseline.model_extra or {}).get("run") if baseline else None
-        known = isinstance(name, str) and name in self.statuses and name.startswith(f"{self.pipeline}.")
-        return str(name).removeprefix(f"{self.pipeline}.") if known else None
+        known = isinstance(name, str) and name in self.statuses and name.startswith(self.prefix)
+        return str(name).removeprefix(self.prefix) if known else None
 
     def _search(self, stage: str, judged: Mapping[str, EvaluationRecord]) -> SearchReport:
-        search = self._read(SearchRecord, self._run(stage), "search.json") or SearchRecord()
-        of = next((record for one, record in judged.items() if self._run(stage).name in self._judges(one)), None)
+        search = self._read(SearchRecord, self.run(stage), "search.json") or SearchRecord()
+        of = next((record for one, record in judged.items() if self.run(stage).name in self._judges(one)), None)
         evaluation = of or EvaluationRecord()
         metric = search.metric or evaluation.suite.get("choose_by") or _METRIC
         trials = tuple(self._trials(stage, search, metric, evaluation))
@@ -170,11 +195,11 @@ class _Reader:
 
     def _judges(self, evaluation: str) -> list[str]:
         """The names of the searches whose trials an evaluation judges."""
-        return [run_folder(self.storage, one).name for one in self._configured(evaluation).get("searches", [])]
+        return [run_folder(self.storage, one).name for one in self.configured(evaluation).get("searches", [])]
 
-    def _configured(self, stage: str) -> dict[str, Any]:
+    def configured(self, stage: str) -> dict[str, Any]:
         """What a stage's run says of itself."""
-        return self._yaml(self._run(stage))
+        return self._yaml(self.run(stage))
 
     @staticmethod
     def _yaml(run: Folder) -> dict[str, Any]:
@@ -188,11 +213,12 @@ class _Reader:
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"])) or "the file"
-            self.problems.append(f"{folder.url}/{name}: {place}: {first['msg']}")
+            told = f"{folder.url}/{name}: {place}: {first['msg']}"
+            self.problems += [] if told in self.problems else [told]
             return None
 
     def _stage(self, stage: str, job: str) -> StageReport:
-        run = self._run(stage)
+        run = self.run(stage)
         status = self.statuses.get(run.name)
         if status is None:
             return StageReport(stage, run.name, job=job)
@@ -212,7 +238,7 @@ class _Reader:
             run=run.name,
             job=job,
             status=status.status,
-            started=_time(status.started),
+            started=moment(status.started),
             num_attempts=len(attempts),
             fingerprint=about.fingerprint,
             versions={name: str(version) for name, version in about.versions.items() if version is not None},
@@ -245,7 +271,7 @@ class _Reader:
     def _fits(self, stage: str, job: str, attempts: list[_Attempt]) -> Iterator[Fit]:
         """Start-up of each attempt; of a search, that of its first trials, each of which starts workers."""
         if job == "tune":
-            trials = self._run(stage) / "trials"
+            trials = self.run(stage) / "trials"
             for name in trials.names()[:_TRIAL_FITS]:
                 cost = self._read(CostRecord, trials / name, "cost.json")
                 if cost and cost.start_up_parts:
@@ -256,25 +282,35 @@ class _Reader:
                 name = stage if len(attempts) == 1 else f"{stage}, attempt {attempt.number}"
                 yield Fit(name, attempt.cost.start_up_parts)
 
+    def curves(self, stage: str) -> RunCurves:
+        """What it told while it trained; read once. Raises StorageError."""
+        if stage not in self._curves:
+            run = self.run(stage)
+            devices = {}
+            for number in attempt_numbers(run):
+                cost = self._read(CostRecord, attempt_folder(run, number), "cost.json")
+                devices[number] = (cost and cost.devices) or 1
+            found = self._curves[stage] = read_curves(run, devices)
+            if found.num_torn:
+                self.problems.append(f"{run.url}: {found.num_torn} rows of metrics cannot be read")
+        return self._curves[stage]
+
     def _pretrain(self, stage: str) -> PretrainReport | None:
-        run = self._run(stage)
-        rows, num_torn = read_metrics_counted(run)
-        if num_torn:
-            self.problems.append(f"{run.url}: {num_torn} rows of metrics cannot be read")
+        run, curves = self.run(stage), self.curves(stage)
         result = self.results.get(stage, {})
         try:
             record = PretrainRecord.model_validate(result)
         except ValidationError as error:
             self.problems.append(f"{run.url}: result: {error.errors()[0]['msg']}")
             record = PretrainRecord()
-        if not rows and not result:
+        if not curves.metrics and not result:
             return None
-        held_out = _held_out(rows)
+        held_out = _held_out(curves.metrics)
         names = [*_FACTS, *(f"validation_{name}_{of}" for name in held_out for of in ("loss", "accuracy"))]
         return PretrainReport(
             stage=stage,
-            train=_curve(rows, "loss"),
-            validation=_curve(rows, "validation_loss"),
+            train=curves.metrics.get("loss", Curve()),
+            validation=curves.metrics.get("validation_loss", Curve()),
             facts={name: result[name] for name in names if isinstance(result.get(name), str | int | float)},
             held_out=held_out,
             samples=tuple(Sample(sample.prompt, sample.text) for sample in record.samples),
@@ -290,9 +326,9 @@ class _Reader:
         if len(worth) < FEWEST_TRIALS:
             return {}
         try:
-            config = Search(self._run(stage)).config()
+            config = Search(self.run(stage)).config()
         except ValidationError as error:
-            self.problems.append(f"{self._run(stage).url}/config.yaml: {error.errors()[0]['msg']}")
+            self.problems.append(f"{self.run(stage).url}/config.yaml: {error.errors()[0]['msg']}")
             config = None
         return {} if config is None else importances(config.space, worth, higher_is_better=search.higher_is_better)
 
@@ -300,10 +336,10 @@ class _Reader:
         self, stage: str, search: SearchRecord, metric: str, evaluation: EvaluationRecord
     ) -> Iterator[TrialReport]:
         # Where several searches were judged together, the search's name stands before the trial's.
-        prefix = f"{self._run(stage).name}/"
+        prefix = f"{self.run(stage).name}/"
         judged = {model.id.removeprefix(prefix): model.validation or {} for model in evaluation.models}
         chosen = (evaluation.chosen or "").removeprefix(prefix)
-        trials = self._run(stage) / "trials"
+        trials = self.run(stage) / "trials"
         for name in trials.names():
             record = self._read(TrialRecord, trials / name, "trial.json")
             if record is None:
@@ -328,11 +364,9 @@ class _Reader:
             )
 
 
-def _held_out(rows: list[dict[str, Any]]) -> dict[str, Curve]:
+def _held_out(curves: Mapping[str, Curve]) -> dict[str, Curve]:
     """By name, the losses of further held-out sets; those of sentence pairs are left out: they are not of tokens."""
-    columns = dict.fromkeys(column for row in rows for column in row)
-    named = {match[1]: match[0] for match in map(_HELD_OUT.fullmatch, columns) if match}
-    return {name: _curve(rows, column) for name, column in named.items()}
+    return {match[1]: curves[match[0]] for match in map(_HELD_OUT.fullmatch, curves) if match}
 
 
 def _verdict(stage: str, evaluation: EvaluationRecord) -> EvaluationReport:
@@ -403,10 +437,6 @@ def _summed(parts: Iterator[dict[str, float]]) -> dict[str, float]:
 def _sum_known(values: Iterator[Any]) -> Any:
     known = [value for value in values if value is not None]
     return sum(known) if known else None
-
-
-def _time(unix_s: float | None) -> str:
-    return "" if unix_s is None else f"{datetime.fromtimestamp(unix_s, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _error(error: Any) -> str:

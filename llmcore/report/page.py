@@ -1,13 +1,13 @@
-"""`PipelineReport` as one self-contained HTML page: no script, no font, no picture from elsewhere."""
+"""Self-contained HTML pages of one look, no script, no font, no picture from elsewhere: that of a `PipelineReport`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from llmcore.report import figures, search_figures, words
 from llmcore.report.model import PipelineReport, StageReport
 
-__all__ = ["render"]
+__all__ = ["pictures_of", "render", "render_page", "shown_of"]
 
 ItemT = TypeVar("ItemT")
 
@@ -16,7 +16,21 @@ _FILTERS = ("count", "duration", "figure", "flops", "interval", "plain", "signed
 
 
 def render(report: PipelineReport) -> str:
-    """The page, the same text for the same report; whatever comes from the records is escaped."""
+    """The page of a pipeline, the same text for the same report; whatever comes from the records is escaped."""
+    return render_page(
+        "page.html.j2",
+        pictures_of(report),
+        **shown_of(report),
+        headlines=words.headline(report).splitlines(),
+        bought=words.bought_by_pretraining(report).splitlines(),
+    )
+
+
+def render_page(template: str, pictures: Mapping[str, str], **told: Any) -> str:
+    """A template of this folder that extends the skeleton, with the style and these drawings, which stand for markup.
+
+    Everything else that is told is escaped.
+    """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -28,24 +42,30 @@ def render(report: PipelineReport) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {name: getattr(words, name) for name in _FILTERS}
-    fits = [fit for stage in report.stages for fit in stage.fits]
-    page = environment.get_template("page.html.j2").render(
-        report=report,
+    page = environment.get_template(template).render(
         style=Markup((_HERE / "style.css").read_text(encoding="utf-8")),
-        headlines=words.headline(report).splitlines(),
-        bought=words.bought_by_pretraining(report).splitlines(),
         # Drawn by matplotlib, which escapes the texts in it.
-        pictures={name: Markup(svg) for name, svg in _pictures(report).items()},
-        categories=_categories(report.stages),
-        fits=fits,
-        parts=list(dict.fromkeys(part for fit in fits for part in fit.parts_s)),
-        versions=_versions(report.stages),
-        total_flops=sum(stage.flops or 0.0 for stage in report.stages),
+        pictures={name: Markup(svg) for name, svg in pictures.items()},
+        **told,
     )
     return page.rstrip() + "\n"
 
 
-def _pictures(report: PipelineReport) -> dict[str, str]:
+def shown_of(report: PipelineReport, a_row: str = "stage") -> dict[str, Any]:
+    """What the parts of a pipeline's page are told, also where they stand on another; `a_row` is what a run is here."""
+    fits = [fit for stage in report.stages for fit in stage.fits]
+    return {
+        "report": report,
+        "a_row": a_row,
+        "categories": _categories(report.stages),
+        "fits": fits,
+        "parts": list(dict.fromkeys(part for fit in fits for part in fit.parts_s)),
+        "versions": _versions(report.stages),
+        "total_flops": sum(stage.flops or 0.0 for stage in report.stages),
+    }
+
+
+def pictures_of(report: PipelineReport) -> dict[str, str]:
     """The figures that there is something to draw for; the first of a kind by its kind, others with their number."""
     pictures: dict[str, str] = {}
     for of, pretrain in _numbered(report.pretrainings):

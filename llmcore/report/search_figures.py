@@ -34,7 +34,7 @@ def pareto_figure(trials: Sequence[TrialReport], metric: str, of: str = "") -> s
             axes.plot(*place, "o", markersize=6, markeredgecolor=colour, markerfacecolor=face, markeredgewidth=1.4)
             if trial.on_front or trial.chosen:
                 axes.annotate(
-                    trial.id, place, xytext=(6, 4), textcoords="offset points", color=COLOURS["muted"], fontsize=9
+                    trial.id, place, xytext=(6, 4), textcoords="offset points", color=COLOURS["muted"], fontsize=10
                 )
         axes.margins(x=0.16, y=0.14)
         axes.set_xlabel("device seconds")
@@ -69,7 +69,16 @@ def parallel_figure(trials: Sequence[TrialReport], metric: str, of: str = "") ->
         for x, (_, ticks) in enumerate(scaled):
             axes.axvline(x, color=COLOURS["line"], linewidth=0.8)
             for height, text in ticks:
-                axes.annotate(text, (x, height), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8)
+                on_paper = {"facecolor": COLOURS["paper"], "edgecolor": "none", "pad": 1.0}
+                axes.annotate(
+                    text,
+                    (x, height),
+                    xytext=(4, 0),
+                    textcoords="offset points",
+                    va="center",
+                    fontsize=9.5,
+                    bbox=on_paper,
+                )
         names = [*(plain(key.rpartition(".")[2]) for key in keys), plain(metric)]
         axes.set_xticks(range(len(names)), names)
         axes.set_yticks([])

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 
 from llmcore.evaluation.bootstrap import Interval
 from llmcore.report.model import EvaluationReport, PipelineReport
@@ -16,6 +17,8 @@ __all__ = [
     "flops",
     "headline",
     "interval",
+    "measured",
+    "moment",
     "plain",
     "signed",
 ]
@@ -42,6 +45,12 @@ _SCALES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, 
 def plain(name: str) -> str:
     """A key of the records as words: `data_wait` is "data wait", `num_steps` is "steps", `macro_f1` is "macro F1"."""
     return _METRICS.get(name, name.removeprefix("num_").replace("_", " ").replace(" - ", f" {MINUS} "))
+
+
+def measured(column: str) -> str:
+    """A column of metrics as words, its metric by its own name: `validation_macro_f1` is "validation macro F1"."""
+    split = "validation_" if column.startswith("validation_") else ""
+    return f"{plain(split)}{plain(column.removeprefix(split))}"
 
 
 def figure(value: float | None, digits: int = 3) -> str:
@@ -76,6 +85,11 @@ def duration(seconds: float | None) -> str:
         return f"{minutes} min {rest:02d} s"
     hours, rest = divmod(round(seconds / 60), 60)
     return f"{hours} h {rest:02d} min"
+
+
+def moment(unix_s: float | None) -> str:
+    """A point in time, to the second, UTC; nothing where there is none."""
+    return "" if unix_s is None else f"{datetime.fromtimestamp(unix_s, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def flops(value: float | None) -> str:

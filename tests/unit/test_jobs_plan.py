@@ -1,6 +1,7 @@
 """Plans against what was published, and against models that are really there."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,16 @@ from jobs.plan import PlanOptions, asked
 from jobs.runtime.planning import PlannedTraining
 from jobs.runtime.plans_of import plan_of_pretraining
 from llmcore.config.pretrain import Learnt, PretrainConfig
-from llmcore.cost.plan import USABLE, compute_optimal, rank_memory, training_hours
+from llmcore.cost.memory import ModelSizes
+from llmcore.cost.plan import (
+    USABLE,
+    Activations,
+    Load,
+    Placement,
+    compute_optimal,
+    rank_memory,
+    training_hours,
+)
 from llmcore.errors import ConfigError
 from llmcore.models.build import build_language_model, model_config, num_parameters
 from llmcore.storage import Folder
@@ -136,6 +146,33 @@ def test_the_command_says_it_to_a_person_and_to_a_program(monkeypatch: pytest.Mo
     assert record["checkpoint_bytes"] == 12 * 124_439_808
     halved = json.loads(_command(config, "train.num_steps=9536", "--device", "H100", "--mfu", "0.4", "--json").output)
     assert halved["hours"][0] == pytest.approx(record["hours"][0] * 9536 / 19073)
+
+
+def test_the_page_of_a_plan_has_its_bars_and_its_point(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(ROOT)
+    config = "configs/pretrain/gpt2-124m.yaml"
+    shown = _command(config, "--device", "H100", "--html", str(tmp_path / "plan.html"))
+    assert shown.exit_code == 0, shown.output
+    page = (tmp_path / "plan.html").read_text(encoding="utf-8")
+    texts = re.findall(r"<text[^>]*>([^<]*)</text>", page)
+    for words in ("memory of a rank, GiB", "ZeRO-1, asked", "states", "gradients", "buffers", "activations"):
+        assert words in texts, words
+    for words in ("parameters", "tokens", "learns most (Chinchilla)", "this one", "device-hours, lowest to highest"):
+        assert words in texts, words
+    assert "money, USD, lowest to highest" in texts
+    record = json.loads(_command(config, "--device", "H100", "--json").output)
+    assert f"<b>{record['memory']['device'] / GIB:.2f}</b>" in page
+    assert not re.search(r"url\((?!#)|@import|https?://|<script", page)
+    assert "give a file in a folder that is there" in str(_command(config, "--html", "nowhere/plan.html").exception)
+
+
+@pytest.mark.parametrize(("stage", "buffers"), [(0, 0.0), (1, 2.0 * 300), (2, 2.0 * 300)])
+def test_buffers_are_the_part_of_gradients_that_no_rank_owns(stage: int, buffers: float) -> None:
+    sizes = ModelSizes(300, 100, 200, 10, 30, num_trained=300)
+    nothing = Activations(0.0, 0.0)
+    memory = rank_memory(Load(sizes, "bf16", nothing, nothing), Placement(stage, 2, 1))
+    assert memory.buffers == buffers
+    assert memory.gradients - memory.buffers == 2.0 * 300 / (2 if stage == 2 else 1)
 
 
 @pytest.mark.parametrize(
