@@ -47,6 +47,7 @@ _MAY_NAME = {
     "searches": ("tune",),
     "models": ("finetune",),
     "harness": ("pretrain", "finetune"),
+    "bias": ("pretrain", "finetune"),
 }
 """The jobs whose runs can be named under a key, the outer one first; what is not here may name any."""
 _SETS = "sets"

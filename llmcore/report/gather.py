@@ -29,6 +29,7 @@ from llmcore.report.model import (
 from llmcore.report.passport import DataPassport, passport_of
 from llmcore.report.recorded import (
     BeginRecord,
+    BiasRecord,
     CostRecord,
     EndRecord,
     EvaluationRecord,
@@ -134,7 +135,9 @@ class _Reader:
         return {stage: jobs[stage] for stage in sorted(jobs, key=order)}
 
     def _evaluation_of(self, stage: str) -> EvaluationRecord:
-        return self._read(EvaluationRecord, self._run(stage) / "evaluation", "metrics.json") or EvaluationRecord()
+        folder = self._run(stage) / "evaluation"
+        judged = self._read(EvaluationRecord, folder, "metrics.json")
+        return judged or EvaluationRecord(bias=self._read(BiasRecord, folder, "bias.json"))
 
     def _passport(self, stage: str) -> DataPassport:
         tokens = self.results.get(stage, {}).get("tokens")
