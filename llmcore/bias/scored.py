@@ -33,7 +33,10 @@ def score(scorer: "Scorer", portion: Portion) -> Scored:
         RunError: What it says is no number: its weights are none, or it computes with too few digits.
     """
     measure, examples = MEASURES[portion.kind], portion.examples
-    fitting = [place for place, one in enumerate(examples) if all(map(scorer.fits, measure.texts(one)))]
+    texts = [(place, text) for place, one in enumerate(examples) for text in measure.texts(one)]
+    fits = scorer.fits([text for _, text in texts])
+    too_long = {place for (place, _), one in zip(texts, fits, strict=True) if not one}
+    fitting = [place for place in range(len(examples)) if place not in too_long]
     found = measure.score(scorer, [examples[place] for place in fitting]) if fitting else []
     if not all(math.isfinite(value) for of_example in found for value in of_example):
         raise RunError("it gives scores that are no finite numbers: its training has diverged, or its weights are torn")

@@ -136,10 +136,9 @@ class Scorer:
         places = [list(range(1, len(text) + 1)) for text in tokens]
         return text_vectors(self.model, self._framed(tokens), places, batch_tokens=self.batch_tokens)
 
-    def fits(self, text: str) -> bool:
-        """Whether the model has positions for a text."""
-        [tokens] = self._encoded([text])
-        return len(tokens) + _FRAME <= self._positions
+    def fits(self, texts: Sequence[str]) -> list[bool]:
+        """Whether the model has positions for each text."""
+        return [len(tokens) + _FRAME <= self._positions for tokens in self._encoded(texts)]
 
     def _encoded(self, texts: Sequence[str]) -> list[list[int]]:
         encoded = self.tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True, verbose=False)
