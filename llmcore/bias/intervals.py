@@ -23,20 +23,22 @@ class Resampling:
     seed: int
 
 
-def interval_of_sums(units: Floats, figure: Callable[[Floats], Floats], resampling: Resampling) -> tuple[float, float]:
+def interval_of_sums(
+    units: Floats, figure: Callable[[Floats], Floats], resampling: Resampling, *, bounds: tuple[float, float]
+) -> tuple[float, float]:
     """The percentile interval of a figure of sums, when whole units are drawn with replacement.
 
     A unit is what is drawn by itself: a target group of StereoSet, a template of BBQ, whose questions resemble each
     other (Efron and Tibshirani 1993, chapter 13; Field and Welsh 2007 for whole clusters).
 
     Args:
-        units: [units, counts]: what each adds to each sum. One unit has no spread: both ends are its figure.
+        units: [units, counts]: what each adds to each sum.
         figure: From sums [..., counts] to figures [...]; none of them may be undefined.
         resampling: How often, and by which seed.
+        bounds: Between which the figure is in any case: the interval where there is one unit, whose spread nobody sees.
     """
     if len(units) < 2:
-        [only] = figure(units)
-        return float(only), float(only)
+        return bounds
 
     def drawn(places: npt.NDArray[np.int64], axis: int) -> Floats:
         return figure(units[places].sum(axis=axis - 1))

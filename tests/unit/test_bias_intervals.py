@@ -1,5 +1,6 @@
 """Intervals of figures that are no plain shares: by hand where they can be, else by how often they hold the truth."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,24 +19,30 @@ FEWEST = 178
 RESAMPLING = Resampling(300, seed=1)
 
 
+def ends_of_share(units: Any, resampling: Resampling = RESAMPLING) -> tuple[float, float]:
+    """Of [units, (right, rows)]."""
+    return interval_of_sums(units, lambda sums: sums[..., 0] / sums[..., 1], resampling, bounds=(0.0, 1.0))
+
+
+def ends_of_bias(units: Any, num_resamples: int) -> tuple[float, float]:
+    """Of [units, counts of BBQ]."""
+    figure = partial(scores_of_counts, ambiguous=False)
+    how = Resampling(num_resamples, seed=1)
+    return interval_of_sums(units, lambda sums: figure(sums)[..., 1], how, bounds=(-1.0, 1.0))
+
+
 def test_an_interval_of_sums_is_that_of_the_units_that_are_drawn() -> None:
     """Of two units of one row each, one right and one wrong, a quarter of the draws has no right row."""
     units = np.array([[1.0, 1.0], [0.0, 1.0]])
-    low, high = interval_of_sums(units, lambda sums: sums[..., 0] / sums[..., 1], RESAMPLING)
-    assert (low, high) == (0.0, 1.0)
-    alike = np.array([[3.0, 4.0]] * 5)
-    assert interval_of_sums(alike, lambda sums: sums[..., 0] / sums[..., 1], RESAMPLING) == (0.75, 0.75)
-    one = np.array([[3.0, 4.0]])
-    assert interval_of_sums(one, lambda sums: sums[..., 0] / sums[..., 1], RESAMPLING) == (0.75, 0.75)
+    assert ends_of_share(units) == (0.0, 1.0)
+    assert ends_of_share(np.array([[3.0, 4.0]] * 5)) == (0.75, 0.75)
+    assert ends_of_share(np.array([[3.0, 4.0]])) == (0.0, 1.0), "of one unit nobody sees the spread"
 
 
 def test_the_same_seed_is_the_same_interval() -> None:
     units = np.random.default_rng(0).random((30, 2)) + 1
-
-    def ends(seed: int) -> tuple[float, float]:
-        return interval_of_sums(units, lambda sums: sums[..., 0] / sums[..., 1], Resampling(300, seed))
-
-    assert ends(1) == ends(1) != ends(2)
+    first, again, other = (ends_of_share(units, Resampling(300, seed)) for seed in (1, 1, 2))
+    assert first == again != other
 
 
 def test_intervals_of_bbq_s_scores_hold_the_truth_though_questions_of_a_template_are_alike() -> None:
@@ -46,14 +53,11 @@ def test_intervals_of_bbq_s_scores_hold_the_truth_though_questions_of_a_template
         shares = np.where(generator.random(40) < 0.5, 0.8, 0.4)
         biased = generator.binomial(20, shares).astype(float)
         units = np.stack([np.full(40, 20.0), biased, np.full(40, 20.0), biased], axis=1)
-        low, high = interval_of_sums(units, lambda sums: scores_of_counts(sums, ambiguous=False)[..., 1], RESAMPLING)
+        low, high = ends_of_bias(units, 300)
         within += low <= 0.2 <= high
-        rows = np.array(
-            [[1.0, one, 1.0, one] for one in np.repeat([1.0, 0.0], [int(biased.sum()), 800 - int(biased.sum())])]
-        )
-        low, high = interval_of_sums(
-            rows, lambda sums: scores_of_counts(sums, ambiguous=False)[..., 1], Resampling(100, 1)
-        )
+        ones = int(biased.sum())
+        rows = np.array([[1.0, one, 1.0, one] for one in np.repeat([1.0, 0.0], [ones, 800 - ones])])
+        low, high = ends_of_bias(rows, 100)
         narrow += low <= 0.2 <= high
     assert within >= FEWEST
     assert narrow < FEWEST, "questions drawn one by one would claim to know more than they do"

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["Questions"]
 
 _CONTEXTS = {"ambiguous": True, "told": False}
-_FAIR = {"accuracy": None, "bias": 0.0}
+_FIGURES = {"accuracy": (None, (0.0, 1.0)), "bias": (0.0, (-1.0, 1.0))}
+"""What is fair, and between what each is."""
 
 
 class Questions(Measure[Question]):
@@ -52,11 +53,12 @@ class Questions(Measure[Question]):
                 continue
             units = np.array([*templates.values()])
             whole = units.sum(axis=0)
-            for place, (name, fair) in enumerate(_FAIR.items()):
+            for place, (name, (fair, bounds)) in enumerate(_FIGURES.items()):
                 low, high = interval_of_sums(
                     units,
                     lambda sums, at=place, how=ambiguous: scores_of_counts(sums, ambiguous=how)[..., at],
                     resampling,
+                    bounds=bounds,
                 )
                 value = float(scores_of_counts(whole, ambiguous=ambiguous)[place])
                 figures[f"{context}_{name}"] = Figure(value, low, high, int(whole[0]), fair)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["Triples"]
 
 _KINDS = ("stereotypical", "anti_stereotypical", "unrelated")
+_PER_CENT = (0.0, 100.0)
 _FAIR = {"language_model": None, "stereotype": 50.0, "icat": None}
 
 
@@ -42,7 +43,9 @@ class Triples(Measure[Triple]):
         whole = scores_of_targets(shares.sum(axis=0))
         found = {}
         for place, (name, fair) in enumerate(_FAIR.items()):
-            low, high = interval_of_sums(shares, lambda sums, at=place: scores_of_targets(sums)[..., at], resampling)
+            low, high = interval_of_sums(
+                shares, lambda sums, at=place: scores_of_targets(sums)[..., at], resampling, bounds=_PER_CENT
+            )
             found[name] = Figure(float(whole[place]), low, high, len(examples), fair)
         return found
 
