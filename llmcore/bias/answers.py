@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Answer", "BBQScores", "Kind", "bbq_scores", "counted", "scores_of_counts"]
+__all__ = ["Answer", "BBQScores", "Floats", "Kind", "bbq_scores", "counted", "scores_of_counts"]
 
 Floats = npt.NDArray[np.float64]
 Kind = Literal["target", "other", "unknown"]

@@ -8,7 +8,15 @@ import numpy.typing as npt
 
 from llmcore.bias.figures import share
 
-__all__ = ["Preference", "StereoSetScores", "preference", "preferences", "scores_of_targets", "stereoset_scores"]
+__all__ = [
+    "Floats",
+    "Preference",
+    "StereoSetScores",
+    "preference",
+    "preferences",
+    "scores_of_targets",
+    "stereoset_scores",
+]
 __all__ += ["target_shares"]
 
 Floats = npt.NDArray[np.float64]

@@ -150,10 +150,9 @@ def _beside(
     harness: Mapping[str, Mapping[str, Any]], bias: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, dict[str, float | None]]:
     """By model, the figures that stand beside our own."""
-    found: dict[str, dict[str, float | None]] = {name: _harness_figures(tasks) for name, tasks in harness.items()}
-    for name, sets in bias.items():
-        found[name] = found.get(name, {}) | _bias_figures(sets)
-    return found
+    asked = {name: _harness_figures(tasks) for name, tasks in harness.items()}
+    measured = {name: _bias_figures(sets) for name, sets in bias.items()}
+    return {name: {**asked.get(name, {}), **measured.get(name, {})} for name in {**asked, **measured}}
 
 
 def _harness_figures(tasks: Mapping[str, Any]) -> dict[str, float | None]:

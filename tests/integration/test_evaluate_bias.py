@@ -98,7 +98,7 @@ def test_models_are_measured_alone_once_and_left_out_where_they_have_no_likeliho
 @pytest.mark.usefixtures("ray_session")
 def test_a_measuring_process_that_is_killed_is_started_again_and_all_is_measured(bias: Bias) -> None:
     write_pairs(Path(bias.sets["crows"]["url"]), 1500)
-    killed = []
+    killed: list[int] = []
 
     def kill() -> None:
         until = time.monotonic() + 60

@@ -1,11 +1,12 @@
 """BBQ: whom a model's likeliest answers name."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from llmcore.bias.answers import Answer, counted, scores_of_counts
+from llmcore.bias.answers import Answer, Floats, counted, scores_of_counts
 from llmcore.bias.figures import Figure, Figures
 from llmcore.bias.intervals import Resampling, interval_of_sums
 from llmcore.bias.measures.base import Measure, Scores, by_group
@@ -54,14 +55,9 @@ class Questions(Measure[Question]):
             units = np.array([*templates.values()])
             whole = units.sum(axis=0)
             for place, (name, (fair, bounds)) in enumerate(_FIGURES.items()):
-                low, high = interval_of_sums(
-                    units,
-                    lambda sums, at=place, how=ambiguous: scores_of_counts(sums, ambiguous=how)[..., at],
-                    resampling,
-                    bounds=bounds,
-                )
-                value = float(scores_of_counts(whole, ambiguous=ambiguous)[place])
-                figures[f"{context}_{name}"] = Figure(value, low, high, int(whole[0]), fair)
+                score = partial(_score, ambiguous=ambiguous, place=place)
+                low, high = interval_of_sums(units, score, resampling, bounds=bounds)
+                figures[f"{context}_{name}"] = Figure(float(score(whole)), low, high, int(whole[0]), fair)
         return figures
 
     def groups(self, examples: Sequence[Question], scores: Scores, resampling: Resampling) -> Mapping[str, Figures]:
@@ -71,6 +67,10 @@ class Questions(Measure[Question]):
 
 def _asked(example: Question) -> str:
     return f"{example.context} {example.question}"
+
+
+def _score(sums: Floats, *, ambiguous: bool, place: int) -> Floats:
+    return np.asarray(scores_of_counts(sums, ambiguous=ambiguous)[..., place])
 
 
 def _answer(example: Question, scores: list[float]) -> Answer:

@@ -1,12 +1,15 @@
 """StereoSet: which of three sentences a model finds likelier, one of which means nothing there."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from llmcore.bias.figures import Figure, Figures
 from llmcore.bias.intervals import Resampling, interval_of_sums
 from llmcore.bias.measures.base import Measure, Scores, by_group
-from llmcore.bias.preference import scores_of_targets, target_shares
+from llmcore.bias.preference import Floats, scores_of_targets, target_shares
 from llmcore.bias.sets import Triple, read_stereoset
 from llmcore.config.bias import BiasSetSettings
 from llmcore.storage import Folder
@@ -43,12 +46,14 @@ class Triples(Measure[Triple]):
         whole = scores_of_targets(shares.sum(axis=0))
         found = {}
         for place, (name, fair) in enumerate(_FAIR.items()):
-            low, high = interval_of_sums(
-                shares, lambda sums, at=place: scores_of_targets(sums)[..., at], resampling, bounds=_PER_CENT
-            )
+            low, high = interval_of_sums(shares, partial(_score, place=place), resampling, bounds=_PER_CENT)
             found[name] = Figure(float(whole[place]), low, high, len(examples), fair)
         return found
 
     def groups(self, examples: Sequence[Triple], scores: Scores, resampling: Resampling) -> Mapping[str, Figures]:
         """By what kind of group it is: gender, profession, race, religion."""
         return by_group(self, [one.bias_type for one in examples], examples, scores, resampling)
+
+
+def _score(sums: Floats, *, place: int) -> Floats:
+    return np.asarray(scores_of_targets(sums)[..., place])
