@@ -51,7 +51,7 @@ def test_four_sets_measure_an_own_masked_model_and_an_own_decoder(workshop: Work
         "prepare", "books", {"sources": [source], "splits": splits, "tokenizer": tokenizer, "packing": packing}
     )
     for name, settings in MODELS.items():
-        train = {"zero_stage": 1, "log_every": 20, "optimizer": {"learning_rate": 1e-3}} | settings["train"]
+        train = {"zero_stage": 1, "log_every": 20, "optimizer": {"learning_rate": 6e-4}} | settings["train"]
         result = workshop.run("pretrain", name, {"tokens": "books"} | settings | {"train": train})
         assert SIZES[name][0] < result["num_parameters"] < SIZES[name][1]
 
