@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import threading
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -99,28 +98,37 @@ def test_models_are_measured_alone_once_and_left_out_where_they_have_no_likeliho
 def test_a_measuring_process_that_is_killed_is_started_again_and_all_is_measured(bias: Bias) -> None:
     write_pairs(Path(bias.sets["crows"]["url"]), 1500)
     killed: list[int] = []
+    ended = threading.Event()
 
-    def kill() -> None:
-        until = time.monotonic() + 60
-        while time.monotonic() < until and not killed:
-            for process in psutil.process_iter(["cmdline"]):
-                with suppress(psutil.Error):
-                    if "_Measurer.measure" in " ".join(process.info["cmdline"] or []):
-                        os.kill(process.pid, signal.SIGKILL)
-                        killed.append(process.pid)
-                        return
-            time.sleep(0.01)
+    def kill_the_first() -> None:
+        while not killed and not ended.wait(0.02):
+            for measurer in _measuring()[:1]:
+                os.kill(measurer, signal.SIGKILL)
+                killed.append(measurer)
 
-    thread = threading.Thread(target=kill)
-    thread.start()
-    result = bias.evaluate("killed", sets={"crows": bias.sets["crows"]})
-    thread.join()
-    assert killed and all(told["crows"]["num_rows"] == 1500 for told in result["bias"]["models"].values())
+    killer = threading.Thread(target=kill_the_first)
+    killer.start()
+    try:
+        result = bias.evaluate("killed", sets={"crows": bias.sets["crows"]})
+    finally:
+        ended.set()
+        killer.join()
+    assert len(killed) == 1 and all(told["crows"]["num_rows"] == 1500 for told in result["bias"]["models"].values())
     one = BiasSet.read("crows", bias.config().bias.sets["crows"])  # type: ignore[union-attr]
     for name in ("bert", "gpt2"):
         manifest = read_manifest(bias.storage / name)
         assert manifest is not None
         assert all(stored_scored(bias.storage, portion, manifest.sha256) for portion in one.portions())
+
+
+def _measuring() -> list[int]:
+    """Processes of this test's own Ray that measure just now."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if "_Measurer.measure" in " ".join(process.cmdline()):
+                found.append(process.pid)
+    return found
 
 
 def test_what_cannot_be_measured_is_refused_before_an_attempt_begins(bias: Bias, tmp_path: Path) -> None:
