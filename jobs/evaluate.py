@@ -6,6 +6,7 @@ from contextlib import ExitStack, closing
 from functools import partial
 from typing import Any
 
+from jobs.runtime.bias import MeasureBias, plan_of_bias
 from jobs.runtime.candidates import Sources
 from jobs.runtime.console import say
 from jobs.runtime.harness import checked_harness, plan_of_harness
@@ -17,6 +18,7 @@ from llmcore.config.common import JobSettings
 from llmcore.config.evaluate import EvaluateConfig
 from llmcore.config.labelled import told_data
 from llmcore.errors import LLMCoreError
+from llmcore.evaluation.bias_board import write_bias
 from llmcore.evaluation.sets import write_board_of_sets
 from llmcore.records import Attempt, begin_attempt, finished_result
 from llmcore.storage import Folder, content_hash, read_manifest
@@ -38,6 +40,8 @@ def plan(config: JobSettings) -> list[str]:
     assert isinstance(config, EvaluateConfig)
     if config.sets:
         return [f"{name}: {line}" for name in config.sets for line in plan(config.of_set(name))]
+    if config.measures_alone:
+        return plan_of_bias(config)
     of_kind = "those of the task's kind"
     metrics, baselines = (", ".join(given) if given else of_kind for given in (config.metrics, config.baselines))
     judged = [f"every trial of {', '.join(config.searches)}"] if config.searches else []
@@ -48,6 +52,7 @@ def plan(config: JobSettings) -> list[str]:
         f"Chooses by validation {config.choose_by or of_kind}, and opens the test split for the chosen model and the "
         f"baselines: {baselines}",
         *plan_of_harness(config.harness),
+        *plan_of_bias(config),
     ]
 
 
@@ -60,6 +65,9 @@ def finished(config: EvaluateConfig, storage: Folder) -> dict[str, Any] | None:
         parts = {name: finished(config.of_set(name), storage) for name in config.sets}
         return result if parts == result["sets"] else None
     sources = Sources.of(config, storage)
+    if config.measures_alone:
+        assert sources.biases is not None
+        return result if result["candidates_hash"] == sources.biases.hash else None
     if sources.missing():
         return None
     judged = sources.hash(config, sources.candidates(), sources.labelled(config))
@@ -74,6 +82,8 @@ def result_line(result: Mapping[str, Any], storage: Folder) -> str:
 
 
 def _told(result: Mapping[str, Any]) -> str:
+    if "chosen" not in result:
+        return _told_bias(result["bias"])
     metric, test = result["choose_by"], result["test"].get(result["choose_by"])
     others = [
         f"{name.replace('_', ' ')} {figures[metric]['value']:.3f}"
@@ -82,11 +92,19 @@ def _told(result: Mapping[str, Any]) -> str:
     ]
     against = f", against {' and '.join(others)}" if others else ""
     told = _leaders(result["leaders"])
+    bias = f"; bias of {_told_bias(result['bias'])}" if result.get("bias") else ""
     ends = f"{test['value']:.3f} [{test['low']:.3f}, {test['high']:.3f}]" if test else "undefined"
     return (
         f"{result['chosen']} has test {metric} {ends}{against}; {told}"
-        f"look {result['register_looks']} at this test split"
+        f"look {result['register_looks']} at this test split{bias}"
     )
+
+
+def _told_bias(bias: Mapping[str, Any]) -> str:
+    """How many models were measured, and by what."""
+    left_out = f"; {len(bias['left_out'])} left out: {', '.join(bias['left_out'])}" if bias["left_out"] else ""
+    models = ", ".join(bias["models"]) or "no model"
+    return f"{models} measured by {', '.join(bias['sets'])}{left_out}"
 
 
 def evaluate(
@@ -106,12 +124,15 @@ def evaluate(
         RunError: There is no model that may be chosen; the message names them all.
         ConfigError: A search or a model does not exist, they are made for different labelled sets, or what `harness`
             asks for is not installed or not there.
+        CorpusError: A set that measures bias is not there, or is none.
         CheckpointError: A model is not what was published; the message names it.
         SandboxError: Programs are to be run, and this machine cannot confine them.
     """
     result = finished(config, storage)
     if result is not None:
         return result
+    if config.measures_alone:
+        return _measure_alone(config, storage, options)
     if not config.sets:
         return _judge([config], storage, options, finetune)[config.name]
     with _begin(config, storage, options) as attempt:
@@ -130,15 +151,31 @@ def evaluate(
     return attempt.result
 
 
+def _measure_alone(config: EvaluateConfig, storage: Folder, options: RunOptions) -> dict[str, Any]:
+    """Of an evaluation that judges nothing."""
+    biases = Sources.of(config, storage).biases
+    assert biases is not None
+    biases.check_alone()
+    with _begin(config, storage, options) as attempt:
+        content = MeasureBias.of(config, storage, biases, config.gpus, attempt.ledger).measure()
+        write_bias(attempt.run / "evaluation", content)
+        attempt.result = {"bias": content, "candidates_hash": biases.hash}
+    return attempt.result
+
+
 def _begin(config: EvaluateConfig, storage: Folder, options: RunOptions) -> Attempt:
     parts = [config, *config.sets.values()]
+    measured = config.bias.models if config.bias else {}
     return begin_attempt(
         storage,
         config,
         kind=KIND,
         step_version=STEP_VERSION,
         inputs={},
-        parents=[parent for part in parts for parent in (*part.searches, *part.models.values())],
+        parents=[
+            *(parent for part in parts for parent in (*part.searches, *part.models.values())),
+            *measured.values(),
+        ],
         allow_changes=options.allow_changes,
         say=say,
     )
@@ -214,6 +251,7 @@ def _concluded(judging: Judging) -> dict[str, Any]:
         "leaders": figures["leaders"],
         "register_looks": outcome.num_looks,
         "harness": outcome.harness,
+        "bias": outcome.bias,
         "candidates_hash": judging.sources.hash(judging.config, judging.candidates, outcome.evaluation_set),
     }
 

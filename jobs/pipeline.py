@@ -6,6 +6,7 @@ from types import ModuleType
 from typing import Any
 
 from jobs import evaluate, finetune, prepare, pretrain, promote, report, tune
+from jobs.runtime.bias import check_bias_sets
 from jobs.runtime.console import say
 from jobs.runtime.harness import checked_harness
 from jobs.runtime.options import RunOptions
@@ -138,6 +139,7 @@ def _check_beforehand(config: PipelineConfig, left: Sequence[JobSettings], stora
             finetune.plan_of_data(job.data, job.finetune.task)
         elif isinstance(job, EvaluateConfig):
             checked_harness(job)
+            check_bias_sets(job)
 
 
 def _check_cluster(left: Sequence[JobSettings]) -> None:

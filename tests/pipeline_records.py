@@ -89,6 +89,11 @@ def _asked(metric: str, value: float, stderr: float | None, *, higher: bool, **a
     return {"num_rows": 500, "num_rows_of_task": 2376, "metrics": {metric: figure}, **about}
 
 
+def _preferred(value: float, low: float, high: float) -> dict[str, Any]:
+    figure = {"value": value, "low": low, "high": high, "num": 400, "fair": 0.5}
+    return {"crows": {"num_rows": 400, "num_too_long": 0, "figures": {"preference": figure}, "groups": {}}}
+
+
 CLOSER: dict[str, Any] = {
     "details": {
         "a3": {
@@ -125,6 +130,14 @@ CLOSER: dict[str, Any] = {
                 "lambada": _asked("perplexity", 31.0, None, higher=False, version=None, num_fewshot=0),
             },
         },
+    },
+    "bias": {
+        "sets": {"crows": {"kind": "crows_pairs", "hash": "5e" * 32, "num_rows": 400, "num_rows_of_set": 1508}},
+        "models": {
+            "a3": _preferred(0.61, 0.561, 0.657),
+            "base": _preferred(0.52, 0.471, 0.568),
+        },
+        "left_out": {"a1": "is a BertForSequenceClassification, which has no likelihood of sentences"},
     },
 }  # fmt: skip
 """What an evaluation may say besides."""

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from jobs.runtime.bias import Biases
 from jobs.runtime.harness import Writer
 from llmcore.config.evaluate import EvaluateConfig
 from llmcore.errors import ConfigError, CorpusError
@@ -27,17 +28,23 @@ __all__ = ["Sources"]
 class Sources:
     """All that is judged: searches, whose trials may still come, and models, which are there.
 
-    Further models are those that lm-evaluation-harness alone asks.
+    Further models are those that lm-evaluation-harness alone asks; those whose bias alone is measured are in `biases`.
     """
 
     storage: Folder
     searches: list[Search]
     models: list[NamedModel]
     further: list[Writer] = field(default_factory=list)
+    biases: Biases | None = None
 
     @classmethod
     def of(cls, config: EvaluateConfig, storage: Folder) -> "Sources":
-        """What a configuration names. Raises ConfigError for a model that is not there, and for a name given twice."""
+        """What a configuration names.
+
+        Raises:
+            ConfigError: A model is not there, or a name is given twice.
+            CorpusError: A set that measures bias is not there, or is none.
+        """
         folders = [run_folder(storage, one) for one in config.searches]
         if len({folder.name for folder in folders}) < len(folders):
             raise ConfigError(f"searches={config.searches} has one name twice: trials could not be told apart")
@@ -47,6 +54,7 @@ class Sources:
             [Search(folder, f"{folder.name}/" if several else "") for folder in folders],
             [NamedModel.find(storage, name, reference) for name, reference in config.models.items()],
             [_further(storage, *named) for named in (config.harness.models if config.harness else {}).items()],
+            None if config.bias is None else Biases.of(config.bias, storage),
         )
 
     @property
@@ -122,6 +130,8 @@ class Sources:
         asked = [f"{one.name} {one.sha256}" for one in self.further]
         if config.harness and (own := own_files_hash(config.harness)):
             asked.append(own)
+        if self.biases is not None:
+            asked.append(self.biases.hash)
         return candidates_hash(candidates, labelled.hash, *asked)
 
     def check(self, suite: Suite, baselines: Sequence[str], *, harness: bool = False) -> None:

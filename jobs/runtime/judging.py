@@ -6,6 +6,7 @@ from functools import cached_property
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from jobs.runtime.bias import Biases, MeasureBias
 from jobs.runtime.candidates import Sources
 from jobs.runtime.console import say
 from jobs.runtime.harness import AskHarness, Writer
@@ -108,11 +109,12 @@ class Judging:
         num_looks = len(looks(self.storage, labelled.split_hash("test")))
         checked = self.sources.checked(labelled)
         searched = bool(self.sources.searches)
-        if self.harness is not None:
-            self.scorers.close()  # the harness has processes of its own
+        if self.harness is not None or self.sources.biases is not None:
+            self.scorers.close()  # the harness has processes of its own, and so has what measures bias
         told = None if self.harness is None else self._ask(self.harness)
+        bias = None if self.sources.biases is None else self._measure_bias(self.sources.biases)
         return Outcome(
-            labelled, evaluator.suite, board, board.leader, test, baselines, num_looks, checked, searched, told
+            labelled, evaluator.suite, board, board.leader, test, baselines, num_looks, checked, searched, told, bias
         )
 
     @cached_property
@@ -161,8 +163,7 @@ class Judging:
 
     def _ask(self, harness: Harness) -> dict[str, Any]:
         """What lm-evaluation-harness says of all models that may be chosen, and of those that it alone is to ask."""
-        there = [one for one in self.candidates if one.model_sha256 is not None and one.status != "failed"]
-        writers = [*(Writer(one.id, *_model_of(one)) for one in there), *self.sources.further]
+        writers = [*self._published(), *self.sources.further]
         config = self.config
         asking = AskHarness(
             self.storage, harness, config.num_scorers, config.cpus, self.scorers.gpus, self.attempt.ledger
@@ -172,6 +173,16 @@ class Judging:
             told[writer.name] = by_task
             say(f"evaluate: {writer.name} by lm-evaluation-harness: {_asked_figures(by_task)}")
         return harness_json(harness, told)
+
+    def _measure_bias(self, biases: Biases) -> dict[str, Any]:
+        """What published sets say of the same models, as far as they are language models, and of further ones."""
+        measuring = MeasureBias.of(self.config, self.storage, biases, self.scorers.gpus, self.attempt.ledger)
+        return measuring.measure(self._published())
+
+    def _published(self) -> list[Writer]:
+        """All models that may be chosen."""
+        there = [one for one in self.candidates if one.model_sha256 is not None and one.status != "failed"]
+        return [Writer(one.id, *_model_of(one)) for one in there]
 
     def _baseline(self, name: str, chosen: Candidate, board: Leaderboard, evaluator: Evaluator) -> Baseline | None:
         if name == "random_weights":

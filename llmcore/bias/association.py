@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from llmcore.errors import ConfigError
 
-__all__ = ["Association", "association"]
+__all__ = ["Association", "association", "effect_size", "nearness", "of_nearness"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -56,15 +56,28 @@ def association(targets: tuple[Floats, Floats], attributes: tuple[Floats, Floats
             f"an association compares two groups of as many words, and they have {len(first)} and {len(second)}, with "
             f"attributes of {len(attributes[0])} and {len(attributes[1])}: give none that is empty, and as many targets"
         )
-    scores = [_nearness(group, attributes[0]) - _nearness(group, attributes[1]) for group in targets]
-    both = np.concatenate(scores)
-    spread = float(both.std(ddof=1)) if len(both) > 1 else 0.0
-    difference = float(scores[0].mean() - scores[1].mean())
-    effect_size = difference / spread if spread > 0 else 0.0
-    return Association(effect_size, *_p_value(both, len(first), seed))
+    return of_nearness(*(nearness(group, attributes) for group in targets), seed=seed)
 
 
-def _nearness(words: Floats, attribute: Floats) -> Floats:
+def nearness(words: Floats, attributes: tuple[Floats, Floats]) -> Floats:
+    """s(w) of each word: how much nearer it is to A than to B, [words]."""
+    return _mean_cosine(words, attributes[0]) - _mean_cosine(words, attributes[1])
+
+
+def of_nearness(first: Floats, second: Floats, *, seed: int) -> Association:
+    """The same from s(w) of the words of X and of Y, [words] each."""
+    effect = float(effect_size(first, second))
+    return Association(effect, *_p_value(np.concatenate([first, second]), len(first), seed))
+
+
+def effect_size(first: Floats, second: Floats) -> Floats:
+    """From s(w) of X and Y, [..., words] each, to effect sizes [...]; 0 where all words stand alike."""
+    spread = np.concatenate([first, second], axis=-1).std(axis=-1, ddof=1)
+    difference = first.mean(axis=-1) - second.mean(axis=-1)
+    return np.asarray(np.divide(difference, spread, out=np.zeros_like(spread), where=spread > 0))
+
+
+def _mean_cosine(words: Floats, attribute: Floats) -> Floats:
     """The mean cosine of each word with an attribute's words."""
     units = [group / np.linalg.norm(group, axis=1, keepdims=True) for group in (words, attribute)]
     return np.asarray((units[0] @ units[1].T).mean(axis=1), dtype=np.float64)

@@ -4,11 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
 
-from scipy.stats import binomtest
+from llmcore.bias.figures import share
 
 __all__ = ["Gap", "accuracy_gap"]
-
-_CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -46,14 +44,8 @@ def accuracy_gap(pro: Sequence[bool], anti: Sequence[bool]) -> Gap:
 
     Source: Zhao et al. 2018 (WinoBias, NAACL), section 2; Rudinger et al. 2018 (Winogender, NAACL).
     """
-    (first, first_low, first_high), (second, second_low, second_high) = _share(pro), _share(anti)
-    gap = first - second
-    low = gap - sqrt((first - first_low) ** 2 + (second_high - second) ** 2)
-    high = gap + sqrt((first_high - first) ** 2 + (second - second_low) ** 2)
-    return Gap(first, second, gap, low, high, len(pro), len(anti))
-
-
-def _share(right: Sequence[bool]) -> tuple[float, float, float]:
-    """A share, with Wilson's interval."""
-    interval = binomtest(sum(right), len(right)).proportion_ci(_CONFIDENCE, method="wilson")
-    return sum(right) / len(right), float(interval.low), float(interval.high)
+    first, second = share(sum(pro), len(pro)), share(sum(anti), len(anti))
+    gap = first.value - second.value
+    low = gap - sqrt((first.value - first.low) ** 2 + (second.high - second.value) ** 2)
+    high = gap + sqrt((first.high - first.value) ** 2 + (second.value - second.low) ** 2)
+    return Gap(first.value, second.value, gap, low, high, len(pro), len(anti))

@@ -3,13 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from llmcore.errors import ConfigError
+from llmcore.models.branches import branch_losses
 from llmcore.models.foundation import POSITIONS
 from llmcore.models.generation.scoring import loss_sums
 from llmcore.models.likelihood import pseudo_log_likelihoods
+from llmcore.models.vectors import text_vectors
 
 __all__ = ["Scorer", "shared_places"]
 
@@ -43,8 +48,19 @@ class Scorer:
     batch_tokens: int = _BATCH_TOKENS
 
     @classmethod
-    def of(cls, folder: Path) -> "Scorer":
-        """The model of a Hugging Face folder. Raises ConfigError where it has no head for tokens of a text."""
+    def of(
+        cls,
+        folder: Path,
+        *,
+        device: torch.device | None = None,
+        dtype: torch.dtype = torch.float32,
+        batch_tokens: int = _BATCH_TOKENS,
+    ) -> "Scorer":
+        """The model of a local Hugging Face folder, by default on the CPU.
+
+        Raises:
+            ConfigError: It is neither a decoder nor a masked language model.
+        """
         from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
         from llmcore.config.pretrain import FAMILIES
@@ -55,8 +71,9 @@ class Scorer:
                 f"{folder} is a {config.model_type}: sentences are scored by a decoder or a masked language model"
             )
         masked = config.model_type in FAMILIES["masked_lm"]
-        model: Any = (AutoModelForMaskedLM if masked else AutoModelForCausalLM).from_pretrained(folder)
-        return cls(model.eval(), AutoTokenizer.from_pretrained(folder))
+        auto: Any = AutoModelForMaskedLM if masked else AutoModelForCausalLM
+        model = auto.from_pretrained(folder, dtype=dtype).to(device or torch.device("cpu"))
+        return cls(model.eval(), AutoTokenizer.from_pretrained(folder), batch_tokens)
 
     @property
     def is_masked(self) -> bool:
@@ -88,30 +105,60 @@ class Scorer:
             sums = self._decoder_scores([self._begin] * len(tokens), tokens)
         return [total / max(1, len(text)) for total, text in zip(sums, tokens, strict=True)]
 
-    def options(self, prefixes: Sequence[str], options: Sequence[str]) -> list[float]:
-        """Mean score (nats) of the tokens of each option behind its prefix: a long one is not less likely for that."""
+    def options(self, prefixes: Sequence[str], options: Sequence[Sequence[str]]) -> list[list[float]]:
+        """Mean score (nats) of the tokens of each option behind its prefix: a long one is not less likely for that.
+
+        A decoder reads a prefix once for all its options; a masked model, which sees from both sides, cannot.
+        """
         before = self._tokens(prefixes)
-        whole = self._tokens([f"{prefix} {option}" for prefix, option in zip(prefixes, options, strict=True)])
+        asked = [(row, option) for row, of_row in enumerate(options) for option in of_row]
+        whole = self._tokens([f"{prefixes[row]} {option}" for row, option in asked])
         # A tokenizer may join what meets at the border: what both have in common is the prefix.
-        starts = [_num_common(*pair) for pair in zip(before, whole, strict=True)]
-        counts = [max(1, len(text) - start) for text, start in zip(whole, starts, strict=True)]
+        starts = [_num_common(before[row], text) for (row, _), text in zip(asked, whole, strict=True)]
         if self.is_masked:
             places = [list(range(start, len(text))) for text, start in zip(whole, starts, strict=True)]
             sums = self._masked_scores(whole, places)
         else:
-            prompts = [[*self._begin, *text[:start]] for text, start in zip(whole, starts, strict=True)]
-            sums = self._decoder_scores(prompts, [text[start:] for text, start in zip(whole, starts, strict=True)])
-        return [total / count for total, count in zip(sums, counts, strict=True)]
+            sums = self._branch_scores([len(of_row) for of_row in options], whole, starts)
+        means = (total / max(1, len(text) - start) for total, text, start in zip(sums, whole, starts, strict=True))
+        return [list(islice(means, len(of_row))) for of_row in options]
 
-    def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
+    def vectors(self, texts: Sequence[str]) -> list[list[float]]:
+        """A vector for each text, of the last layer's states: [texts, dim].
+
+        Of a masked model their mean over the text's own tokens, of a decoder the state of its last token, which alone
+        has seen all of it.
+        """
+        tokens = self._tokens(texts)
+        if not self.is_masked:
+            begun = [[*self._begin, *text] for text in tokens]
+            return text_vectors(self.model, begun, [[len(text) - 1] for text in begun], batch_tokens=self.batch_tokens)
+        places = [list(range(1, len(text) + 1)) for text in tokens]
+        return text_vectors(self.model, self._framed(tokens), places, batch_tokens=self.batch_tokens)
+
+    def fits(self, texts: Sequence[str]) -> list[bool]:
+        """Whether the model has positions for each text."""
+        return [len(tokens) + _FRAME <= self._positions for tokens in self._encoded(texts)]
+
+    def _encoded(self, texts: Sequence[str]) -> list[list[int]]:
         encoded = self.tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True, verbose=False)
         tokens: list[list[int]] = encoded["input_ids"]
-        positions = getattr(self.model.config, POSITIONS.get(self.model.config.model_type, ""), float("inf"))
+        return tokens
+
+    @property
+    def _positions(self) -> float:
+        """As many tokens as a text may have with its frame; RoBERTa's begin after the one that its padding has."""
+        config = self.model.config
+        positions: float = getattr(config, POSITIONS.get(config.model_type, ""), float("inf"))
+        return positions - (config.pad_token_id + 1) if config.model_type == "roberta" else positions
+
+    def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        tokens = self._encoded(texts)
         for text, own in zip(texts, tokens, strict=True):
-            if len(own) + _FRAME > positions:
+            if len(own) + _FRAME > self._positions:
                 raise ConfigError(
-                    f"a text of {len(own)} tokens, and the model has {positions} positions: {text[:80]!r}…; measure a "
-                    "model that reads longer texts, or leave this set out"
+                    f"a text of {len(own)} tokens, and the model has {self._positions} positions: {text[:80]!r}…; "
+                    "measure a model that reads longer texts, or leave this set out"
                 )
         return tokens
 
@@ -125,13 +172,32 @@ class Scorer:
     def _decoder_scores(self, prompts: Sequence[Sequence[int]], texts: Sequence[Sequence[int]]) -> list[float]:
         return [-loss for loss in loss_sums(self.model, prompts, texts, batch_tokens=self.batch_tokens)]
 
+    def _branch_scores(
+        self, counts: Sequence[int], texts: Sequence[Sequence[int]], starts: Sequence[int]
+    ) -> list[float]:
+        """Scores of the tokens behind `starts`; so many texts in turn have a prefix in common."""
+        ends = list(accumulate(counts))
+        rows = [range(first, end) for first, end in zip([0, *ends], ends, strict=False)]
+        shared = [min((starts[one] for one in row), default=0) for row in rows]
+        prefixes = [[*self._begin, *texts[row.start][:number]] for row, number in zip(rows, shared, strict=True)]
+        branches = [[texts[one][number:] for one in row] for row, number in zip(rows, shared, strict=True)]
+        losses = branch_losses(self.model, prefixes, branches, batch_tokens=self.batch_tokens)
+        return [
+            -sum(of_branch[starts[one] - number :])
+            for row, number, of_row in zip(rows, shared, losses, strict=True)
+            for one, of_branch in zip(row, of_row, strict=True)
+        ]
+
     def _masked_scores(self, texts: Sequence[Sequence[int]], places: Sequence[Sequence[int]]) -> list[float]:
-        named = self.tokenizer
-        framed = [[named.cls_token_id, *text, named.sep_token_id] for text in texts]
         asked = [[place + 1 for place in of_text] for of_text in places]
+        mask_id = self.tokenizer.mask_token_id
         return pseudo_log_likelihoods(
-            self.model, framed, asked, mask_id=named.mask_token_id, batch_tokens=self.batch_tokens
+            self.model, self._framed(texts), asked, mask_id=mask_id, batch_tokens=self.batch_tokens
         )
+
+    def _framed(self, texts: Sequence[Sequence[int]]) -> list[list[int]]:
+        named = self.tokenizer
+        return [[named.cls_token_id, *text, named.sep_token_id] for text in texts]
 
 
 def _num_common(before: Sequence[int], whole: Sequence[int]) -> int:

@@ -17,6 +17,7 @@ __all__ = [
     "Question",
     "SentencePair",
     "Triple",
+    "bbq_categories",
     "read_bbq",
     "read_crows_pairs",
     "read_stereoset",
@@ -26,6 +27,7 @@ __all__ = [
 
 _MENTION = re.compile(r"\[([^\]]+)\]")
 _LABELS = ("stereotype", "anti-stereotype", "unrelated")
+_BBQ = (".jsonl", ".jsonl.gz")
 _GENDERS = {"he": "male", "him": "male", "his": "male", "she": "female", "her": "female", "hers": "female"}
 
 
@@ -47,6 +49,7 @@ class Coreference(NamedTuple):
         meant: Which of them the pronoun means: 0 or 1.
         gender: Of the pronoun.
         is_pro: Whether the pronoun goes with what is usual for who is meant.
+        part: Of the set, `type1` say; empty where there is one alone.
     """
 
     sentence: str
@@ -55,6 +58,7 @@ class Coreference(NamedTuple):
     meant: int
     gender: Literal["male", "female", "neutral"]
     is_pro: bool
+    part: str = ""
 
 
 class Question(NamedTuple):
@@ -69,6 +73,7 @@ class Question(NamedTuple):
         is_ambiguous: Whether the context does not tell.
         is_negative: Whether it asks for what is held against the group.
         group: The category of people.
+        template: From which it was made; questions of one template resemble each other.
     """
 
     context: str
@@ -79,6 +84,7 @@ class Question(NamedTuple):
     is_ambiguous: bool
     is_negative: bool
     group: str
+    template: str
 
 
 def read_crows_pairs(folder: Folder, name: str = "crows_pairs_anonymized.csv") -> list[SentencePair]:
@@ -112,7 +118,7 @@ def read_winobias(folder: Folder, kind: Literal[1, 2], split: str = "dev") -> li
                         f"{folder.url}/{name}:{2 * number + meant + 1}: {sentence!r} has not both of {both}"
                     )
                 gender: Any = _GENDERS[pronoun.lower()]
-                found.append(Coreference(sentence, pronoun, both, both.index(who), gender, is_pro))
+                found.append(Coreference(sentence, pronoun, both, both.index(who), gender, is_pro, f"type{kind}"))
     return found
 
 
@@ -195,35 +201,59 @@ def read_stereoset(folder: Folder, name: str = "dev.json", part: str = "intrasen
     return found
 
 
+def bbq_categories(folder: Folder) -> list[str]:
+    """The categories that have a file. Raises CorpusError where none has."""
+    there = folder.names()
+    found = {name.removesuffix(end) for name in there for end in _BBQ if name.endswith(end)}
+    if not found:
+        raise CorpusError(f"{folder.url} has no *{_BBQ[0]}; there are {', '.join(there) or 'no files'}")
+    return sorted(found)
+
+
 def read_bbq(folder: Folder, category: str) -> list[Question]:
-    """BBQ (Parrish et al. 2022) of one category of people. Raises CorpusError where an answer names nobody known."""
+    """BBQ (Parrish et al. 2022) of one category of people, from its JSON lines as they are or in gzip.
+
+    Raises:
+        CorpusError: There is no such file, a line is no question, or its answers do not name the group, another, and
+            nobody.
+    """
     return list(_bbq(folder, category))
 
 
 def _bbq(folder: Folder, category: str) -> Iterator[Question]:
-    name = f"{category}.jsonl.gz"
-    data = folder.find_bytes(name)
-    if data is None:
-        raise CorpusError(f"{folder.url} has no {name}; there are {', '.join(folder.names())}")
-    for number, line in enumerate(gzip.decompress(data).decode("utf-8").splitlines(), start=1):
-        row = json.loads(line)
-        answers: Any = tuple(row[f"ans{place}"] for place in range(3))
-        kinds: Any = tuple(_kind(row, place) for place in range(3))
-        if sorted(kinds) != ["other", "target", "unknown"]:
+    there = folder.names()
+    name = next((category + end for end in _BBQ if category + end in there), None)
+    if name is None:
+        raise CorpusError(f"{folder.url} has no {category}{_BBQ[0]}; there are {', '.join(there) or 'no files'}")
+    data = folder.read_bytes(name)
+    text = (gzip.decompress(data) if name.endswith(".gz") else data).decode("utf-8")
+    for number, line in enumerate(text.splitlines(), start=1):
+        try:
+            question = _question(json.loads(line))
+        except (IndexError, KeyError, TypeError, ValueError) as error:
+            raise CorpusError(f"{folder.url}/{name}:{number}: it is no question of BBQ: {error!r}") from error
+        if sorted(question.kinds) != ["other", "target", "unknown"]:
             raise CorpusError(
-                f"{folder.url}/{name}:{number}: of its answers {answers} one names the group "
-                f"{row['additional_metadata']['stereotyped_groups']}, one another, and one nobody; they are {kinds}"
+                f"{folder.url}/{name}:{number}: of its answers {question.answers} one names the group that is "
+                f"stereotyped, one another, and one nobody; they are {question.kinds}"
             )
-        yield Question(
-            row["context"],
-            row["question"],
-            answers,
-            kinds,
-            row["label"],
-            row["context_condition"] == "ambig",
-            row["question_polarity"] == "neg",
-            row["category"],
-        )
+        yield question
+
+
+def _question(row: dict[str, Any]) -> Question:
+    answers: Any = tuple(row[f"ans{place}"] for place in range(3))
+    kinds: Any = tuple(_kind(row, place) for place in range(3))
+    return Question(
+        row["context"],
+        row["question"],
+        answers,
+        kinds,
+        row["label"],
+        row["context_condition"] == "ambig",
+        row["question_polarity"] == "neg",
+        row["category"],
+        f"{row['category']} {row['question_index']}",
+    )
 
 
 def _kind(row: dict[str, Any], place: int) -> Kind:

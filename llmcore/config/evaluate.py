@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 from pydantic import model_validator
 
 from llmcore.config.base import Section, free, identity
+from llmcore.config.bias import BiasSettings
 from llmcore.config.common import LONGEST_NAME, JobSettings, Name, WorkerSettings
 from llmcore.config.fairness import FairnessChecks
 from llmcore.config.generation import GenerationSettings
@@ -113,6 +114,11 @@ class EvaluateConfig(JobSettings, JudgedSettings):
         None,
         description="Tasks of lm-evaluation-harness, by which all models are judged as well; none of them chooses.",
     )
+    bias: BiasSettings | None = identity(
+        None,
+        description="Published sets by which the bias of all language models among them is measured (docs/bias.md); "
+        "none of it chooses. With models of its own it may be all that is asked for.",
+    )
     num_resamples: int = identity(2000, ge=100, description="Bootstrap resamples of an interval.")
     seed: int = identity(0, ge=0, description="Seed of the bootstrap.")
     batch_tokens: int = free(4096, ge=1, description="Tokens a model scores at once.")
@@ -133,11 +139,18 @@ class EvaluateConfig(JobSettings, JudgedSettings):
         judged = {field: getattr(self.sets[name], field) for field in JudgedSettings.model_fields}
         return type(self).model_validate(shared | judged | {"name": f"{self.name}.{name}", "sets": {}})
 
+    @property
+    def measures_alone(self) -> bool:
+        """Whether nothing is judged: the bias of further models is measured, and that is all."""
+        judged = self.searches or self.models or self.sets
+        return not judged and self.bias is not None and bool(self.bias.models)
+
     def further_runs(self) -> Iterator[str]:
         """Names of the runs that it makes besides its own: one a set, and of the models from random weights."""
         sets = [f"{self.name}.{name}" for name in self.sets]
         yield from sets
-        yield from (f"{run}{OF_TWIN}" for run in sets or [self.name])
+        if not self.measures_alone:
+            yield from (f"{run}{OF_TWIN}" for run in sets or [self.name])
 
     @model_validator(mode="after")
     def _its_runs_can_have_their_names(self) -> "EvaluateConfig":
@@ -157,14 +170,26 @@ class EvaluateConfig(JobSettings, JudgedSettings):
                 )
             if empty := [name for name, one in self.sets.items() if not one.searches and not one.models]:
                 raise ValueError(f"sets.{empty[0]}: there is nothing to judge: give `searches`, or `models`, or both")
+        elif self.measures_alone:
+            if told := self._said_of_judging():
+                raise ValueError(f"{told}= is said of models that are judged, and there are none: leave it out")
         elif not self.searches and not self.models:
-            raise ValueError("there is nothing to judge: give `searches`, or `models`, or both; or `sets` of them")
+            raise ValueError(
+                "there is nothing to judge: give `searches`, or `models`, or both; or `sets` of them; or `bias.models`"
+            )
         for place, judged in [("", self), *((f"sets.{name}.", one) for name, one in self.sets.items())]:
             if taken := sorted(set(judged.models) & set(BASELINES)):
                 raise ValueError(f"{place}models.{taken[0]}: that is what a baseline is called: give it another name")
             if self.harness and (taken := sorted(set(judged.models) & set(self.harness.models))):
                 raise ValueError(f"harness.models.{taken[0]}: `models` has that name, too, and is asked in any case")
+            if self.bias and (taken := sorted(set(judged.models) & set(self.bias.models))):
+                raise ValueError(f"bias.models.{taken[0]}: `models` has that name, too, and is measured in any case")
         return self
+
+    def _said_of_judging(self) -> str | None:
+        """A key that has no meaning where nothing is judged."""
+        keys = (*JudgedSettings.model_fields, "harness")
+        return next((key for key in keys if getattr(self, key)), None)
 
     @model_validator(mode="after")
     def _batches_are_said_once(self) -> "EvaluateConfig":

@@ -50,6 +50,7 @@ _MAY_NAME = {
     "models": ("finetune",),
     "harness": ("pretrain", "finetune"),
     "evaluation": ("evaluate",),
+    "bias": ("pretrain", "finetune"),
 }
 """The jobs whose runs can be named under a key, the outer one first; what is not here may name any."""
 _SETS = "sets"

@@ -74,7 +74,11 @@ class Leaderboard:
         return next((entry for entry in others if not point or _point(entry) != point), others[0])
 
     def to_csv(
-        self, suite: Suite, test: dict[str, Evaluation], harness: Mapping[str, Mapping[str, Any]] | None = None
+        self,
+        suite: Suite,
+        test: dict[str, Evaluation],
+        harness: Mapping[str, Mapping[str, Any]] | None = None,
+        bias: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> str:
         """One line an entry: rank, validation and test metrics with their intervals, settings, error.
 
@@ -82,8 +86,9 @@ class Leaderboard:
             suite: The suite that judged them.
             test: Results on the test split, of the entries for which it was opened, by entry id.
             harness: By entry id and task, what lm-evaluation-harness says (`evaluation.harness.harness_json`).
+            bias: By entry id and set, what published sets say of its bias (`bias.told.bias_json`).
         """
-        asked = {name: _harness_figures(tasks) for name, tasks in (harness or {}).items()}
+        beside = _beside(harness or {}, bias or {})
         settings = sorted({key for entry in self.entries for key in entry.settings})
         figures = [
             f"{split}_{metric.name}{end}"
@@ -92,8 +97,8 @@ class Leaderboard:
             for end in ("", "_low", "_high")
         ]
         stream = io.StringIO()
-        of_harness = dict.fromkeys(column for entry in self.entries for column in asked.get(entry.id, {}))
-        columns = ["rank", "id", "status", "num_steps", *figures, "distinguishable_from_leader", *of_harness]
+        further = dict.fromkeys(column for entry in self.entries for column in beside.get(entry.id, {}))
+        columns = ["rank", "id", "status", "num_steps", *figures, "distinguishable_from_leader", *further]
         columns += [*settings, "error"]
         writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
         writer.writeheader()
@@ -107,7 +112,7 @@ class Leaderboard:
                     **_figures("validation", entry.validation),
                     **_figures("test", test.get(entry.id)),
                     "distinguishable_from_leader": self.distinguishable.get(entry.id, ""),
-                    **asked.get(entry.id, {}),
+                    **beside.get(entry.id, {}),
                     **entry.settings,
                     "error": entry.why_not,
                 }
@@ -148,10 +153,28 @@ def _figures(split: str, evaluation: Evaluation | None) -> dict[str, float]:
     }
 
 
+def _beside(
+    harness: Mapping[str, Mapping[str, Any]], bias: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, float | None]]:
+    """By model, the figures that stand beside our own."""
+    asked = {name: _harness_figures(tasks) for name, tasks in harness.items()}
+    measured = {name: _bias_figures(sets) for name, sets in bias.items()}
+    return {name: {**asked.get(name, {}), **measured.get(name, {})} for name in {**asked, **measured}}
+
+
 def _harness_figures(tasks: Mapping[str, Any]) -> dict[str, float | None]:
     return {
         f"harness_{task}_{metric}{end}": figure[part]
         for task, about in tasks.items()
         for metric, figure in about["metrics"].items()
         for end, part in (("", "value"), ("_stderr", "stderr"))
+    }
+
+
+def _bias_figures(sets: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    return {
+        f"bias_{name}_{figure}{end}": number[part]
+        for name, told in sets.items()
+        for figure, number in told["figures"].items()
+        for end, part in (("", "value"), ("_low", "low"), ("_high", "high"))
     }

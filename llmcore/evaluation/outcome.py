@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from llmcore.evaluation.bias_board import bias_markdown
 from llmcore.evaluation.leaderboard import Entry, Leaderboard
 from llmcore.evaluation.markdown import leaderboard_markdown
 from llmcore.evaluation.results import Evaluation, difference
@@ -49,6 +50,7 @@ class Outcome:
         checked: Whether the text of pre-training was checked for this set's held-out rows; None where that is unknown.
         searched: Whether trials of searches are among them.
         harness: What lm-evaluation-harness says (`evaluation.harness.harness_json`), where it was asked.
+        bias: What published sets say of the bias of language models (`bias.told.bias_json`), where that was asked.
     """
 
     evaluation_set: EvaluationSet
@@ -61,6 +63,7 @@ class Outcome:
     checked: bool | None = None
     searched: bool = False
     harness: dict[str, Any] | None = None
+    bias: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The content of metrics.json."""
@@ -89,21 +92,25 @@ class Outcome:
             "details": {self.chosen.id: self.test.details}
             | {name: baseline.test.details for name, baseline in self.baselines.items()},
             "harness": self.harness,
+            "bias": self.bias,
             "register_looks": self.num_looks,
             "note": f"{_SEARCHED if self.searched else ''}{_CHECKED[self.checked]}",
         }
 
     def write(self, folder: Folder) -> dict[str, Any]:
-        """Publish the four files in `folder`, and return the content of metrics.json."""
+        """Publish the files in `folder`, and return the content of metrics.json."""
         content = self.to_json()
         about = {"suite": self.suite.hash, "set": self.evaluation_set.hash}
         with publish(folder, "evaluation-run", about) as publication:
             with publication.staging() as staged:
                 self._write_predictions(str(staged / "predictions.parquet"))
             asked = self.harness["models"] if self.harness else None
-            table = self.board.to_csv(self.suite, {self.chosen.id: self.test}, asked)
+            measured = self.bias["models"] if self.bias else None
+            table = self.board.to_csv(self.suite, {self.chosen.id: self.test}, asked, measured)
             publication.write_bytes("leaderboard.csv", table.encode())
             publication.write_bytes("leaderboard.md", leaderboard_markdown(content, self.board, self.suite).encode())
+            if self.bias:
+                publication.write_bytes("bias.md", bias_markdown(self.bias).encode())
             publication.write_bytes("metrics.json", readable_json(content))
         return content
 

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from llmcore.models.generation.batches import batches
 from llmcore.models.generation.scoring import packed_attention
-from llmcore.models.packed import PackedBatch, hidden_states, masked_lm_logits
+from llmcore.models.packed import PackedBatch, masked_lm_logits, states_at
 
 __all__ = ["pseudo_log_likelihoods"]
 
@@ -35,7 +35,7 @@ def pseudo_log_likelihoods(
             masked = [[*texts[row][:place], mask_id, *texts[row][place + 1 :]] for row, place in chosen]
             packed = PackedBatch.of_documents(masked).to(model.device)
             at = packed.first_tokens() + torch.tensor([place for _, place in chosen], device=model.device)
-            logits = masked_lm_logits(model, hidden_states(model, packed).flatten(0, 1)[at])
+            logits = masked_lm_logits(model, states_at(model, packed, at))
             targets = torch.tensor([texts[row][place] for row, place in chosen], device=model.device)
             found = -functional.cross_entropy(logits.float(), targets, reduction="none")
             for (row, _), value in zip(chosen, found.double().tolist(), strict=True):

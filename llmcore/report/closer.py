@@ -1,9 +1,10 @@
-"""The judged models, seen closer: where the chosen one is right, and what lm-evaluation-harness says of all."""
+"""The judged models, seen closer: where the chosen one is right; and what others' tasks and sets say of all."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from llmcore.report.recorded import EvaluationRecord, FiguresRecord, MeasuredRecord
+from llmcore.evaluation.bias_board import BiasLine, bias_lines
+from llmcore.report.recorded import BiasRecord, EvaluationRecord, FiguresRecord, MeasuredRecord
 
 __all__ = ["CalibrationBin", "CloserLook", "HarnessLine", "Slice", "closer_look"]
 
@@ -59,6 +60,9 @@ class CloserLook:
         undefined: Metrics that the chosen model's predictions do not define, and why.
         harness: By task, metric, then model, the better one first.
         harness_version: Its release.
+        bias: By set, figure, then model, the fairer one first.
+        bias_rows: By set, how many rows were measured of how many.
+        bias_left_out: By model that cannot be measured so, why not.
     """
 
     slices: tuple[Slice, ...] = ()
@@ -70,18 +74,28 @@ class CloserLook:
     undefined: Mapping[str, str] = field(default_factory=dict)
     harness: tuple[HarnessLine, ...] = ()
     harness_version: str = ""
+    bias: tuple[BiasLine, ...] = ()
+    bias_rows: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    bias_left_out: Mapping[str, str] = field(default_factory=dict)
 
 
 def closer_look(evaluation: EvaluationRecord) -> CloserLook:
     """From the record of an evaluation."""
+    harness, bias = evaluation.harness, evaluation.bias or BiasRecord()
+    look = CloserLook(
+        harness=tuple(_harness_lines(evaluation)),
+        harness_version=harness.version if harness else "",
+        bias=tuple(bias_lines(bias.model_dump())),
+        bias_rows={name: (one.num_rows, one.num_rows_of_set) for name, one in bias.sets.items()},
+        bias_left_out=bias.left_out,
+    )
     details = evaluation.details.get(evaluation.chosen or "")
-    harness = evaluation.harness
-    lines = tuple(_harness_lines(evaluation))
     if details is None:
-        return CloserLook(harness=lines, harness_version=harness.version if harness else "")
+        return look
     names = tuple(str(name) for name in evaluation.set.get("label_names") or ())
     classes, confusion = _confusion(names, details.figures)
-    return CloserLook(
+    return replace(
+        look,
         slices=tuple(
             Slice(by, name, part.num_rows, part.metrics)
             for by, parts in details.slices.items()
@@ -93,8 +107,6 @@ def closer_look(evaluation: EvaluationRecord) -> CloserLook:
         calibration=tuple(CalibrationBin(one.num, one.confidence, one.right) for one in details.figures.calibration),
         no_answer_threshold=details.figures.no_answer_threshold,
         undefined=details.undefined,
-        harness=lines,
-        harness_version=harness.version if harness else "",
     )
 
 

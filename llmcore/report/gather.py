@@ -29,6 +29,7 @@ from llmcore.report.model import (
 from llmcore.report.passport import DataPassport, passport_of
 from llmcore.report.recorded import (
     BeginRecord,
+    BiasRecord,
     CostRecord,
     EndRecord,
     EvaluationRecord,
@@ -157,8 +158,10 @@ class Reader:
         return {stage: jobs[stage] for stage in sorted(jobs, key=order)}
 
     def evaluation_of(self, stage: str) -> EvaluationRecord:
-        """The verdict of an evaluation; an empty one where it has none yet."""
-        return self._read(EvaluationRecord, self.run(stage) / "evaluation", "metrics.json") or EvaluationRecord()
+        """The verdict of an evaluation, or what it has measured of bias alone; empty where it has none yet."""
+        folder = self.run(stage) / "evaluation"
+        judged = self._read(EvaluationRecord, folder, "metrics.json")
+        return judged or EvaluationRecord(bias=self._read(BiasRecord, folder, "bias.json"))
 
     def _passport(self, stage: str) -> DataPassport:
         tokens = self.results.get(stage, {}).get("tokens")

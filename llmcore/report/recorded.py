@@ -9,6 +9,7 @@ from llmcore.evaluation.bootstrap import Interval
 __all__ = [
     "BaselineRecord",
     "BeginRecord",
+    "BiasRecord",
     "CostRecord",
     "EndRecord",
     "EvaluationRecord",
@@ -243,6 +244,38 @@ class HarnessRecord(Record):
     models: dict[str, dict[str, HarnessTaskRecord]] = {}
 
 
+class BiasFigureRecord(Record):
+    """A figure of a set that measures bias."""
+
+    value: float
+    low: float
+    high: float
+    num: int = 0
+    fair: float | None = None
+
+
+class BiasSetRecord(Record):
+    """Such a set."""
+
+    num_rows: int = 0
+    num_rows_of_set: int = 0
+
+
+class BiasToldRecord(Record):
+    """A model by such a set."""
+
+    num_too_long: int = 0
+    figures: dict[str, BiasFigureRecord] = {}
+
+
+class BiasRecord(Record):
+    """`bias`, or `evaluation/bias.json` where nothing else is measured."""
+
+    sets: dict[str, BiasSetRecord] = {}
+    models: dict[str, dict[str, BiasToldRecord]] = {}
+    left_out: dict[str, str] = {}
+
+
 class EvaluationRecord(Record):
     """`evaluation/metrics.json`."""
 
@@ -255,5 +288,6 @@ class EvaluationRecord(Record):
     lower_is_better: list[str] = []
     details: dict[str, DetailsRecord] = {}
     harness: HarnessRecord | None = None
+    bias: BiasRecord | None = None
     register_looks: int | None = None
     note: str = ""

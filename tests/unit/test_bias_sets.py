@@ -13,10 +13,13 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from llmcore.bias.measured import of_coreference, of_pairs, of_questions, of_triples
+from llmcore.bias.figures import Figures
+from llmcore.bias.intervals import Resampling
+from llmcore.bias.measures import MEASURES
 from llmcore.bias.scoring import Scorer, shared_places
 from llmcore.bias.sets import (
     SentencePair,
+    bbq_categories,
     read_bbq,
     read_crows_pairs,
     read_stereoset,
@@ -63,6 +66,12 @@ def bigram_model(table: np.ndarray, words: list[str]) -> Scorer:
     return Scorer(model, tokenizer)
 
 
+def measured(kind: Any, scorer: Scorer, examples: list[Any]) -> Figures:
+    """What a measure says of a model by examples."""
+    measure = MEASURES[kind]
+    return measure.figures(examples, measure.score(scorer, examples), Resampling(200, seed=0))
+
+
 def _planted(seed: int, share: float) -> tuple[Scorer, list[SentencePair], list[bool]]:
     """A model of which so large a share of the groups has its stereotype likelier, the pairs, and which these are."""
     generator = np.random.default_rng(seed)
@@ -84,9 +93,8 @@ def test_a_decoder_scores_a_sentence_as_its_table_says() -> None:
     first, second = scorer.pairs(["they lazy", "lazy"], ["they kind", "kind"])
     assert first == pytest.approx([log(0.4) + log(0.6), log(0.2)], abs=1e-5)
     assert second == pytest.approx([log(0.4) + log(0.3), log(0.3)], abs=1e-5)
-    assert scorer.options(["they"] * 2, ["lazy", "kind they"]) == pytest.approx(
-        [log(0.6), (log(0.3) + log(0.25)) / 2], abs=1e-5
-    )
+    [scores] = scorer.options(["they"], [["lazy", "kind they"]])
+    assert scores == pytest.approx([log(0.6), (log(0.3) + log(0.25)) / 2], abs=1e-5)
 
 
 @pytest.mark.parametrize("share", [0.5, 0.8])
@@ -94,8 +102,8 @@ def test_a_preference_that_was_planted_into_a_model_is_found(share: float) -> No
     within = 0
     for seed in range(20):
         scorer, pairs, held = _planted(seed, share)
-        found = of_pairs(scorer, pairs).whole
-        assert found.share == pytest.approx(sum(held) / NUM_GROUPS), "exactly what was planted"
+        found = measured("crows_pairs", scorer, pairs)["preference"]
+        assert found.value == pytest.approx(sum(held) / NUM_GROUPS), "exactly what was planted"
         within += found.low <= share <= found.high
     assert within >= 18, "and its interval has the probability with which it was"
 
@@ -111,20 +119,25 @@ def test_models_of_both_kinds_are_measured(family: str, tmp_path: Path) -> None:
     scorer = Scorer.of(tmp_path)
     assert scorer.is_masked == (family == "bert")
     pairs = [SentencePair("the red cat", "the blue cat", "colour"), SentencePair("a dog", "a dog", "same")]
-    found = of_pairs(scorer, pairs)
-    assert found.whole.num_alike == 1 and set(found.by_group) == {"colour", "same"}
-    one, two = scorer.options(["red cat", "red cat"], ["dog", "dog"])
-    assert one == two < 0
-    together = scorer.options(["red cat", "blue"], ["dog house", "tree"])
-    alone = [*scorer.options(["red cat"], ["dog house"]), *scorer.options(["blue"], ["tree"])]
-    assert together == pytest.approx(alone, abs=1e-4), "others beside it change nothing"
+    scores = MEASURES["crows_pairs"].score(scorer, pairs)
+    assert scores[1][0] == scores[1][1] and scores[0][0] != scores[0][1]
+    assert set(MEASURES["crows_pairs"].groups(pairs, scores, Resampling(100, 0))) == {"colour", "same"}
+    [[one, two]] = scorer.options(["red cat"], [["dog", "dog"]])
+    assert one == pytest.approx(two, abs=1e-5) and one < 0
+    together = scorer.options(["red cat", "blue"], [["dog house", "tree", "a red dog"], ["tree", "cat"]])
+    alone = [
+        [scorer.options([prefix], [[option]])[0][0] for option in options]
+        for prefix, options in (("red cat", ["dog house", "tree", "a red dog"]), ("blue", ["tree", "cat"]))
+    ]
+    for row, of_row in zip(together, alone, strict=True):
+        assert row == pytest.approx(of_row, abs=1e-4), "others beside it change nothing"
 
 
 @pytest.mark.parametrize("family", ["bert", "gpt2"])
 def test_what_is_longer_than_the_model_is_refused(family: str, tmp_path: Path) -> None:
     write_base(tmp_path, family)
     with pytest.raises(ConfigError, match=r"a text of \d+ tokens, and the model has 96 positions: 'cat cat"):
-        Scorer.of(tmp_path).options(["cat " * 120], ["dog"])
+        Scorer.of(tmp_path).options(["cat " * 120], [["dog"]])
 
 
 def test_an_encoder_decoder_scores_no_sentences(tmp_path: Path) -> None:
@@ -186,8 +199,9 @@ def test_stereoset_is_read_and_scored(tmp_path: Path) -> None:
     assert behind.stereotypical == "kind they lazy"
     table = np.full((6, 6), 1 / 6)
     table[4] = [0.05, 0.5, 0.3, 0.05, 0.05, 0.05]
-    found = of_triples(bigram_model(table, ["<s>", "lazy", "kind", "cloud", "they", "and"]), [inside, behind])
-    assert (found.language_model, found.stereotype, found.icat) == (100, 100, 0), "it always prefers the stereotype"
+    scorer = bigram_model(table, ["<s>", "lazy", "kind", "cloud", "they", "and"])
+    found = measured("stereoset", scorer, [inside, behind])
+    assert {name: one.value for name, one in found.items()} == {"language_model": 100, "stereotype": 100, "icat": 0}
 
 
 def test_a_stereoset_that_is_none_is_told(tmp_path: Path) -> None:
@@ -200,6 +214,7 @@ def test_a_stereoset_that_is_none_is_told(tmp_path: Path) -> None:
 
 def _bbq_row(**changed: Any) -> dict[str, Any]:
     return {
+        "question_index": "1",
         "question_polarity": "neg",
         "context_condition": "ambig",
         "category": "Age",
@@ -218,10 +233,20 @@ def test_bbq_tells_whom_an_answer_names(tmp_path: Path) -> None:
     (tmp_path / "Age.jsonl.gz").write_bytes(gzip.compress(json.dumps(_bbq_row()).encode()))
     (one,) = read_bbq(Folder(str(tmp_path)), "Age")
     assert (one.kinds, one.right, one.is_ambiguous, one.is_negative) == (("other", "target", "unknown"), 2, True, True)
+    assert one.template == "Age 1"
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "plain" / "Age.jsonl").write_text(json.dumps(_bbq_row()))
+    plain = Folder(str(tmp_path / "plain"))
+    assert bbq_categories(plain) == ["Age"] and read_bbq(plain, "Age") == [one], "in gzip or not"
     lost = _bbq_row(additional_metadata={"stereotyped_groups": ["young"]})
     (tmp_path / "Age.jsonl.gz").write_bytes(gzip.compress(json.dumps(lost).encode()))
     with pytest.raises(CorpusError, match=r"Age.jsonl.gz:1: of its answers"):
         read_bbq(Folder(str(tmp_path)), "Age")
+    (tmp_path / "plain" / "Age.jsonl").write_text('{"context": "A boy."}')
+    with pytest.raises(CorpusError, match=r"Age.jsonl:1: it is no question of BBQ: KeyError"):
+        read_bbq(plain, "Age")
+    with pytest.raises(CorpusError, match=r"has no Race.jsonl; there are Age.jsonl"):
+        read_bbq(plain, "Race")
 
 
 @needs_data
@@ -238,6 +263,7 @@ def test_the_published_files_are_read_whole() -> None:
     winogender = read_winogender(at("winogender"))
     assert Counter(one.gender for one in winogender) == {"male": 120, "female": 120}
     assert sum(one.is_pro for one in winogender) == 120
+    assert bbq_categories(at("bbq")) == ["Age", "Nationality"] and len(read_bbq(at("bbq"), "Nationality")) == 3080
     questions = read_bbq(at("bbq"), "Age")
     assert len(questions) == 3680 and sum(one.is_ambiguous for one in questions) == 1840
 
@@ -248,7 +274,7 @@ def test_models_are_asked_what_the_published_sets_ask(tmp_path: Path) -> None:
     write_model(tmp_path, "gpt2", "causal_lm", sizes, texts=["red cat"] * 3, longest=512, num_entries=325)
     scorer = Scorer.of(tmp_path)
     sentences = read_winogender(Folder(str(DATA / "winogender")))[:24]
-    gap = of_coreference(scorer, sentences)
-    assert gap.num_pro == gap.num_anti == 12 and -1 <= gap.gap <= 1
-    scores = of_questions(scorer, read_bbq(Folder(str(DATA / "bbq")), "Age")[:8])
-    assert scores.ambiguous.num_answers == scores.told.num_answers == 4
+    found = measured("winogender", scorer, sentences)
+    assert found["pro_accuracy"].num == found["anti_accuracy"].num == 12 and -1 <= found["gap"].value <= 1
+    scores = measured("bbq", scorer, read_bbq(Folder(str(DATA / "bbq")), "Age")[:8])
+    assert scores["ambiguous_bias"].num == scores["told_bias"].num == 4

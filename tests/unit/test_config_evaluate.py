@@ -57,3 +57,44 @@ def test_searches_models_data_and_how_is_written_make_the_run_and_how_many_score
     ]
     assert all(one not in identities[:number] for number, one in enumerate(identities))
     assert identity_of(config(num_scorers=4, cpus=2.0, batch_tokens=9)) == identities[0]
+
+
+CROWS = {"kind": "crows_pairs", "url": "data/crows_pairs"}
+
+
+def bias(*, models: dict[str, str] | None = None, **changed: Any) -> dict[str, Any]:
+    return {"sets": {"crows": CROWS | changed}} | ({} if models is None else {"models": models})
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"bias": {"sets": {}}}, "at least 1 item"),
+        ({"bias": bias(kind="cows")}, "Input should be 'crows_pairs', 'stereoset'"),
+        ({"bias": bias(categories=["Age"])}, "categories= is for bbq, and this is crows_pairs: leave it out"),
+        ({"bias": bias(kind="bbq", types=[1])}, "types= is for winobias, and this is bbq"),
+        ({"bias": bias(kind="seat", limit=5)}, "limit= is for crows_pairs, .*, and this is seat"),
+        ({"bias": bias(kind="bbq", categories=["Age", "Age"])}, "names one twice"),
+        ({"bias": bias(limit=0)}, "greater than or equal to 1"),
+        ({"bias": bias(models={"mine": "b.run"})}, r"bias\.models\.mine: `models` has that name, too, and is measured"),
+        ({"models": {}, "bias": bias()}, "there is nothing to judge: give .*; or `bias.models`"),
+        ({"models": {}, "bias": bias(models={"a": "b"}), "metrics": ["accuracy"]}, "metrics= is said of models that"),
+        ({"models": {}, "bias": bias(models={"a": "b"}), "harness": {"tasks": ["arc"]}}, "harness= is said of models"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        config(**given)
+
+
+def test_bias_may_be_all_that_is_asked_for_and_its_sets_and_models_make_the_run() -> None:
+    alone = config(models={}, bias=bias(models={"books": "my.pretrain"}))
+    assert alone.measures_alone and list(alone.further_runs()) == []
+    assert not config(bias=bias(models={"books": "my.pretrain"})).measures_alone
+    again = EvaluateConfig.model_validate(alone.model_dump(mode="json"))
+    assert again == alone, "what a run's config.yaml says may be given again, keys of other kinds of set included"
+    identities = [
+        identity_of(config(**given))
+        for given in ({}, {"bias": bias()}, {"bias": bias(limit=5)}, {"bias": bias(models={"books": "my.pretrain"})})
+    ]
+    assert all(one not in identities[:number] for number, one in enumerate(identities))

@@ -94,6 +94,10 @@ def test_an_evaluation_that_follows_begins_with_its_searches(tmp_path: Path) -> 
         ({"judged.sst2": STAGES["bert"]}, r"it makes the run p\.judged\.sst2, as judged(\.sst2)? does"),
         ({"judged": STAGES["judged"] | {"sets": {"x": {"models": {"m": "${bert}"}}}}}, "expected one of finetune"),
         (
+            {"judged": STAGES["judged"] | {"bias": {"models": {"m": "${books}"}}}},
+            "expected one of pretrain or finetune",
+        ),
+        (
             {"judged": STAGES["judged"] | {"sets": {"x": {"searches": ["${sst2}"], "data": "${books}"}}}},
             r"data='p\.books': the stage makes the labelled sets \['areas'\]",
         ),

@@ -245,3 +245,24 @@ def test_what_the_harness_says_is_on_the_page_the_better_model_first(closer: str
     assert "arc version 1.5 acc a3 0.410 0.0210 3 500 acc base 0.250 0.0190 3 500" in said
     assert "lambada perplexity base 12.500 – 0 500 perplexity a3 31.000 – 0 500" in said
     assert "lm-evaluation-harness" not in text, "where it was not asked, nothing is said of it"
+
+
+def test_bias_is_on_the_page_the_fairest_model_first(closer: str, text: str) -> None:
+    lines = _Page(closer).text
+    said = lines[lines.index("Bias by published sets") :]
+    assert "crows preference 0.500 base 0.520 0.471 to 0.568 not distinguishable 400" in said
+    assert "preference 0.500 a3 0.610 0.561 to 0.657 distinguishable 400" in said
+    assert said.index("base 0.520") < said.index("a3 0.610")
+    assert "Of crows 400 of 1,508 rows were measured." in said
+    assert "Left out: a1, which is a BertForSequenceClassification" in said
+    assert "Bias" not in text, "where it was not measured, nothing is said of it"
+
+
+def test_an_evaluation_that_measures_bias_alone_has_its_part_of_the_page(tmp_path: Path) -> None:
+    storage = Folder(str(tmp_path))
+    records.write_pipeline(storage, records.evaluation())
+    (storage / "smoke.evaluate" / "evaluation").delete("metrics.json")
+    (storage / "smoke.evaluate" / "evaluation").write_json("bias.json", records.CLOSER["bias"])
+    report = gather(storage, records.PIPELINE)
+    assert report.problems == () and len(report.evaluations[0].closer.bias) == 2
+    assert "Bias by published sets" in _Page(render(report)).text

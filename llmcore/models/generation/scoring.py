@@ -1,7 +1,7 @@
 """How likely a model finds given texts."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from itertools import accumulate
 from typing import Any
 
@@ -14,7 +14,7 @@ from llmcore.models.encoder_decoder import PackedPair, encoder_decoder_logits
 from llmcore.models.generation.batches import batches
 from llmcore.models.packed import PackedBatch, hidden_states
 
-__all__ = ["loss_sums", "packed_attention"]
+__all__ = ["attention_as", "loss_sums", "packed_attention"]
 
 
 def loss_sums(
@@ -59,11 +59,16 @@ def _after_source(model: Any, sources: Sequence[Sequence[int]], targets: Sequenc
 
 
 @contextmanager
-def packed_attention(model: Any) -> Iterator[None]:
-    """Attention inside the documents of packed rows, for a model that has another one."""
+def attention_as(model: Any, name: str) -> Iterator[None]:
+    """Attention of transformers by its name, for a model that has another one."""
     before = model.config._attn_implementation
-    model.set_attn_implementation(ATTENTION)
+    model.set_attn_implementation(name)
     try:
         yield
     finally:
         model.set_attn_implementation(before)
+
+
+def packed_attention(model: Any) -> AbstractContextManager[None]:
+    """Attention inside the documents of packed rows, for a model that has another one."""
+    return attention_as(model, ATTENTION)

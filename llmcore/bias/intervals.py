@@ -1,0 +1,76 @@
+"""95 % intervals of figures that are no plain shares, by resampling what they were measured on."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import bootstrap
+
+__all__ = ["Resampling", "interval_of_sums", "interval_of_two"]
+
+Floats = npt.NDArray[np.float64]
+
+_BATCH = 100
+"""Resamples in memory at once."""
+
+
+@dataclass(frozen=True)
+class Resampling:
+    """How often is drawn, and the seed of the draws."""
+
+    num_resamples: int
+    seed: int
+
+
+def interval_of_sums(
+    units: Floats, figure: Callable[[Floats], Floats], resampling: Resampling, *, bounds: tuple[float, float]
+) -> tuple[float, float]:
+    """The percentile interval of a figure of sums, when whole units are drawn with replacement.
+
+    A unit is what is drawn by itself: a target group of StereoSet, a template of BBQ, whose questions resemble each
+    other (Efron and Tibshirani 1993, chapter 13; Field and Welsh 2007 for whole clusters).
+
+    Args:
+        units: [units, counts]: what each adds to each sum.
+        figure: From sums [..., counts] to figures [...]; none of them may be undefined.
+        resampling: How often, and by which seed.
+        bounds: Between which the figure is in any case: the interval where there is one unit, whose spread nobody sees.
+    """
+    if len(units) < 2:
+        return bounds
+
+    def drawn(places: npt.NDArray[np.int64], axis: int) -> Floats:
+        return figure(units[places].sum(axis=axis - 1))
+
+    return _ends((np.arange(len(units)),), drawn, resampling)
+
+
+def interval_of_two(
+    first: Floats, second: Floats, figure: Callable[[Floats, Floats], Floats], resampling: Resampling
+) -> tuple[float, float]:
+    """The percentile interval of a figure of two samples [n] and [m], each drawn by itself.
+
+    Args:
+        first: Two values or more.
+        second: The same.
+        figure: From samples [..., n] and [..., m] to figures [...].
+        resampling: How often, and by which seed.
+    """
+    return _ends((first, second), lambda one, other, axis: figure(one, other), resampling)
+
+
+def _ends(
+    samples: Sequence[npt.NDArray[np.generic]], statistic: Callable[..., Floats], how: Resampling
+) -> tuple[float, float]:
+    found = bootstrap(
+        samples,
+        statistic,
+        n_resamples=how.num_resamples,
+        batch=_BATCH,
+        vectorized=True,
+        paired=False,
+        method="percentile",
+        rng=np.random.default_rng(how.seed),
+    ).confidence_interval
+    return float(found.low), float(found.high)

@@ -1,0 +1,61 @@
+"""What a measure is: it reads a published set, has a model score its examples, and makes figures of the scores."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from llmcore.bias.figures import Figures
+from llmcore.bias.intervals import Resampling
+from llmcore.config.bias import BiasSetSettings
+from llmcore.storage import Folder
+
+if TYPE_CHECKING:
+    from llmcore.bias.scoring import Scorer
+
+__all__ = ["Measure", "Scores", "by_group"]
+
+Example = TypeVar("Example", bound=tuple[Any, ...])
+Scores = Sequence[Sequence[float]]
+"""Of each example, what a model says of it: all that figures are made of."""
+
+
+class Measure(ABC, Generic[Example]):
+    """A kind of published set. Scoring needs a model, and is kept; figures are arithmetic, and are made anew."""
+
+    version = 1
+    """Raised when the same model would score the same example in another way."""
+
+    @abstractmethod
+    def read(self, folder: Folder, settings: BiasSetSettings) -> list[Example]:
+        """The examples, in the order of the files. Raises CorpusError where a file is missing, or is not as it was."""
+
+    @abstractmethod
+    def texts(self, example: Example) -> list[str]:
+        """The longest texts of an example that a model reads at once: what it must have positions for."""
+
+    @abstractmethod
+    def score(self, scorer: "Scorer", examples: Sequence[Example]) -> list[list[float]]:
+        """What a model says of each example."""
+
+    @abstractmethod
+    def figures(self, examples: Sequence[Example], scores: Scores, resampling: Resampling) -> Figures:
+        """Of all examples together, one or more; a figure that they do not define is left out."""
+
+    def groups(self, examples: Sequence[Example], scores: Scores, resampling: Resampling) -> Mapping[str, Figures]:
+        """The same by group of people, where a set has several of them."""
+        return {}
+
+
+def by_group(
+    measure: Measure[Example],
+    names: Sequence[str],
+    examples: Sequence[Example],
+    scores: Scores,
+    resampling: Resampling,
+) -> dict[str, Figures]:
+    """A measure's figures of the examples of each group, in the order in which they come; `names`: of each example."""
+    found = {}
+    for name in dict.fromkeys(names):
+        at = [place for place, group in enumerate(names) if group == name]
+        found[name] = measure.figures([examples[one] for one in at], [scores[one] for one in at], resampling)
+    return found

@@ -1,0 +1,77 @@
+"""Published sets that measure what a language model has learnt of groups of people."""
+
+from typing import Literal, get_args
+
+from pydantic import model_validator
+
+from llmcore.config.base import Section, identity
+from llmcore.config.common import Name
+
+__all__ = ["BiasKind", "BiasSetSettings", "BiasSettings"]
+
+BiasKind = Literal["crows_pairs", "stereoset", "winobias", "winogender", "bbq", "weat", "seat"]
+
+_OF_KIND: dict[str, tuple[BiasKind, ...]] = {
+    "types": ("winobias",),
+    "part": ("stereoset",),
+    "categories": ("bbq",),
+    "tests": ("weat", "seat"),
+    "limit": ("crows_pairs", "stereoset", "winobias", "winogender", "bbq"),
+}
+"""The kinds of set that a key is for."""
+
+
+class BiasSetSettings(Section):
+    """One published set, as its makers distribute it; none comes with this package."""
+
+    kind: BiasKind = identity(description="Which set it is: what its files look like, and what is measured by it.")
+    url: str = identity(description="The folder of its files: a path, or any fsspec URL.")
+    types: list[Literal[1, 2]] = identity(
+        [1, 2], min_length=1, description="`winobias`: its types of sentences; each has figures of its own."
+    )
+    part: Literal["intrasentence", "intersentence"] = identity(
+        "intrasentence", description="`stereoset`: which part of its `dev.json`."
+    )
+    categories: list[str] | None = identity(
+        None,
+        min_length=1,
+        description="`bbq`: the categories, as its files are called (`Age` of `Age.jsonl.gz`). Null: all that are "
+        "there.",
+    )
+    tests: list[str] | None = identity(
+        None,
+        min_length=1,
+        description="`weat`, `seat`: names of its files without `.jsonl` or `.json`. Null: all `*.jsonl`; of `seat` "
+        "those whose name begins with `sent-`, of `weat` the others.",
+    )
+    limit: int | None = identity(
+        None,
+        ge=1,
+        description="As many rows at most, chosen by the hash of their content, the same ones for each model; figures "
+        "say how many. Null: all. `weat` and `seat` are short, and are not cut.",
+    )
+
+    @model_validator(mode="after")
+    def _keys_are_of_its_kind(self) -> "BiasSetSettings":
+        for key, kinds in _OF_KIND.items():
+            default = type(self).model_fields[key].get_default(call_default_factory=True)
+            if self.kind not in kinds and getattr(self, key) != default:
+                raise ValueError(f"{key}= is for {', '.join(kinds)}, and this is {self.kind}: leave it out")
+        for key in ("types", "categories", "tests"):
+            if (given := getattr(self, key)) and len(set(given)) < len(given):
+                raise ValueError(f"{key}={given} names one twice")
+        return self
+
+
+class BiasSettings(Section):
+    """What measures the bias of language models: decoders and masked ones; a model with another head is left out."""
+
+    sets: dict[Name, BiasSetSettings] = identity(
+        min_length=1,
+        description=f"Sets, by what they are called here; a kind is one of {', '.join(get_args(BiasKind))}.",
+    )
+    models: dict[Name, str] = identity(
+        dict,
+        description="Further models, by what they are called here, of which nothing else is judged: a run that has "
+        "ended (a `pretrain` run, say), a published model's URL, a Hugging Face folder, or `owner/name` of the hub.",
+    )
