@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import Any
 
-from scipy.stats import binomtest
-
 __all__ = ["Figure", "Figures", "share"]
 
 _CONFIDENCE = 0.95
@@ -48,5 +46,7 @@ Figures = dict[str, Figure]
 
 def share(of: int, number: int, fair: float | None = None) -> Figure:
     """A share of some trials, one or more, with Wilson's interval."""
+    from scipy.stats import binomtest
+
     interval = binomtest(of, number).proportion_ci(_CONFIDENCE, method="wilson")
     return Figure(of / number, float(interval.low), float(interval.high), number, fair)

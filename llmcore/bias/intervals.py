@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import bootstrap
 
 __all__ = ["Resampling", "interval_of_sums", "interval_of_two"]
 
@@ -63,6 +62,8 @@ def interval_of_two(
 def _ends(
     samples: Sequence[npt.NDArray[np.generic]], statistic: Callable[..., Floats], how: Resampling
 ) -> tuple[float, float]:
+    from scipy.stats import bootstrap
+
     found = bootstrap(
         samples,
         statistic,
