@@ -18,6 +18,7 @@ from llmcore.records.listing import RunStatus, list_runs
 from llmcore.records.metrics import MetricsWriter, read_metrics, read_metrics_counted, seconds_before_restarts
 from llmcore.records.parts import PartsWriter, read_part
 from llmcore.records.results import newest_result, run_folder
+from llmcore.records.spent import Spent, spent_on_training
 from llmcore.records.stop import STOP, StopSignal, ask_to_stop
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "MetricsWriter",
     "PartsWriter",
     "RunStatus",
+    "Spent",
     "StopSignal",
     "Timing",
     "ask_to_stop",
@@ -53,5 +55,6 @@ __all__ = [
     "recorded_inputs",
     "run_folder",
     "software_versions",
+    "spent_on_training",
     "step_of",
 ]
