@@ -71,8 +71,8 @@ class TransferConfig(JobSettings):
     random_learning_rate: float | None = identity(
         None,
         gt=0,
-        description="Peak learning rate from random weights, of all layers and the head alike: they have further to go. "
-        "Null: as `train.optimizer` says.",
+        description="Peak learning rate from random weights, of all layers and the head alike: they have further to "
+        "go. Null: as `train.optimizer` says.",
     )
     pretraining: PretrainingCostSettings = flagged(PretrainingCostSettings, description="What the base model has cost.")
     num_resamples: int = flagged(1000, ge=100, description="Resamples of the validation rows for the intervals.")

@@ -20,16 +20,18 @@ def amount(of: Amount, cost: str = "") -> str:
 
 
 def paid(found: BreakEven) -> str:
-    """ "after at most 12 tasks", "never at these budgets, …": when a pre-training is paid for."""
+    """ "is paid for after at most 12 tasks", "is never paid for …": what is to be said of a pre-training."""
     if found.verdict == "never":
-        return "never at these budgets, since a task saves nothing by it"
+        return "is never paid for at these budgets, since a task saves nothing by it"
     if found.tasks is None:
-        return "nobody knows when: the smallest budget that was measured already reaches more, so measure smaller ones"
+        return "may be paid for or not: the smallest budgets already reach more, and smaller ones were not measured"
     tasks = found.tasks
     bound = {"exact": "", "at_most": "at most ", "at_least": "at least "}[tasks.bound]
     if tasks.value == 1:
-        return "after at least one task" if tasks.bound == "at_least" else "at once, by the first task"
-    return f"after {bound}{tasks.value:,.0f} tasks"
+        return "is paid for " + (
+            "after at least one task" if tasks.bound == "at_least" else "at once, by the first task"
+        )
+    return f"is paid for after {bound}{tasks.value:,.0f} tasks"
 
 
 def sentences(outcome: TransferOutcome) -> list[str]:
@@ -47,9 +49,9 @@ def _at_equal_budgets(outcome: TransferOutcome) -> Iterator[str]:
     better, worse, number = told.count(1), told.count(-1), len(told)
     (labels, epochs), last = list(outcome.differences.items())[-1]
     yield (
-        f"At equal labels and epochs the pre-trained model is better at {better} of {number} budgets, worse at {worse}, "
-        f"and not distinguishable at {number - better - worse}; at the largest ({labels:,} labels, {epochs:g} epochs) "
-        f"the difference in {metric} is {words.signed(last.value)}, 95 % interval "
+        f"At equal labels and epochs the pre-trained model is better at {better} of {number} budgets, worse at "
+        f"{worse}, and not distinguishable at {number - better - worse}; at the largest ({labels:,} labels, "
+        f"{epochs:g} epochs) the difference in {metric} is {words.signed(last.value)}, 95 % interval "
         f"{words.interval(last, difference=True)}."
     )
 
@@ -59,11 +61,11 @@ def _by_labels(outcome: TransferOutcome) -> Iterator[str]:
     by_labels = outcome.by_labels()
     found = by_labels[max(by_labels)] if by_labels else []
     if found:
-        best = found[-1]
+        best, epochs = found[-1], max(by_labels)
         yield (
-            f"With {max(by_labels):g} epochs both reach {words.plain(outcome.metric)} {words.figure(best.quality)}: the "
-            f"pre-trained model with {amount(best.first, 'labels')}, random weights with "
-            f"{amount(best.second, 'labels')}."
+            f"With {epochs:g} epoch{'' if epochs == 1 else 's'} both reach {words.plain(outcome.metric)} "
+            f"{words.figure(best.quality)}: the pre-trained model with {amount(best.first, 'labels')}, random weights "
+            f"with {amount(best.second, 'labels')}."
         )
 
 
@@ -107,6 +109,6 @@ def _paid_off(outcome: TransferOutcome) -> Iterator[str]:
         yield "After how many tasks the pre-training is paid for cannot be told: no quality is reached by both."
     else:
         yield (
-            f"At that quality the pre-training ({words.count(cost)} device-seconds, by {outcome.pretraining.source}) is "
-            f"paid for {paid(found)}."
+            f"At that quality the pre-training ({words.count(cost)} device-seconds, by {outcome.pretraining.source}) "
+            f"{paid(found)}."
         )

@@ -98,11 +98,11 @@ def train_points(
         for point, url in data:
             if point.id in there:
                 continue
-            own = Ledger(ledger.num_devices, ledger.device)
+            own, rows = Ledger(ledger.num_devices, ledger.device), EvaluationSet.open(Folder(url))
             observer.begin(point.id)
             try:
                 with own.measure("start_up", "data"):
-                    recipe = Finetuning(config.settings_of(point), base, EvaluationSet.open(Folder(url)), base_sha256)
+                    recipe = Finetuning(config.settings_of(point), base, rows, base_sha256)
                 outcome = train_point(recipe, device=device, observer=observer, ledger=own, warm=trained > 0)
             except DivergedError as error:  # on all ranks alike, and it would be again
                 outcome = PointOutcome({"error": str(error)}, None)
@@ -114,7 +114,7 @@ def train_points(
             trained += 1
             num_steps += outcome.about.get("num_steps", 0)
             observer.steps_before = num_steps
-            _publish(place, point, outcome, own)
+            _publish(place, point, rows, outcome, own)
             gc.collect()  # an engine is in cycles, and the next one is to find its memory free
     return {"stopped": stopped, "num_steps": num_steps, "num_trained": trained}
 
@@ -142,12 +142,12 @@ def _observing(place: Place, pulse: Pulse, num_steps: int) -> Iterator[_Observer
         rows.close()
 
 
-def _publish(place: Place, point: Point, outcome: PointOutcome, ledger: Ledger) -> None:
+def _publish(place: Place, point: Point, rows: EvaluationSet, outcome: PointOutcome, ledger: Ledger) -> None:
     """Publishes a point's record. A collective; raises StorageError, RunHeldError on every rank."""
     told: list[Any] = [None]
     if distributed.get_rank() == 0:
         try:
-            _write(place, point, outcome, ledger)
+            _write(place, point, rows, outcome, ledger)
         except (RunHeldError, StorageError) as error:
             told = [error]
     distributed.broadcast_object_list(told)
@@ -155,12 +155,13 @@ def _publish(place: Place, point: Point, outcome: PointOutcome, ledger: Ledger) 
         raise told[0]
 
 
-def _write(place: Place, point: Point, outcome: PointOutcome, ledger: Ledger) -> None:
+def _write(place: Place, point: Point, rows: EvaluationSet, outcome: PointOutcome, ledger: Ledger) -> None:
     place.check_newest()
     spent = ledger.to_json()
     about = {
         "point": point._asdict(),
         "attempt": place.attempt,
+        "data": {"name": rows.name, "hash": rows.hash},
         "error": None,
         # As the loop's own rate counts it: steps, and what they waited for. Start-up and validation are alike with
         # other weights.
