@@ -157,14 +157,19 @@ def _train(config: TransferConfig, inputs: Inputs, attempt: Attempt, options: Ru
 def _pretraining(config: TransferConfig, storage: Folder) -> PretrainingCost:
     """What the base model has cost: as the configuration says, or else the attempts of its run."""
     given = {cost: getattr(config.pretraining, cost) for cost in COSTS}
-    spent = spent_on_training(storage, config.base)
     sources = ["pretraining in the configuration"] if any(value is not None for value in given.values()) else []
-    if spent is not None and None in given.values():
+    spent = spent_on_training(storage, config.base) if None in given.values() else None
+    if spent is not None:
+        of_points = {one.about["device"] for one in finished_points(storage / config.name, config.points()).values()}
         recorded = {"device_seconds": spent.device_seconds or None, "flops": spent.flops or None}
-        given = {cost: recorded[cost] if value is None else value for cost, value in given.items()}
         sources.append(f"the attempts of {', '.join(spent.runs)}")
+        if given["device_seconds"] is None and {*spent.devices} != of_points:
+            recorded["device_seconds"] = None
+            devices = ", ".join(spent.devices), ", ".join(sorted(of_points))
+            sources.append(f"seconds of {devices[0]} are not those of {devices[1]}, on which the points ran")
+        given = {cost: recorded[cost] if value is None else value for cost, value in given.items()}
     unknown = f"{config.base} is no run that trained here, and pretraining.device_seconds is not given"
-    return PretrainingCost(**given, source=" and ".join(sources) or unknown)
+    return PretrainingCost(**given, source="; ".join(sources) or unknown)
 
 
 def _publish(outcome: TransferOutcome, run: Folder, num_points: int) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def write_point(run: Folder, point: Point, num_right: int, cost: float, error: s
     told = [label if row < num_right else 1 - label for row, label in enumerate(labels)]
     table = pa.table({"id": ids, "group": ids, "label": labels, "prediction": pa.array(told, pa.int32())})
     about = {"point": point._asdict(), "error": error, "device_seconds": cost, "flops": 1000 * cost}
-    about |= {"tokens": 7, "num_steps": 3}
+    about |= {"tokens": 7, "num_steps": 3, "device": "cpu"}
     with publish(point_folder(run, point), POINT, about) as publication:
         if error is None:
             buffer = io.BytesIO()

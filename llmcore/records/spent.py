@@ -21,11 +21,13 @@ class Spent(NamedTuple):
         device_seconds: For which devices were held, steps or not; those of killed starts until their last heartbeat.
         flops: Of the model; of starts that left no ledger they are not known, and not counted.
         runs: Names of the trainings.
+        devices: What they ran on, by its makers' names; seconds of one are not those of another.
     """
 
     device_seconds: float
     flops: float
     runs: tuple[str, ...]
+    devices: tuple[str, ...]
 
 
 def spent_on_training(storage: Folder, reference: str) -> Spent | None:
@@ -45,8 +47,12 @@ def _spent(storage: Folder, reference: str, below: tuple[str, ...]) -> Spent | N
     # A run that lies elsewhere names its parents where it lies.
     earlier = [_spent(run.parent, parent, (*below, reference)) for parent in dict.fromkeys(record["parents"])]
     parts = [_of_run(run), *(one for one in earlier if one is not None)]
-    runs = tuple(dict.fromkeys(name for part in parts for name in part.runs))
-    return Spent(sum(part.device_seconds for part in parts), sum(part.flops for part in parts), runs)
+    return Spent(
+        device_seconds=sum(part.device_seconds for part in parts),
+        flops=sum(part.flops for part in parts),
+        runs=tuple(dict.fromkeys(name for part in parts for name in part.runs)),
+        devices=tuple(dict.fromkeys(name for part in parts for name in part.devices)),
+    )
 
 
 def _of_run(run: Folder) -> Spent:
@@ -61,4 +67,5 @@ def _of_run(run: Folder) -> Spent:
         else:
             began, ended = folder.find_json(BEGIN) or {}, last_beat(folder)
             device_seconds += max(0.0, (ended or 0.0) - began.get("started", ended or 0.0)) * num_devices
-    return Spent(device_seconds, flops, (run.name,))
+    devices = dict.fromkeys(cost["device"] for cost in costs if cost is not None)
+    return Spent(device_seconds, flops, (run.name,), tuple(devices))

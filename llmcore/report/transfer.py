@@ -46,6 +46,7 @@ def render_transfer(outcome: TransferOutcome) -> str:
         sentences=sentences(outcome),
         pictures={name: Markup(svg) for name, svg in pictures.items()},
         rows=_rows(outcome),
+        by_labels=outcome.by_labels(),
         by_cost={cost: outcome.by_cost(cost) for cost in COSTS},
         paid_off={cost: outcome.paid_off(cost) for cost in COSTS},
         units={"device_seconds": "device-seconds", "flops": "FLOPs"},

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from llmcore.cost.transfer import Amount, BreakEven, EqualQuality
-from llmcore.evaluation.transfer import TransferOutcome
+from llmcore.evaluation.transfer import COSTS, TransferOutcome
 from llmcore.report import words
 
 __all__ = ["amount", "paid", "sentences"]
@@ -98,17 +98,16 @@ def _of_level(metric: str, level: EqualQuality) -> str:
 
 
 def _paid_off(outcome: TransferOutcome) -> Iterator[str]:
-    cost = outcome.pretraining.device_seconds
-    found = outcome.paid_off("device_seconds")
+    """By the first cost that is known of the pre-training."""
+    pretraining = outcome.pretraining
+    cost = next((cost for cost in COSTS if pretraining.of(cost) is not None), None)
     if cost is None:
         yield (
             "After how many tasks the pre-training is paid for cannot be told, since its cost is not known: "
-            f"{outcome.pretraining.source}."
+            f"{pretraining.source}."
         )
-    elif found is None:
+    elif (found := outcome.paid_off(cost)) is None:
         yield "After how many tasks the pre-training is paid for cannot be told: no quality is reached by both."
     else:
-        yield (
-            f"At that quality the pre-training ({words.count(cost)} device-seconds, by {outcome.pretraining.source}) "
-            f"{paid(found)}."
-        )
+        told = amount(Amount(pretraining.of(cost) or 0.0), cost)
+        yield f"At the best quality that both reach the pre-training ({told}, by {pretraining.source}) {paid(found)}."

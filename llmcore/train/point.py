@@ -7,15 +7,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 
 from llmcore.cost import Ledger
-from llmcore.cost.devices import peak_flops_per_s
-from llmcore.models.flops import model_flops
+from llmcore.train.begin import begin_engine, count_flops, dry_step_if_due
 from llmcore.train.checkpoint import seed_rank
-from llmcore.train.dry_step import dry_step
-from llmcore.train.engine import Engine, StepResult, parameter_home
+from llmcore.train.engine import Engine, StepResult
 from llmcore.train.finetuning import Finetuning
 from llmcore.train.loop import train
 from llmcore.train.meter import Meter
-from llmcore.train.precision import resolve_precision
 from llmcore.train.prefetch import prefetched
 from llmcore.train.progress import Progress
 from llmcore.train.swapping import own_swap_folder
@@ -99,19 +96,10 @@ def train_point(
     """
     with own_swap_folder(recipe.settings) as settings:
         batches = prefetched(islice(recipe.step_batches(0), recipe.num_steps))  # reads while the model is built
-        with ledger.measure("start_up", "model"):
-            precision = resolve_precision(settings)
-            model = recipe.build_model(parameter_home(settings, precision, device))
-        with ledger.measure("start_up", "engine"):
-            engine = Engine(
-                model, recipe.objective, settings, num_steps=recipe.num_steps, precision=precision, device=device
-            )
+        engine = begin_engine(recipe, settings, device, ledger)
         seed_rank(settings.seed, 0)
-        if settings.dry_step is True or not warm:
-            with ledger.measure("start_up", "dry_step"):
-                dry_step(engine, recipe.longest_batch())
-        flops_per_token = model_flops(engine.model).of_training(recipe.work_per_token())
-        ledger.peak_flops_per_s = settings.peak_flops_per_s or peak_flops_per_s(ledger.device, precision)
+        dry_step_if_due(recipe, engine, ledger, cold=not warm)
+        flops_per_token = count_flops(recipe, engine, ledger)
         hooks = _Hooks(recipe, engine, Meter(ledger, flops_per_token, 0), observer)
         progress = train(engine, batches, Progress(), settings, hooks, ledger)
         ledger.count(flops=progress.tokens_seen * flops_per_token, tokens=progress.tokens_seen)
@@ -127,7 +115,7 @@ def train_point(
             "validation_loss": loss,
             "num_parameters": engine.num_parameters,
             "num_trained_parameters": engine.num_trained_parameters,
-            "precision": precision,
+            "precision": engine.precision,
             "world_size": engine.world_size,
             **recipe.told(),
         }

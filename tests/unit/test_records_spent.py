@@ -34,7 +34,7 @@ def test_attempts_add_up_whatever_they_were_spent_on(storage: Folder) -> None:
     found = spent_on_training(storage, "a")
     assert found is not None and found.runs == ("a",)
     assert found.device_seconds == pytest.approx(2 * 2 * 15.0)
-    assert found.flops == 6.0
+    assert (found.flops, found.devices) == (6.0, ("cpu",))
     assert spent_on_training(storage, (storage / "a").url) == found
 
 
