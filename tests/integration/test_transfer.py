@@ -67,7 +67,7 @@ def test_it_is_killed_gone_on_with_and_as_a_plain_fine_tuning(ray_session: "Sess
         return ended
 
     planned = ended("transfer", str(file), "--dry-run")
-    assert "8 points, one after the other on 2 workers" in planned.out and "32 steps in all" in planned.out
+    assert "8 points, one after the other on 2 workers" in planned.out and "64 steps in all" in planned.out
     assert "That is the largest of 8 points" in planned.out and not run.exists()
 
     log = tmp_path / "killed.log"
