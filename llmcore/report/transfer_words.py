@@ -77,7 +77,7 @@ def _at_equal_quality(outcome: TransferOutcome) -> Iterator[str]:
     best = max if outcome.higher_is_better else min
     ours, theirs = best(pretrained), best(random)
     if equal:
-        yield _of_level(metric, equal[-1])
+        yield _of_level(metric, equal[-1], outcome.by_cost("flops")[-1])
     else:
         yield f"No {metric} is reached by both within these budgets."
     if ours != theirs:
@@ -89,11 +89,15 @@ def _at_equal_quality(outcome: TransferOutcome) -> Iterator[str]:
         )
 
 
-def _of_level(metric: str, level: EqualQuality) -> str:
-    cost = "device_seconds"
+def _of_level(metric: str, seconds: EqualQuality, flops: EqualQuality) -> str:
+    """By both costs: seconds are what is paid, FLOPs hang on no other work of the machine."""
+    ours, theirs = (
+        f"{amount(in_s, 'device_seconds')} ({amount(in_flops, 'flops')})"
+        for in_s, in_flops in ((seconds.first, flops.first), (seconds.second, flops.second))
+    )
     return (
-        f"The best {metric} that both reach is {words.figure(level.quality)}: fine-tuning takes "
-        f"{amount(level.first, cost)} from the pre-trained model and {amount(level.second, cost)} from random weights."
+        f"The best {metric} that both reach is {words.figure(seconds.quality)}: fine-tuning takes {ours} from the "
+        f"pre-trained model and {theirs} from random weights."
     )
 
 
