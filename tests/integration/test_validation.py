@@ -29,7 +29,10 @@ def _model(folder: str, settings: object = None) -> torch.nn.Module:
 
 
 def _validated(folder: str) -> list[tuple[dict[str, float], float, list[dict[str, Any]]]]:
-    """Metrics; and the loss and what is said of each row. With one, three and five examples, two at once: of two ranks the second has none, none, or one batch less."""
+    """Metrics; and the loss, and what is said of each row.
+
+    With one, three and five examples, two at once: of two ranks the second has none, none, or one batch less.
+    """
     from llmcore.train.engine import Engine
     from llmcore.train.validation import judge_rows, validate_task
 
