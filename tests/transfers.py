@@ -40,7 +40,7 @@ def labelled_set(storage: Folder) -> EvaluationSet:
         labels = pa.array([row % 2 for row in range(NUM_ROWS)], pa.int32())
         return pa.table({"id": ids, "text": ids, "label": labels, "group": ids})
 
-    return write_evaluation_set(storage, "made", ["no", "yes"], {one: [table(one)] for one in ("train", "validation")})  # type: ignore[misc]
+    return write_evaluation_set(storage, "made", ["no", "yes"], {one: [table(one)] for one in ("train", "validation")})
 
 
 def write_point(run: Folder, point: Point, num_right: int, cost: float, error: str | None = None) -> None:
@@ -69,8 +69,8 @@ def given_outcome(
 ) -> TransferOutcome:
     """What points come to of which so many rows are right, at such a cost."""
     storage, config = Folder(str(root)), transfer_config(**changes)
-    for point, (num_right, cost) in right.items():
-        write_point(storage / config.name, point, num_right, cost)
+    for point, (num_right, device_seconds) in right.items():
+        write_point(storage / config.name, point, num_right, device_seconds)
     for point in diverged:
         write_point(storage / config.name, point, 0, 1.0, error="step 3: the loss is nan")
     flops = None if pretraining is None else 1000 * pretraining

@@ -150,17 +150,21 @@ class TransferOutcome:
     def by_labels(self) -> dict[float, list[EqualQuality]]:
         """For each number of epochs, the labels with which both reach the same quality, pre-trained first."""
         epochs = sorted({cell.epochs for cell in self.cells})
-        return {one: self._equal(lambda cell: cell.labels, lambda cell, one=one: cell.epochs == one) for one in epochs}
+        return {one: self._equal(lambda cell: cell.labels, epochs=one) for one in epochs}
 
     def by_cost(self, cost: str) -> list[EqualQuality]:
         """The cost of a fine-tuning with which both reach the same quality, whatever labels and epochs it went to."""
-        return self._equal(lambda cell: cell.cost(cost), lambda _: True)
+        return self._equal(lambda cell: cell.cost(cost))
 
-    def _equal(self, budget: Callable[[Cell], float], taken: Callable[[Cell], bool]) -> list[EqualQuality]:
-        """Of the cells that are taken; qualities are given back as the metric has them."""
+    def _equal(self, budget: Callable[[Cell], float], epochs: float | None = None) -> list[EqualQuality]:
+        """Of all cells, or those of so many epochs; qualities are given back as the metric has them."""
         sign = 1.0 if self.higher_is_better else -1.0
         first, second = (
-            [Budgeted(budget(cell), sign * cell.quality.value) for cell in self.of(one) if taken(cell)]
+            [
+                Budgeted(budget(cell), sign * cell.quality.value)
+                for cell in self.of(one)
+                if epochs in (None, cell.epochs)
+            ]
             for one in WEIGHTS
         )
         found = equal_qualities(first, second)
@@ -287,7 +291,7 @@ def _cell(
         return None
 
     def average(name: str) -> float:
-        return sum(one.about[name] for one in judged) / len(judged)
+        return float(sum(one.about[name] for one in judged) / len(judged))
 
     return Cell(
         weights=weights,

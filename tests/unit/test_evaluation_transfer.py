@@ -67,7 +67,7 @@ def test_seeds_are_a_mean_on_the_same_draws(tmp_path: Path) -> None:
     again = {point._replace(seed=1): (right - 4, 2 * cost) for point, (right, cost) in AHEAD.items()}
     outcome = given_outcome(tmp_path, AHEAD | again, seeds=[0, 1])
     cell = next(cell for cell in outcome.of("random") if cell.labels == 100)
-    assert cell.of_seeds == (pytest.approx(32 / NUM_ROWS), pytest.approx(28 / NUM_ROWS))
+    assert cell.of_seeds == pytest.approx((32 / NUM_ROWS, 28 / NUM_ROWS))
     assert cell.quality.value == pytest.approx(30 / NUM_ROWS)
     assert cell.device_seconds == 30.0
 

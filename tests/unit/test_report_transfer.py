@@ -12,7 +12,7 @@ from llmcore.report.transfer import render_transfer
 from llmcore.report.transfer_words import amount, paid, sentences
 from tests.transfers import given_outcome
 
-P10, P100, R10, R100 = (Point(one, labels, 1.0, 0) for one in ("pretrained", "random") for labels in (10, 100))  # type: ignore[arg-type]
+P10, P100, R10, R100 = (Point(one, labels, 1.0, 0) for one in ("pretrained", "random") for labels in (10, 100))
 AHEAD = {P10: (34, 2.0), P100: (39, 20.0), R10: (20, 2.0), R100: (30, 20.0)}
 ALIKE = {P10: (30, 2.0), P100: (32, 20.0), R10: (30, 2.0), R100: (32, 20.0)}
 CROSSED = {P10: (30, 2.0), P100: (31, 40.0), R10: (20, 2.0), R100: (31, 20.0)}
