@@ -51,8 +51,8 @@ def _at_equal_budgets(outcome: TransferOutcome) -> Iterator[str]:
     yield (
         f"At equal labels and epochs the pre-trained model is better at {better} of {number} budgets, worse at "
         f"{worse}, and not distinguishable at {number - better - worse}; at the largest ({labels:,} labels, "
-        f"{epochs:g} epoch{'' if epochs == 1 else 's'}) the difference in {metric} is {words.signed(last.value)}, 95 % interval "
-        f"{words.interval(last, difference=True)}."
+        f"{epochs:g} epoch{'' if epochs == 1 else 's'}) the difference in {metric} is {words.signed(last.value)}, "
+        f"95 % interval {words.interval(last, difference=True)}."
     )
 
 
