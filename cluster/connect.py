@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 import socket
 import threading
 import time
@@ -108,7 +109,8 @@ def connect(settings: ClusterSettings, *, verbose: bool = False) -> Iterator[Ses
             for_stages=_for_stages(gcs_address, warm) if starts_one else {},
         )
     finally:
-        ray.shutdown()  # from a cluster that was there before, this takes leave only
+        if (shutdown := getattr(sys.modules.get("ray"), "shutdown", None)) is not None:  # none: its import was cut off
+            shutdown()  # from a cluster that was there before, this takes leave only
         if warm is not None:
             warm.end()
         for name, value in outer.items():

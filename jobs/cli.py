@@ -40,6 +40,11 @@ JOBS = {
     "evaluate": Job(
         "llmcore.config.evaluate:EvaluateConfig", "jobs.evaluate:run", "One shared job that judges all trials."
     ),
+    "transfer": Job(
+        "llmcore.config.transfer:TransferConfig",
+        "jobs.transfer:run",
+        "What pre-training buys, at several label and compute budgets.",
+    ),
     "pipeline": Job("llmcore.config.pipeline:PipelineConfig", "jobs.pipeline:run", "All stages, one file."),
     "report": Job(
         "llmcore.config.pipeline:ReportConfig", "jobs.report:run", "One page on a pipeline's runs, or on any."

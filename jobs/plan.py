@@ -8,9 +8,15 @@ from typing import Any, NamedTuple
 
 from cluster.connect import inside_ray_job
 from jobs.runtime.console import say
-from jobs.runtime.plan_words import base_line, model_line, optimum_lines, plan_lines, search_lines
+from jobs.runtime.plan_words import base_line, model_line, optimum_lines, plan_lines, search_lines, transfer_lines
 from jobs.runtime.planning import Asked, PlannedTraining
-from jobs.runtime.plans_of import PlannedSearch, plan_of_fine_tuning, plan_of_pretraining, plan_of_search
+from jobs.runtime.plans_of import (
+    PlannedSearch,
+    plan_of_fine_tuning,
+    plan_of_pretraining,
+    plan_of_search,
+    plan_of_transfer,
+)
 from jobs.runtime.references import existing_run
 from llmcore.config import load_config
 from llmcore.config.common import JobSettings
@@ -20,6 +26,7 @@ from llmcore.config.pipeline import PipelineConfig
 from llmcore.config.prepare import PrepareConfig
 from llmcore.config.pretrain import PretrainConfig
 from llmcore.config.prices import PricesConfig
+from llmcore.config.transfer import TransferConfig
 from llmcore.config.tune import TuneConfig
 from llmcore.cost.devices import device_named
 from llmcore.errors import ConfigError, CorpusError
@@ -103,7 +110,7 @@ def needed_lines(config: "_Training") -> list[str]:
         return [f"What it needs is not known yet: {error}"]
 
 
-_Training = PretrainConfig | FinetuneConfig | TuneConfig
+_Training = PretrainConfig | FinetuneConfig | TuneConfig | TransferConfig
 
 
 class _Planned(NamedTuple):
@@ -122,6 +129,8 @@ def _kind(path: Path, overrides: Sequence[str]) -> type[_Training | PipelineConf
         return PipelineConfig
     if "space" in keys:
         return TuneConfig
+    if "labels" in keys:
+        return TransferConfig
     if "base" in keys:
         return FinetuneConfig
     if "sources" in keys:
@@ -139,6 +148,10 @@ def _planned(
     if isinstance(config, FinetuneConfig):
         training = plan_of_fine_tuning(config, storage, wanted)
         return _Planned([base_line(training.needs), *plan_lines(training)], training.record(), training)
+    if isinstance(config, TransferConfig):
+        transfer = plan_of_transfer(config, storage, wanted)
+        lines = [base_line(transfer.largest.needs), *plan_lines(transfer.largest), *transfer_lines(transfer)]
+        return _Planned(lines, transfer.record(), transfer.largest)
     search = plan_of_search(config, storage, wanted)
     lines = [base_line(search.trial.needs), *plan_lines(search.trial), *search_lines(search)]
     return _Planned(lines, search.record(), search.trial, search)

@@ -8,10 +8,11 @@ from llmcore.cost.plan import RankMemory, compute_optimal, largest_micro_batch
 
 if TYPE_CHECKING:
     from jobs.runtime.planning import PlannedTraining
-    from jobs.runtime.plans_of import PlannedSearch
+    from jobs.runtime.plans_of import PlannedSearch, PlannedTransfer
     from llmcore.train.needs import Needs
 
 __all__ = ["base_line", "in_bytes", "model_line", "optimum_lines", "plan_lines", "search_lines"]
+__all__ += ["transfer_lines"]
 
 _GIB, _MIB = 2**30, 2**20
 
@@ -54,6 +55,14 @@ def search_lines(search: "PlannedSearch") -> Iterator[str]:
         yield f"Money of all trials: {_range(*search.money)} {search.trial.asked.currency}"
 
 
+def transfer_lines(transfer: "PlannedTransfer") -> Iterator[str]:
+    """What there is to know before a transfer begins, beside what its largest point needs."""
+    yield f"That is the largest of {transfer.num_points} points; all take {transfer.num_steps:,} steps"
+    yield f"FLOPs of all points: {transfer.flops:.3g}"
+    if transfer.device_hours is not None:
+        yield f"Steps of all points: {_range(*transfer.device_hours)} device-hours"
+
+
 def plan_lines(plan: "PlannedTraining") -> Iterator[str]:
     """What there is to know before a training begins."""
     needs, placement = plan.needs, plan.placement
@@ -68,10 +77,11 @@ def plan_lines(plan: "PlannedTraining") -> Iterator[str]:
         if stage != placement.stage:
             yield f"  with ZeRO-{stage}: {_memory(memory)}"
     yield from _fitting(plan)
-    yield (
-        f"Checkpoints: {in_bytes(plan.checkpoint_bytes)} each, {plan.num_checkpoints} kept: "
-        f"{in_bytes(plan.checkpoint_bytes * plan.num_checkpoints)}"
-    )
+    if plan.num_checkpoints:
+        yield (
+            f"Checkpoints: {in_bytes(plan.checkpoint_bytes)} each, {plan.num_checkpoints} kept: "
+            f"{in_bytes(plan.checkpoint_bytes * plan.num_checkpoints)}"
+        )
     yield from _time_and_money(plan)
 
 

@@ -11,12 +11,16 @@ from jobs.runtime.search.plan import SearchPlan
 from jobs.runtime.search.room import trials_at_once
 from llmcore.config.finetune import FinetuneConfig
 from llmcore.config.pretrain import PretrainConfig
+from llmcore.config.train import TrainSettings
+from llmcore.config.transfer import TransferConfig
 from llmcore.config.tune import TuneConfig
 from llmcore.errors import CorpusError
 from llmcore.models.foundation import find_foundation
 from llmcore.storage import Folder, folder_at
+from llmcore.train.lengths import num_steps
 
-__all__ = ["PlannedSearch", "plan_of_fine_tuning", "plan_of_pretraining", "plan_of_search"]
+__all__ = ["PlannedSearch", "PlannedTransfer", "plan_of_fine_tuning", "plan_of_pretraining", "plan_of_search"]
+__all__ += ["plan_of_transfer"]
 
 
 def plan_of_pretraining(
@@ -171,3 +175,53 @@ def _num_concurrent(config: TuneConfig, asked: Asked, num_trials: int) -> int | 
     else:
         return None
     return min(fitting, num_trials)
+
+
+@dataclass(frozen=True)
+class PlannedTransfer:
+    """A transfer by calculation.
+
+    Attributes:
+        largest: Of the point with the most labels and epochs, from the pre-trained model.
+        num_points: How many there are.
+        num_steps: Of all points together.
+    """
+
+    largest: PlannedTraining
+    num_points: int
+    num_steps: int
+
+    @property
+    def flops(self) -> float:
+        """Of all points, where the method trains as much of a random model as of the pre-trained one."""
+        return self.num_steps * self.largest.tokens_per_step * self.largest.needs.flops_per_token
+
+    @property
+    def device_hours(self) -> tuple[float, float] | None:
+        """Of all points' steps, the fewest and the most."""
+        if self.largest.hours is None or not self.largest.num_steps:
+            return None
+        times = self.largest.placement.world_size * self.num_steps / self.largest.num_steps
+        return self.largest.hours[0] * times, self.largest.hours[1] * times
+
+    def record(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return {
+            "largest": self.largest.record(),
+            "num_points": self.num_points,
+            "num_steps": self.num_steps,
+            "flops": self.flops,
+            "device_hours": self.device_hours,
+        }
+
+
+def plan_of_transfer(config: TransferConfig, storage: Folder, asked: Asked) -> PlannedTransfer:
+    """The plan of a transfer, by its largest point. Raises as `plan_of_fine_tuning`."""
+    points = config.points()
+    largest = max(points, key=lambda point: (point.labels * point.epochs, point.weights == "pretrained"))
+    one = config.finetuning(largest)
+    length = {"num_steps": num_steps(one.train, largest.labels), "num_epochs": None}
+    train = TrainSettings.model_validate(one.train.model_dump() | length)
+    plan = plan_of_fine_tuning(one.model_copy(update={"train": train}), storage, asked)
+    total = sum(num_steps(config.settings_of(point).train, point.labels) for point in points)
+    return PlannedTransfer(replace(plan, num_checkpoints=0), len(points), total)  # a point leaves none

@@ -4,12 +4,14 @@ import importlib
 import os
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from jobs.runtime.watchdog import Pulse
+    from llmcore.cost import Ledger
+    from llmcore.train.place import Place
 
 __all__ = ["train_worker"]
 
@@ -36,9 +38,9 @@ def _set_up(threads: int) -> Any:
 def train_worker(spec: dict[str, Any]) -> dict[str, Any]:
     """Trains on one rank; returns the outcome and the ledger as plain JSON.
 
-    `spec`: `kind` (pretrain or finetune), `config` (its JSON), `place` (run, attempt, accepted), `launched` (when the
-    driver called `fit`, seconds since the epoch), and the URLs of what is read. Raises `HungRankError` where the rank
-    hangs.
+    `spec`: `kind` (pretrain, finetune or transfer), `config` (its JSON), `place` (run, attempt, accepted), `launched`
+    (when the driver called `fit`, seconds since the epoch), and the URLs of what is read. Raises `HungRankError` where
+    the rank hangs.
     """
     from jobs.runtime.watchdog import supervised
 
@@ -58,34 +60,35 @@ def _train(spec: dict[str, Any], pulse: "Pulse") -> dict[str, Any]:
 
     workers = WorkerSettings.model_validate(spec["config"]["workers"])
     device = _set_up(workers.threads_per_worker)
-    importlib.import_module(_RECIPES[spec["kind"]][0])
+    modules, work = _WORK[spec["kind"]]
+    for module in modules:
+        importlib.import_module(module)
     from jobs.runtime.process_group import leave_process_group
     from llmcore.cost import Ledger
     from llmcore.errors import DivergedError
-    from llmcore.train.fit import fit
     from llmcore.train.place import Place
 
     context = ray.train.get_context()
     ledger = Ledger(context.get_world_size(), _device_name(device))
     ledger.add("start_up", max(0.0, entered - spec["launched"]), "placement")
     ledger.add("start_up", time.perf_counter() - started, "imports")
-    place = Place.from_json(spec["place"])
-    with ledger.measure("start_up", "data"):
-        recipe = _RECIPES[spec["kind"]][1](spec, early)
-
+    rank = _Rank(Place.from_json(spec["place"]), device, pulse, ledger)
     try:
-        outcome = fit(recipe, place, device=device, report=ray.train.report, pulse=pulse, ledger=ledger)
+        outcome = work(spec, early, rank)
     except DivergedError as error:
         # It is the same on all ranks and would be again: told, not raised, so that Ray Train does not try anew.
         return {"diverged": str(error)}
-    prompts = spec["config"].get("sample_prompts")
-    if prompts and not outcome["stopped"] and context.get_world_rank() == 0:
-        from llmcore.models.generation.samples import continue_prompts
-
-        best = place.run / "exports" / outcome["progress"]["best_export"]
-        outcome["samples"] = continue_prompts(best.as_local(), prompts, seed=recipe.settings.seed)
     leave_process_group()
     return {"samples": [], **outcome, "ledger": ledger.to_json()}
+
+
+class _Rank(NamedTuple):
+    """Where and on what a rank works."""
+
+    place: "Place"
+    device: Any
+    pulse: "Pulse"
+    ledger: "Ledger"
 
 
 def _device_name(device: Any) -> str:
@@ -106,6 +109,30 @@ def _start_reading(spec: dict[str, Any]) -> Any:
 
     share_size = padded_share_size(spec["stream"]["global_batch"], ray.train.get_context().get_world_size())
     return prefetched(batches_of(ray.train.get_dataset_shard("train"), share_size))
+
+
+def _fitted(recipe_of: Callable[[dict[str, Any], Any], Any]) -> "_Work":
+    """One run of a recipe, to its end; rank 0 has the best export go on from the configuration's prompts."""
+
+    def work(spec: dict[str, Any], early: Any, rank: _Rank) -> dict[str, Any]:
+        import ray.train
+
+        from llmcore.train.fit import fit
+
+        with rank.ledger.measure("start_up", "data"):
+            recipe = recipe_of(spec, early)
+        outcome = fit(
+            recipe, rank.place, device=rank.device, report=ray.train.report, pulse=rank.pulse, ledger=rank.ledger
+        )
+        prompts = spec["config"].get("sample_prompts")
+        if prompts and not outcome["stopped"] and ray.train.get_context().get_world_rank() == 0:
+            from llmcore.models.generation.samples import continue_prompts
+
+            best = rank.place.run / "exports" / outcome["progress"]["best_export"]
+            outcome["samples"] = continue_prompts(best.as_local(), prompts, seed=recipe.settings.seed)
+        return outcome
+
+    return work
 
 
 def _pretraining(spec: dict[str, Any], early: Any) -> Any:
@@ -142,8 +169,22 @@ def _finetuning(spec: dict[str, Any], _: Any) -> Any:
     return Finetuning(config, Folder(spec["base"]).as_local(), data, spec["base_sha256"])
 
 
-_RECIPES: dict[str, tuple[str, Callable[[dict[str, Any], Any], Any]]] = {
-    "pretrain": ("llmcore.train.pretraining", _pretraining),
-    "finetune": ("llmcore.train.finetuning", _finetuning),
+def _transfer(spec: dict[str, Any], _: Any, rank: _Rank) -> dict[str, Any]:
+    from llmcore.config.transfer import Point, TransferConfig
+    from llmcore.storage import Folder
+    from llmcore.train.transfer import train_points
+
+    config, base = TransferConfig.model_validate(spec["config"]), Folder(spec["base"]).as_local()
+    data = [(Point(*point), url) for point, url in spec["points"]]
+    on = {"device": rank.device, "pulse": rank.pulse, "ledger": rank.ledger}
+    return train_points(config, base, spec["base_sha256"], data, rank.place, **on)
+
+
+_Work = Callable[[dict[str, Any], Any, _Rank], dict[str, Any]]
+"""From the spec, and the rows that are on their way, to the outcome."""
+_WORK: dict[str, tuple[tuple[str, ...], _Work]] = {
+    "pretrain": (("llmcore.train.pretraining", "llmcore.train.fit"), _fitted(_pretraining)),
+    "finetune": (("llmcore.train.finetuning", "llmcore.train.fit"), _fitted(_finetuning)),
+    "transfer": (("llmcore.train.transfer",), _transfer),
 }
-"""The module of each kind's recipe, and how it is made from the spec."""
+"""The modules that each kind of job imports, which is told as such, and what it does."""

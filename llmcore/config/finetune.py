@@ -10,9 +10,9 @@ from llmcore.config.fairness import FairnessSettings
 from llmcore.config.labelled import DataReference
 from llmcore.config.method import MethodSettings
 from llmcore.config.task import TaskSettings
-from llmcore.config.train import TrainSettings, check_shares
+from llmcore.config.train import StepSettings, TrainSettings, check_shares
 
-__all__ = ["FinetuneConfig", "FinetuneSettings"]
+__all__ = ["FinetuneConfig", "FinetuneSettings", "check_method"]
 
 
 class FinetuneSettings(Section):
@@ -44,17 +44,7 @@ class FinetuneSettings(Section):
 
     @model_validator(mode="after")
     def _the_optimizer_suits_the_method(self) -> "FinetuneSettings":
-        name = self.method.name
-        if self.train.optimizer.kind == "muon" and name != "full":
-            raise ValueError(
-                f"train.optimizer.kind=muon is for the hidden matrices, and method.name={name} trains none of them: "
-                "use adamw"
-            )
-        if name == "qlora" and self.train.zero_stage == 3:
-            raise ValueError(
-                "method.name=qlora with train.zero_stage=3: matrices of 4 bits are whole on each GPU; use "
-                "zero_stage=2, or name=lora, whose base is shared out"
-            )
+        check_method(self.method, self.train)
         return self
 
 
@@ -68,3 +58,17 @@ class FinetuneConfig(ModelJobSettings, FinetuneSettings):
     data: DataReference = identity(
         description="`<prepare run>/<labelled set name>`, the URL of an evaluation set, or files to make one of."
     )
+
+
+def check_method(method: MethodSettings, train: StepSettings) -> None:
+    """Raises ValueError where an optimizer or a ZeRO stage cannot train what the method has trained."""
+    if train.optimizer.kind == "muon" and method.name != "full":
+        raise ValueError(
+            f"train.optimizer.kind=muon is for the hidden matrices, and method.name={method.name} trains none of them: "
+            "use adamw"
+        )
+    if method.name == "qlora" and train.zero_stage == 3:
+        raise ValueError(
+            "method.name=qlora with train.zero_stage=3: matrices of 4 bits are whole on each GPU; use "
+            "zero_stage=2, or name=lora, whose base is shared out"
+        )

@@ -17,6 +17,7 @@ from llmcore.config.pipeline import PipelineConfig, ReportConfig
 from llmcore.config.prepare import PrepareConfig
 from llmcore.config.pretrain import PretrainConfig
 from llmcore.config.prices import PricesConfig
+from llmcore.config.transfer import TransferConfig
 from llmcore.config.tune import TuneConfig
 
 __all__ = ["CONFIGS", "reference_page"]
@@ -28,6 +29,7 @@ CONFIGS: dict[str, type[Section]] = {
     "finetune": FinetuneConfig,
     "tune": TuneConfig,
     "evaluate": EvaluateConfig,
+    "transfer": TransferConfig,
     "report": ReportConfig,
     "plan": PricesConfig,
 }

@@ -11,7 +11,7 @@ from llmcore.config.offload import OffloadSettings
 from llmcore.config.optimizer import OptimizerSettings, ScheduleSettings
 from llmcore.config.spikes import SpikeSettings
 
-__all__ = ["TrainSettings", "check_shares"]
+__all__ = ["StepSettings", "TrainSettings", "check_shares"]
 
 _DERIVED = {
     "train_batch_size": "global_batch_size",
@@ -33,19 +33,10 @@ _DERIVED = {
 """Keys of DeepSpeed's JSON that this section decides, and by which of its own."""
 
 
-class TrainSettings(Section):
-    """The optimization of one run."""
+class StepSettings(Section):
+    """How the steps of a training are taken, however many there are."""
 
     seed: int = identity(0, ge=0, description="Seed of initial weights, data order and dropout.")
-    num_steps: int | None = flagged(
-        None,
-        ge=1,
-        description="Optimizer steps; or give `num_epochs`. A run that is done goes on when it is given more.",
-    )
-    num_epochs: float | None = flagged(None, gt=0, description="Passes over the train split; or give `num_steps`.")
-    stop_after: int | None = flagged(
-        None, ge=1, description="Stop after so many steps, on the schedule of the whole run. Null: go to its end."
-    )
     global_batch_size: int = identity(16, ge=1, description="Rows in one optimizer step, over all workers.")
     micro_batch_size: int = free(8, ge=1, description="Rows a worker takes through the model at once, at most.")
     optimizer: OptimizerSettings = identity(OptimizerSettings, description="AdamW.")
@@ -61,10 +52,6 @@ class TrainSettings(Section):
         False, description="Compute each layer's activations anew in the backward pass: less memory, a third slower."
     )
     compile: bool = flagged(False, description="Compile the layers with `torch.compile`: slow to start, faster steps.")
-    spikes: SpikeSettings | None = flagged(
-        None,
-        description="What is done with a step whose loss jumps. Null: nothing, and one not finite ends the run.",
-    )
     dry_step: bool | Literal["auto"] = free(
         "auto",
         description="Whether the longest batch runs forward and backward once before the first step, so that too "
@@ -73,40 +60,13 @@ class TrainSettings(Section):
     peak_flops_per_s: float | None = free(
         None, gt=0, description="A device's peak, for model FLOPs utilization. Null: the data sheet's, where known."
     )
-    trackers: list[Literal["wandb", "mlflow"]] = free(
-        list, description="Where metrics are sent besides the run's folder and its TensorBoard files; each is an extra."
-    )
-    early_stopping: EarlyStoppingSettings | None = flagged(
-        None, description="Ends a training that gains nothing more. Null: it goes to its last step."
-    )
     log_every: int = free(10, ge=1, description="Steps between logged rows.")
-    validate_every: int | None = free(None, ge=1, description="Steps between validations; null: at the end only.")
-    checkpoint_every: int | None = free(None, ge=1, description="Steps between checkpoints; null: at the end only.")
-    keep_checkpoints: int = free(2, ge=1, description="Complete checkpoints kept, the newest ones.")
-    keep_best: bool = free(
-        False, description="Keep the best checkpoint too, of those at whose step there was a validation."
-    )
-    keep_every: int | None = free(None, ge=1, description="Keep checkpoints at multiples of so many steps for good.")
     deepspeed: dict[str, Any] = flagged(
         dict, description="Anything else for DeepSpeed; a key that contradicts a derived one is an error."
     )
 
     @model_validator(mode="after")
-    def _one_length(self) -> "TrainSettings":
-        if (self.num_steps is None) == (self.num_epochs is None):
-            raise ValueError("give exactly one of `num_steps` and `num_epochs`")
-        return self
-
-    @model_validator(mode="after")
-    def _early_stopping_has_validations(self) -> "TrainSettings":
-        if self.early_stopping is not None and self.validate_every is None:
-            raise ValueError(
-                "early_stopping judges validations, and with validate_every=null there is one, at the end: set it"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _deepspeed_contradicts_nothing(self) -> "TrainSettings":
+    def _deepspeed_contradicts_nothing(self) -> "StepSettings":
         zero = self.deepspeed.get("zero_optimization", {})
         if not isinstance(zero, dict):
             raise ValueError(f"deepspeed.zero_optimization={zero!r} is no mapping")
@@ -116,7 +76,7 @@ class TrainSettings(Section):
         return self
 
     @model_validator(mode="after")
-    def _the_stage_allows_it(self) -> "TrainSettings":
+    def _the_stage_allows_it(self) -> "StepSettings":
         if self.precision in ("bf16", "fp16") and self.zero_stage == 0:
             # Seen in 0.19.8: an optimizer step at initialization decays the weights and leaves Adam one ahead.
             raise ValueError(
@@ -139,7 +99,52 @@ class TrainSettings(Section):
         return self
 
 
-def check_shares(train: TrainSettings, workers: WorkerSettings) -> None:
+class TrainSettings(StepSettings):
+    """The optimization of one run."""
+
+    num_steps: int | None = flagged(
+        None,
+        ge=1,
+        description="Optimizer steps; or give `num_epochs`. A run that is done goes on when it is given more.",
+    )
+    num_epochs: float | None = flagged(None, gt=0, description="Passes over the train split; or give `num_steps`.")
+    stop_after: int | None = flagged(
+        None, ge=1, description="Stop after so many steps, on the schedule of the whole run. Null: go to its end."
+    )
+    spikes: SpikeSettings | None = flagged(
+        None,
+        description="What is done with a step whose loss jumps. Null: nothing, and one not finite ends the run.",
+    )
+    trackers: list[Literal["wandb", "mlflow"]] = free(
+        list, description="Where metrics are sent besides the run's folder and its TensorBoard files; each is an extra."
+    )
+    early_stopping: EarlyStoppingSettings | None = flagged(
+        None, description="Ends a training that gains nothing more. Null: it goes to its last step."
+    )
+    validate_every: int | None = free(None, ge=1, description="Steps between validations; null: at the end only.")
+    checkpoint_every: int | None = free(None, ge=1, description="Steps between checkpoints; null: at the end only.")
+    keep_checkpoints: int = free(2, ge=1, description="Complete checkpoints kept, the newest ones.")
+    keep_best: bool = free(
+        False, description="Keep the best checkpoint too, of those at whose step there was a validation."
+    )
+    keep_every: int | None = free(None, ge=1, description="Keep checkpoints at multiples of so many steps for good.")
+
+    @model_validator(mode="after")
+    def _one_length(self) -> "TrainSettings":
+        if (self.num_steps is None) == (self.num_epochs is None):
+            raise ValueError("give exactly one of `num_steps` and `num_epochs`")
+        return self
+
+    @model_validator(mode="after")
+    def _early_stopping_has_validations(self) -> "TrainSettings":
+        if self.early_stopping is not None and self.validate_every is None:
+            raise ValueError(
+                "early_stopping judges validations, and with validate_every=null there is one, at the end: set it"
+            )
+        return self
+
+
+def check_shares(train: StepSettings, workers: WorkerSettings) -> None:
     """Raises ValueError where a worker would have no row of a global batch."""
     if train.global_batch_size < workers.num_workers:
         raise ValueError(

@@ -88,6 +88,20 @@ class Measured:
         _, groups = np.unique(np.asarray(rows["group"].to_pylist(), dtype=str), return_inverse=True)
         return cls(rows["id"].to_pylist(), groups, measures, {name: names for name, names in lacking.items() if names})
 
+    @classmethod
+    def mean(cls, models: Sequence["Measured"]) -> "Measured":
+        """Several models as one, each of whose metrics is the mean of theirs: its draws are of the rows, not of models.
+
+        Raises:
+            ValueError: They are not predictions for the same rows.
+        """
+        first = models[0]
+        for other in models[1:]:
+            _check_alike(first, other)
+        names = [name for name in first.measures if all(name in model.measures for model in models)]
+        measures = {name: _mean_of([model.measures[name] for model in models]) for name in names}
+        return cls(first.ids, first.groups, measures, first.absent)
+
     @property
     def num_groups(self) -> int:
         """Groups that its rows are of."""
@@ -182,6 +196,14 @@ def distinguishable_from_first(models: Sequence[Measured], metric: str, resampli
         return [False] * (len(models) - 1)  # no draw defines the metric for all of them
     by_chance = np.quantile(ranges, _LEVEL)
     return [bool(abs(values[0] - value) > by_chance) for value in values[1:]]
+
+
+def _mean_of(measures: Sequence[Measure]) -> Measure:
+    def of_all(index: Ints, groups: Ints, num_groups: int) -> Resampled:
+        functions = [measure(index, groups, num_groups) for measure in measures]
+        return lambda counts: np.mean([of(counts) for of in functions], axis=0)
+
+    return of_all
 
 
 def _check_alike(first: Measured, second: Measured) -> None:

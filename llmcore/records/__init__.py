@@ -25,6 +25,7 @@ from llmcore.records.metrics import (
 )
 from llmcore.records.parts import PartsWriter, read_part
 from llmcore.records.results import newest_result, run_folder
+from llmcore.records.spent import Spent, spent_on_training
 from llmcore.records.stop import STOP, StopSignal, ask_to_stop
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "PartsWriter",
     "RunStatus",
     "Session",
+    "Spent",
     "StopSignal",
     "Timing",
     "ask_to_stop",
@@ -62,5 +64,6 @@ __all__ = [
     "recorded_inputs",
     "run_folder",
     "software_versions",
+    "spent_on_training",
     "step_of",
 ]

@@ -5,8 +5,9 @@ from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from torch import distributed, nn
 
 from llmcore.config.fairness import FAIRNESS
@@ -31,7 +32,10 @@ from llmcore.train.engine import Engine
 from llmcore.train.lengths import num_steps
 from llmcore.train.progress import Progress
 from llmcore.train.rows import endless_steps, split_evenly, step_rows
-from llmcore.train.validation import Pairs, validate_counterfactuals, validate_task
+from llmcore.train.validation import Pairs, judge_rows, validate_counterfactuals, validate_task
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 __all__ = ["Finetuning"]
 
@@ -74,11 +78,12 @@ class Finetuning:
         return rows
 
     @cached_property
-    def _validation(self) -> tuple[list[Any], ExampleLengths]:
+    def _validation(self) -> tuple[list[Any], ExampleLengths, list[int]]:
+        """Examples by length, how long they are, and which row of the split each is."""
         rows = self._rows("validation")
         features = self.task.judged(Reader.of(self._base), rows)
-        examples = sorted(features.examples, key=lambda example: example.num_tokens)
-        return examples, ExampleLengths.of(features, rows.num_rows)
+        order = sorted(range(len(features.examples)), key=lambda index: features.examples[index].num_tokens)
+        return [features.examples[index] for index in order], ExampleLengths.of(features, rows.num_rows), order
 
     @cached_property
     def _metrics(self) -> list[Additive]:
@@ -129,6 +134,17 @@ class Finetuning:
         swapped, places = made.of(rows, self._subject.inputs(rows))
         both = (self.task.judged(reader, one).examples for one in (rows.take(places), swapped))
         return Pairs(made, *both)
+
+    def judge(self, engine: Engine) -> tuple[float, "pa.Table"]:
+        """Loss on the whole validation split, and of each of its rows, in their order, what the task's metrics read.
+
+        The table has their `id` and `group` as well. A collective.
+        """
+        loss, judged = judge_rows(engine, self.task, self._validation[0], _VALIDATED_TOGETHER)
+        table = self._rows("validation").select(["id", "group"])
+        for name, column in zip(judged.column_names, judged.take(np.argsort(self._validation[2])).columns, strict=True):
+            table = table.append_column(name, column)
+        return loss, table
 
     def probe_batch(self) -> Any:
         """The two shortest train examples."""

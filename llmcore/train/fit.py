@@ -8,19 +8,16 @@ import torch
 
 from llmcore.config.train import TrainSettings
 from llmcore.cost import Ledger
-from llmcore.cost.devices import peak_flops_per_s
 from llmcore.cost.energy import EnergyMeter
-from llmcore.models.flops import model_flops
 from llmcore.train.architecture import publish_architecture
+from llmcore.train.begin import begin_engine, count_flops, dry_step_if_due
 from llmcore.train.checkpoint import load_checkpoint, seed_rank
-from llmcore.train.dry_step import dry_step
 from llmcore.train.early_stopping import stops_early
-from llmcore.train.engine import Engine, parameter_home
+from llmcore.train.engine import Engine
 from llmcore.train.hooks import Pulse, Report, RunHooks, agreed_start
 from llmcore.train.loop import train
 from llmcore.train.meter import Meter
 from llmcore.train.place import Place
-from llmcore.train.precision import resolve_precision
 from llmcore.train.prefetch import prefetched
 from llmcore.train.probe import check_probe
 from llmcore.train.progress import Progress
@@ -69,13 +66,7 @@ def _fit(
     has_steps = start.step < last_step and not stops_early(start, settings)
     if has_steps:
         batches = prefetched(recipe.step_batches(start.step))  # reads while the model is built
-    with ledger.measure("start_up", "model"):
-        precision = resolve_precision(settings)
-        model = recipe.build_model(parameter_home(settings, precision, device))
-    with ledger.measure("start_up", "engine"):
-        engine = Engine(
-            model, recipe.objective, settings, num_steps=recipe.num_steps, precision=precision, device=device
-        )
+    engine = begin_engine(recipe, settings, device, ledger)
     seed_rank(settings.seed, start.step)
     if checkpoint is not None:
         with ledger.measure("restart"):
@@ -85,11 +76,8 @@ def _fit(
     if has_steps:
         with ledger.measure("start_up", "first_batch"):
             batches = chain([next(batches)], batches)
-    if settings.dry_step is True or (settings.dry_step == "auto" and device.type == "cuda"):
-        with ledger.measure("start_up", "dry_step"):
-            dry_step(engine, recipe.longest_batch())
-    flops_per_token = model_flops(engine.model).of_training(recipe.work_per_token())
-    ledger.peak_flops_per_s = settings.peak_flops_per_s or peak_flops_per_s(ledger.device, precision)
+    dry_step_if_due(recipe, engine, ledger)
+    flops_per_token = count_flops(recipe, engine, ledger)
     meter = Meter(ledger, flops_per_token, start.tokens_seen)
     with CheckpointWriter(device) as writer:
         hooks = RunHooks(recipe, engine, place, start, report, pulse, ledger, meter, writer, resumption.passed_over)
@@ -119,14 +107,14 @@ def _fit(
         "num_trained_parameters": engine.num_trained_parameters,
         "data_wait_fraction": seconds["data_wait"] / trained_s if trained_s else 0.0,
         "tokens_per_s": num_tokens / trained_s if trained_s else 0.0,
-        "precision": precision,
+        "precision": engine.precision,
         "world_size": engine.world_size,
         "zero_stage": settings.zero_stage,
         "resumed_at": start.step,
         "stopped": progress.step < last_step and not stopped_early,
         "stopped_early": stopped_early,
         "passed_over_checkpoints": list(resumption.passed_over.values()),
-        "base_weights": getattr(model, "llmcore_weights", None),
+        "base_weights": getattr(engine.model, "llmcore_weights", None),
     }
 
 

@@ -1,7 +1,7 @@
 """Exact sums over a split: every row once, whatever the number of ranks."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from torch import Tensor, distributed
@@ -15,7 +15,10 @@ from llmcore.tokens.order import padded_share_size, share
 from llmcore.train.engine import Engine
 from llmcore.train.held_out import HeldOut
 
-__all__ = ["Pairs", "validate_counterfactuals", "validate_language_model", "validate_task"]
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["Pairs", "judge_rows", "validate_counterfactuals", "validate_language_model", "validate_task"]
 
 
 class Pairs(NamedTuple):
@@ -80,6 +83,18 @@ def validate_language_model(
     return metrics
 
 
+def _judged(
+    engine: Engine, task: Task[Any, Any], examples: Sequence[Any], batch_examples: int
+) -> Iterator[tuple["pa.Table", np.ndarray[Any, Any]]]:
+    """Of each of this rank's batches what is measured of its rows, and its loss, targets and examples [3]."""
+    with engine.evaluating() as model:
+        for own in _own_batches(len(examples), batch_examples):
+            # A rank whose share is at its end runs the model all the same, as ZeRO's hooks need.
+            judged = task.judge(model, examples[own.start : own.stop] or examples[:1], engine.device)
+            totals = np.array([judged.loss_sum, judged.num_targets, len(own)]) * bool(own)
+            yield judged.rows.slice(0, len(own)), totals
+
+
 def validate_task(
     engine: Engine,
     task: Task[Any, Any],
@@ -89,13 +104,10 @@ def validate_task(
 ) -> dict[str, float]:
     """Loss a target, and the metrics, over all examples: sums over ranks give those of all rows. A collective."""
     batches: list[list[np.ndarray[Any, Any]]] = []
-    totals = np.zeros(3)  # loss, targets, examples
-    with engine.evaluating() as model:
-        for own in _own_batches(len(examples), batch_examples):
-            # A rank whose share is at its end runs the model all the same, as ZeRO's hooks need.
-            judged = task.judge(model, examples[own.start : own.stop] or examples[:1], engine.device)
-            batches.append([metric.sums(judged.rows.slice(0, len(own))) for metric in metrics])
-            totals += np.array([judged.loss_sum, judged.num_targets, len(own)]) * bool(own)
+    totals = np.zeros(3)
+    for rows, of_batch in _judged(engine, task, examples, batch_examples):
+        batches.append([metric.sums(rows) for metric in metrics])
+        totals += of_batch
     sums = [np.sum(of_batches, axis=0) for of_batches in zip(*batches, strict=True)]
     ends = np.cumsum([3, *(len(of_metric) for of_metric in sums)])
     (loss, num_targets, num_seen), *of_metrics = np.split(
@@ -128,3 +140,17 @@ def validate_counterfactuals(
         "validation_counterfactual_flips": flips / num_seen,
         "validation_counterfactual_gap": shifts / num_seen,
     }
+
+
+def judge_rows(
+    engine: Engine, task: Task[Any, Any], examples: Sequence[Any], batch_examples: int
+) -> tuple[float, "pa.Table"]:
+    """Loss a target over all examples, and what is measured of each, in their order, on every rank. A collective."""
+    import pyarrow as pa
+
+    own, totals = zip(*_judged(engine, task, examples, batch_examples), strict=True)
+    loss, num_targets, num_seen = engine.sum_over_ranks(np.sum(totals, axis=0).tolist())
+    _check_complete("validation", num_seen, len(examples))
+    parts: list[Any] = [None] * engine.world_size
+    distributed.all_gather_object(parts, pa.concat_tables(own, promote_options="permissive"))
+    return loss / num_targets, pa.concat_tables(parts, promote_options="permissive")

@@ -4,6 +4,7 @@ That of pre-training is in `test_pretraining.py`.
 """
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -27,10 +28,13 @@ def _model(folder: str, settings: object = None) -> torch.nn.Module:
     return build_classifier(Path(folder), label_names=["a", "b"], seed=0, random_weights=False, home=home)
 
 
-def _validated(folder: str) -> list[dict[str, float]]:
-    """With one, three and five examples, two at once: of two ranks the second has none, none, or one batch less."""
+def _validated(folder: str) -> list[tuple[dict[str, float], float, list[dict[str, Any]]]]:
+    """Metrics; and the loss, and what is said of each row.
+
+    With one, three and five examples, two at once: of two ranks the second has none, none, or one batch less.
+    """
     from llmcore.train.engine import Engine
-    from llmcore.train.validation import validate_task
+    from llmcore.train.validation import judge_rows, validate_task
 
     settings = tiny_settings(3)
     engine = Engine(
@@ -38,7 +42,11 @@ def _validated(folder: str) -> list[dict[str, float]]:
     )
 
     metrics = make_metrics(Subject(TASK.kind, TASK.label_names), ["accuracy", "macro_f1"])
-    return [validate_task(engine, TASK, EXAMPLES[:size], 2, metrics) for size in (1, 3, 5)]  # type: ignore[arg-type]
+    found = []
+    for size in (1, 3, 5):
+        loss, rows = judge_rows(engine, TASK, EXAMPLES[:size], 2)
+        found.append((validate_task(engine, TASK, EXAMPLES[:size], 2, metrics), loss, rows.to_pylist()))  # type: ignore[arg-type]
+    return found
 
 
 def test_every_example_counts_once_whatever_ranks_hold(tmp_path: Path) -> None:
@@ -47,9 +55,13 @@ def test_every_example_counts_once_whatever_ranks_hold(tmp_path: Path) -> None:
     assert one == two
     _model(str(tmp_path / "base")).save_pretrained(tmp_path / "head")  # type: ignore[operator]
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "head", attn_implementation="eager").eval()
-    for size, found in zip((1, 3, 5), one, strict=True):
+    for size, (found, loss, rows) in zip((1, 3, 5), one, strict=True):
         with torch.no_grad():
             logits = torch.cat([model(torch.tensor([example.tokens])).logits for example in EXAMPLES[:size]])
         truth = torch.tensor([example.classes[0] for example in EXAMPLES[:size] if example.classes])
         assert found["validation_loss"] == pytest.approx(torch.nn.functional.cross_entropy(logits, truth).item())
         assert found["validation_accuracy"] == pytest.approx(float((logits.argmax(-1) == truth).double().mean()))
+        assert loss == found["validation_loss"]
+        assert [row["label"] for row in rows] == truth.tolist(), "each row once, in order"
+        assert [row["prediction"] for row in rows] == logits.argmax(-1).tolist()
+        assert torch.allclose(torch.tensor([row["probabilities"] for row in rows]), logits.softmax(-1), atol=1e-5)

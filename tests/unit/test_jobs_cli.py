@@ -84,7 +84,7 @@ def test_what_the_user_gave_wrong_is_one_message_and_2(main: Main, job: ModuleTy
     [
         (
             ["prepair", "x.yaml"],
-            "expected one of prepare, pretrain, finetune, tune, evaluate, pipeline, report, runs, ",
+            "expected one of prepare, pretrain, finetune, tune, evaluate, transfer, pipeline, report, runs, ",
         ),
         (["prepair", "x.yaml"], "did you mean prepare?"),
         (["prepare"], "CONFIG"),

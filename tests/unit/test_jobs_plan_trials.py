@@ -7,9 +7,10 @@ import pytest
 from torch import nn
 
 from jobs.plan import PlanOptions, asked, plan
-from jobs.runtime.plans_of import plan_of_fine_tuning, plan_of_search
+from jobs.runtime.plans_of import plan_of_fine_tuning, plan_of_search, plan_of_transfer
 from llmcore.config.finetune import FinetuneConfig
 from llmcore.config.method import MethodSettings
+from llmcore.config.transfer import TransferConfig
 from llmcore.config.tune import TuneConfig
 from llmcore.errors import CorpusError
 from llmcore.models.methods import apply_method
@@ -169,3 +170,20 @@ def test_a_pipeline_is_planned_stage_by_stage(tmp_path: Path, capsys: pytest.Cap
     assert "with 512 entries" in shown and "256 a step, 3 steps: 768 tokens" in shown, "four rows of 64, as is prepared"
     assert "18 examples" in shown and "is planned when gpt is done" in shown
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_transfer_is_planned_by_its_largest_point(tmp_path: Path) -> None:
+    alone = _config(tmp_path, train=TRAIN | {"num_epochs": 3})
+    given = {name: getattr(alone, name) for name in ("name", "storage", "base", "data", "task")}
+    train = {name: value for name, value in TRAIN.items() if name != "num_epochs"}
+    config = TransferConfig.model_validate(given | {"train": train, "labels": [6, 18], "epochs": [1, 3]})
+    planned = plan_of_transfer(config, Folder(config.storage), _asked(device="L4"))
+    beside = plan_of_fine_tuning(alone, Folder(config.storage), _asked(device="L4"))
+    assert planned.largest.num_steps == beside.num_steps == 9
+    assert planned.largest.memory == beside.memory
+    assert (planned.num_points, planned.num_steps) == (8, 2 * (1 + 3 + 3 + 9))
+    assert beside.flops is not None and planned.flops == pytest.approx(beside.flops * 32 / 9)
+    assert planned.device_hours is not None and beside.hours is not None
+    assert planned.device_hours[0] == pytest.approx(beside.hours[0] * 2 * 32 / 9)
+    assert planned.largest.num_checkpoints == 0, "a point leaves none"
+    assert not (tmp_path / "runs").exists(), "a plan writes nothing"
