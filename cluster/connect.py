@@ -3,8 +3,8 @@
 import json
 import os
 import signal
-import sys
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
