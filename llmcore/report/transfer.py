@@ -1,6 +1,5 @@
 """What pre-training has bought as one self-contained page: two curves with intervals, and what they come to."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmcore.config.transfer import WEIGHTS, Weights
@@ -8,6 +7,7 @@ from llmcore.cost.transfer import Budgeted, frontier
 from llmcore.evaluation.transfer import COSTS, Cell, TransferOutcome
 from llmcore.report import words
 from llmcore.report.drawing import COLOURS, draw_svg
+from llmcore.report.page import render_page
 from llmcore.report.transfer_words import amount, paid, sentences
 
 if TYPE_CHECKING:
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = ["cost_curves", "label_curves", "render_transfer"]
 
-_HERE = Path(__file__).parent
-_FILTERS = ("count", "duration", "figure", "flops", "interval", "plain", "signed")
 _COLOUR = {"pretrained": "accent", "random": "second"}
 _NAME = {"pretrained": "pre-trained", "random": "random weights"}
 _STYLES = ("-", (0, (5, 2)), (0, (1, 1.5)), "-.")
@@ -28,30 +26,19 @@ _APART = 1.03
 
 def render_transfer(outcome: TransferOutcome) -> str:
     """The page, the same text for the same outcome; whatever comes from the records is escaped."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
-
-    environment = Environment(
-        loader=FileSystemLoader(_HERE),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {name: getattr(words, name) for name in _FILTERS} | {"amount": amount, "paid": paid}
-    pictures = {"labels": label_curves(outcome), "cost": cost_curves(outcome)} if outcome.cells else {}
-    page = environment.get_template("transfer.html.j2").render(
+    return render_page(
+        "transfer.html.j2",
+        {"labels": label_curves(outcome), "cost": cost_curves(outcome)} if outcome.cells else {},
         outcome=outcome,
-        style=Markup((_HERE / "style.css").read_text(encoding="utf-8")),
         sentences=sentences(outcome),
-        pictures={name: Markup(svg) for name, svg in pictures.items()},
         rows=_rows(outcome),
         by_labels=outcome.by_labels(),
         by_cost={cost: outcome.by_cost(cost) for cost in COSTS},
         paid_off={cost: outcome.paid_off(cost) for cost in COSTS},
         units={"device_seconds": "device-seconds", "flops": "FLOPs"},
+        amount=amount,
+        paid=paid,
     )
-    return page.rstrip() + "\n"
 
 
 def _rows(outcome: TransferOutcome) -> list[tuple[int, float, dict[str, Cell | None]]]:
@@ -151,5 +138,5 @@ def _logarithmic(axes: "Axes", budgets: list[float]) -> None:
 
 def _legend(figure: "Figure", axes: "Axes") -> None:
     figure.legend(
-        *axes.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8, labelcolor=COLOURS["ink"]
+        *axes.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=10, labelcolor=COLOURS["ink"]
     )

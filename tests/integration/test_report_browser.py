@@ -5,20 +5,30 @@ from pathlib import Path
 import pytest
 
 from llmcore.config.common import LONGEST_NAME
+from llmcore.config.transfer import WEIGHTS, Point
 from llmcore.cost.plan import RankMemory
 from llmcore.report import gather, gather_runs, render, render_runs
 from llmcore.report.planned import PlannedJob, render_plan
+from llmcore.report.transfer import render_transfer
 from llmcore.storage import Folder
 from tests import pipeline_records as records
 from tests.browser import WIDTHS, Looks, browser, look
+from tests.transfers import given_outcome
 
 _COMPARED = ("smoke.pretrain", "smoke.tune", "smoke.evaluate", records.TWIN)
+_POINTS = {
+    Point(weights, labels, epochs, 0): (20 + (weights == "pretrained") * 8 + labels // 100, labels * epochs / 10)
+    for weights in WEIGHTS
+    for labels in (20, 100, 1000)
+    for epochs in (1.0, 3.0)
+}
+"""Right answers and device-seconds of each point."""
 _LONG = "a-run-whose-name-is-as-long-as-a-name-may-be".ljust(LONGEST_NAME, "x")
 
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """A page of each kind: a pipeline, its runs one by one, some side by side, a plan."""
+    """A page of each kind: a pipeline, its runs one by one, some side by side, a transfer, a plan."""
     storage = Folder(str(tmp_path_factory.mktemp("runs")))
     records.write_pipeline(storage, records.evaluation() | records.CLOSER)
     records.write_run(storage, _LONG, learning_rate=1e-3)
@@ -42,6 +52,11 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "pipeline": render(gather(storage, records.PIPELINE)),
         **{name: render_runs(gather_runs([storage / name])) for name in alone},
         "compared": render_runs(gather_runs([storage / name for name in (*_COMPARED, _LONG)])),
+        "transfer": render_transfer(
+            given_outcome(
+                tmp_path_factory.mktemp("transfer"), _POINTS, pretraining=100.0, labels=[20, 100, 1000], epochs=[1, 3]
+            )
+        ),
         "plan": render_plan("gpt2-124m", [planned, PlannedJob("judged", ("trains no model of its own",))]),
     }
 
