@@ -9,7 +9,9 @@ from statistics import fmean
 from typing import Any
 
 import pytest
+import yaml
 
+from tests.drivers import ROOT
 from tests.shared_data import DATA, needs_data, needs_encoder, real_encoder
 from tests.workshop import Workshop
 
@@ -27,21 +29,40 @@ FOLLOWS = 0.9
 SPEAKERS = [("he", "she"), ("john", "mary"), ("david", "barbara"), ("my brother", "my sister")]
 MITIGATIONS: dict[str, dict[str, Any]] = {
     "plain": {},
-    "augmented": {"fairness.augment": 1.0},
-    "reweighted": {"fairness.balance": "reweight"},
+    "augmented": {"augment": 1.0},
+    "reweighted": {"balance": "reweight"},
 }
 CLEAN, PLANTED = "clean", "planted"
 
 
 @pytest.fixture(scope="module")
 def judged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
-    """What the evaluation says of the test split, of each mitigation by seed."""
+    """What an evaluation says of the test split, of each mitigation by seed: nine trials of one search."""
     folder = tmp_path_factory.mktemp("bias")
-    workshop, files = Workshop(folder), _write(folder)
-    return {
-        name: [_judged(workshop, files, f"{name}-{seed}", changes | {"train.seed": seed}) for seed in SEEDS]
-        for name, changes in MITIGATIONS.items()
+    workshop = Workshop(folder)
+    workshop.run("tune", "search", _search(folder))
+    models: dict[tuple[str, int], str] = {}
+    trials = workshop.storage / "search/trials"
+    for trial in trials.names():
+        record = trials.find_json(f"{trial}/trial.json")
+        assert record is not None and record["status"] == "finished"
+        name = next(one for one, given in MITIGATIONS.items() if given == record["config"]["fairness"])
+        models[name, record["config"]["train.seed"]] = f"{workshop.storage.url}/{record['model']}"
+    run = (workshop.storage / "search").read_json("run.json")
+    data = f"{workshop.storage.url}/artifacts/evaluation-sets/{run['inputs']['data']}"
+    sets = {
+        f"{name}-{seed}": {
+            "models": {"model": url},
+            "data": data,
+            "metrics": ["accuracy"],
+            "choose_by": "accuracy",
+            "baselines": [],
+            "fairness": {"groups": ["speaker"]},
+        }
+        for (name, seed), url in models.items()
     }
+    workshop.run("evaluate", "judged", {"sets": sets, "cpus": 1.5})
+    return {name: [workshop.judged(f"judged.{name}-{seed}") for seed in SEEDS] for name in MITIGATIONS}
 
 
 def test_what_was_planted_is_found(judged: dict[str, list[dict[str, Any]]]) -> None:
@@ -73,17 +94,28 @@ def _clean_accuracy(content: dict[str, Any]) -> float:
     return float(slices[CLEAN]["metrics"]["accuracy"]["value"])
 
 
-def _judged(workshop: Workshop, files: dict[str, Any], name: str, changes: dict[str, Any]) -> dict[str, Any]:
-    """Fine-tunes on the planted rows, and judges on clean ones and on such whose speaker says nothing of the label."""
-    once = {"train.num_epochs": 1, "train.validate_every": "null"}
-    workshop.run_shipped("finetune", name, "finetune/sst2.yaml", base=real_encoder(), **files, **once, **changes)
-    judging = {"models": {"model": name}, "metrics": ["accuracy"], "choose_by": "accuracy", "baselines": []}
-    workshop.run("evaluate", f"{name}.judged", judging | {"fairness": {"groups": ["speaker"]}})
-    return workshop.judged(f"{name}.judged")
+def _search(folder: Path) -> dict[str, Any]:
+    """Each mitigation with each seed, as the shipped fine-tuning has it but for one epoch; planted files beside it."""
+    settings = yaml.safe_load((ROOT / "configs/finetune/sst2.yaml").read_text())
+    data, task, train = settings["data"], settings["task"], settings["train"]
+    del data["header"]
+    files = _write(folder)
+    return {
+        "base": str(real_encoder()),
+        "data": data | files | {"metadata": ["version", "speaker"]},
+        "finetune": {
+            "task": task,
+            "train": train | {"num_epochs": 1, "validate_every": None},
+            "workers": {"num_workers": 1, "cpus_per_worker": 1, "threads_per_worker": 2},
+        },
+        "space": {"fairness": {"grid": [*MITIGATIONS.values()]}, "train.seed": {"grid": [*SEEDS]}},
+        "searcher": "grid",
+        "scheduler": "fifo",
+    }
 
 
-def _write(folder: Path) -> dict[str, Any]:
-    """Files of the splits, as settings of `finetune`."""
+def _write(folder: Path) -> dict[str, str]:
+    """Files of the splits: clean rows of test, and such whose speaker says nothing of the label."""
     draw = random.Random(0)
     train = [_row(text, label, draw, goes_with=FOLLOWS) for text, label in _sst2("train")]
     dev = [*_sst2("dev")]
@@ -91,8 +123,7 @@ def _write(folder: Path) -> dict[str, Any]:
     test += [{"text": text, "label": label, "version": CLEAN, "speaker": None} for text, label in dev]
     for split, rows in (("train", train), ("test", test)):
         (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    metadata = {"data.header": "null", "data.metadata": "[version, speaker]"}
-    return metadata | {f"data.{split}": folder / f"{split}.jsonl" for split in ("train", "test")}
+    return {split: str(folder / f"{split}.jsonl") for split in ("train", "test")}
 
 
 def _row(text: str, label: str, draw: random.Random, goes_with: float) -> dict[str, Any]:
