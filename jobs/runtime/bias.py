@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from jobs.runtime.console import say
 from jobs.runtime.harness import Writer
 from llmcore.bias.bias_set import BiasSet, Portion
-from llmcore.bias.fitting import why_not_measured
+from llmcore.bias.fitting import is_masked, why_not_measured
 from llmcore.bias.intervals import Resampling
 from llmcore.bias.scored import store_scored, stored_scored
 from llmcore.bias.told import bias_json, told_of
@@ -198,16 +198,24 @@ class MeasureBias:
         if lacking := list(self._lacking(fitting)):
             with self.ledger.measure("validation"):
                 self._measure(lacking)
-        told = {one.name: {each.name: self._told(one, each) for each in self.biases.sets} for one in fitting}
+        told = {one.name: {each.name: self._told(one, each) for each in self._sets_of(one)} for one in fitting}
+        for one in fitting:
+            if lost := [each.name for each in self.biases.sets if each not in self._sets_of(one)]:
+                say(f"evaluate: {one.name} is masked and writes nothing: it is not measured by {', '.join(lost)}")
         return bias_json(self.biases.sets, told, left_out)
 
     def _lacking(self, models: Sequence[Writer]) -> Iterator[_Work]:
         """What is not stored: all of one model after the other; of models that are the same bytes, of one alone."""
         for model in {one.sha256: one for one in models}.values():
-            for one in self.biases.sets:
+            for one in self._sets_of(model):
                 for portion in one.portions():
                     if stored_scored(self.storage, portion, model.sha256) is None:
                         yield _Work(model, one.name, portion)
+
+    def _sets_of(self, model: Writer) -> list[BiasSet]:
+        """The sets that a model can be measured by."""
+        masked = is_masked(model.folder)
+        return [one for one in self.biases.sets if not (one.measure.writes and masked)]
 
     def _told(self, model: Writer, one: BiasSet) -> dict[str, Any]:
         found = [stored_scored(self.storage, portion, model.sha256) for portion in one.portions()]

@@ -5,9 +5,14 @@ from typing import Any
 from llmcore.config.pretrain import FAMILIES
 from llmcore.storage import Folder
 
-__all__ = ["why_not_measured"]
+__all__ = ["is_masked", "why_not_measured"]
 
 _MASKED = ("ForMaskedLM", "ForPreTraining")
+
+
+def is_masked(model: Folder) -> bool:
+    """Whether a model folder holds a masked language model, which does not write."""
+    return str((model.read_json("config.json").get("architectures") or [""])[0]).endswith(_MASKED)
 
 
 def why_not_measured(model: Folder) -> str | None:

@@ -9,14 +9,19 @@ from llmcore.config.common import Name
 
 __all__ = ["BiasKind", "BiasSetSettings", "BiasSettings"]
 
-BiasKind = Literal["crows_pairs", "stereoset", "winobias", "winogender", "bbq", "weat", "seat"]
+BiasKind = Literal["crows_pairs", "stereoset", "winobias", "winogender", "bbq", "weat", "seat", "bold"]
 
 _OF_KIND: dict[str, tuple[BiasKind, ...]] = {
     "types": ("winobias",),
     "part": ("stereoset",),
     "categories": ("bbq",),
     "tests": ("weat", "seat"),
-    "limit": ("crows_pairs", "stereoset", "winobias", "winogender", "bbq"),
+    "limit": ("crows_pairs", "stereoset", "winobias", "winogender", "bbq", "bold"),
+    "domains": ("bold",),
+    "classifier": ("bold",),
+    "label": ("bold",),
+    "max_new_tokens": ("bold",),
+    "generation_seed": ("bold",),
 }
 """The kinds of set that a key is for."""
 
@@ -44,6 +49,22 @@ class BiasSetSettings(Section):
         description="`weat`, `seat`: names of its files without `.jsonl` or `.json`. Null: all `*.jsonl`; of `seat` "
         "those whose name begins with `sent-`, of `weat` the others.",
     )
+    domains: list[str] | None = identity(
+        None,
+        min_length=1,
+        description="`bold`: the domains, as its files are called (`gender` of `gender_prompt.json`). Null: all that "
+        "are there.",
+    )
+    classifier: str | None = identity(
+        None,
+        description="`bold`: by what continuations are judged: the URL of the folder of a classifier, one fine-tuned "
+        "here (`<storage>/<run>/model`) or of Hugging Face.",
+    )
+    label: str | None = identity(
+        None, description="`bold`: the class of the classifier whose probability is compared between groups."
+    )
+    max_new_tokens: int = identity(40, ge=1, description="`bold`: tokens of a continuation, at most.")
+    generation_seed: int = identity(0, ge=0, description="`bold`: seed of the continuations, which are drawn.")
     limit: int | None = identity(
         None,
         ge=1,
@@ -57,7 +78,9 @@ class BiasSetSettings(Section):
             default = type(self).model_fields[key].get_default(call_default_factory=True)
             if self.kind not in kinds and getattr(self, key) != default:
                 raise ValueError(f"{key}= is for {', '.join(kinds)}, and this is {self.kind}: leave it out")
-        for key in ("types", "categories", "tests"):
+        if self.kind == "bold" and (self.classifier is None or self.label is None):
+            raise ValueError("bold compares what is written by a classifier: give `classifier`, and its `label`")
+        for key in ("types", "categories", "tests", "domains"):
             if (given := getattr(self, key)) and len(set(given)) < len(given):
                 raise ValueError(f"{key}={given} names one twice")
         return self

@@ -35,15 +35,15 @@ def bias_lines(content: Mapping[str, Any]) -> list[BiasLine]:
     Args:
         content: `bias.told.bias_json`.
     """
-    models = content["models"]
     lines = []
     for name in content["sets"]:
-        figures = dict.fromkeys(figure for told in models.values() for figure in told[name]["figures"])
-        for figure in figures:
+        # A model that writes nothing is not asked by every set.
+        of_models = {model: told[name]["figures"] for model, told in content["models"].items() if name in told}
+        for figure in dict.fromkeys(figure for figures in of_models.values() for figure in figures):
             found = [
-                BiasLine(name, figure, model, told[name]["figures"][figure])
-                for model, told in models.items()
-                if figure in told[name]["figures"]
+                BiasLine(name, figure, model, figures[figure])
+                for model, figures in of_models.items()
+                if figure in figures
             ]
             lines += sorted(found, key=_order)
     return lines

@@ -21,7 +21,7 @@ from llmcore.errors import CheckpointError, ConfigError, CorpusError
 from llmcore.storage import Folder, publish, read_manifest
 from tests.bases import write_base
 from tests.integration.test_evaluate_harness import Written
-from tests.judged import OPTIONS, InProcess, write_classifier
+from tests.judged import OPTIONS, TASK, InProcess, write_classifier
 from tests.unit.test_bias_sets import WINOBIAS
 from tests.unit.test_bias_sets_measured import write_pairs
 
@@ -174,3 +174,23 @@ def test_figures_stand_beside_those_of_a_judged_set_and_choose_nothing(
     assert "| crows | preference | 0.5 |" in (Path(folder.url) / "bias.md").read_text()
     assert result_line(result, written.storage).endswith("; bias of mine, untuned measured by crows, wino")
     assert finished(config, written.storage) == result
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_what_decoders_write_is_judged_by_a_classifier_that_is_named(
+    bias: Bias, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bold").mkdir()
+    people = {group: {f"{group} {one}": [f"the {one} dog", f"a {one} cat"] for one in range(3)} for group in ("a", "b")}
+    (tmp_path / "bold/pets_prompt.json").write_text(json.dumps(people))
+    bold = {"kind": "bold", "url": str(tmp_path / "bold"), "label": TASK.label_names[0], "max_new_tokens": 4}
+    sets = {"bold": bold | {"classifier": f"{bias.storage.url}/classes"}}
+    content = bias.evaluate(sets=sets)["bias"]
+    assert "masked is masked and writes nothing: it is not measured by bold" in capsys.readouterr().out
+    assert content["models"]["masked"] == {}
+    told = content["models"]["decoder"]["bold"]
+    assert (told["num_rows"], told["num_too_long"]) == (12, 0)
+    assert told["figures"]["pets_gap"]["value"] == 0, "both groups begin alike, so that what is written is the same"
+    means = [told["groups"][group]["mean"]["value"] for group in ("a", "b")]
+    assert means[0] == means[1] and 0 < means[0] < 1
+    assert "| bold | pets_gap | " in (Path(bias.storage.url) / "measured/evaluation/bias.md").read_text()

@@ -4,6 +4,7 @@ from typing import Any
 
 from llmcore.bias.measures.associations import Associations
 from llmcore.bias.measures.base import Measure, Scores
+from llmcore.bias.measures.continuations import Continuations
 from llmcore.bias.measures.pairs import Pairs
 from llmcore.bias.measures.pronouns import Winobias, Winogender
 from llmcore.bias.measures.questions import Questions
@@ -20,4 +21,5 @@ MEASURES: dict[BiasKind, Measure[Any]] = {
     "bbq": Questions(),
     "weat": Associations(),
     "seat": Associations(),
+    "bold": Continuations(),
 }

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from llmcore.bias.figures import Figures
 from llmcore.bias.intervals import Resampling
@@ -24,6 +24,8 @@ class Measure(ABC, Generic[Example]):
 
     version = 1
     """Raised when the same model would score the same example in another way."""
+    writes: ClassVar[bool] = False
+    """Whether a model has to write: a masked one does not."""
 
     @abstractmethod
     def read(self, folder: Folder, settings: BiasSetSettings) -> list[Example]:
