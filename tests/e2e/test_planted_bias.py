@@ -70,7 +70,8 @@ def test_what_was_planted_is_found(judged: dict[str, list[dict[str, Any]]]) -> N
         figures = {metric: [round(_value(one, metric), 4) for one in runs] for metric in _FIGURES}
         print(f"{name}: accuracy on clean rows {[round(_clean_accuracy(one), 4) for one in runs]}, {figures}")
     assert all(one["models"][0]["test"]["counterfactual_gap"]["low"] > 0 for one in judged["plain"])
-    assert all(one["models"][0]["test"]["selection_rate_gap[speaker]"]["low"] > 0 for one in judged["plain"])
+    less = [one["models"][0]["test"]["selection_rate_gap[speaker]"]["high"] for one in judged["plain"]]
+    assert max(less) < 0, "what men say is less often called positive than what women say, as it was planted"
 
 
 @pytest.mark.parametrize("name", ["augmented", "reweighted"])
