@@ -193,4 +193,4 @@ def test_what_decoders_write_is_judged_by_a_classifier_that_is_named(
     assert told["figures"]["pets_gap"]["value"] == 0, "both groups begin alike, so that what is written is the same"
     means = [told["groups"][group]["mean"]["value"] for group in ("a", "b")]
     assert means[0] == means[1] and 0 < means[0] < 1
-    assert "| bold | pets_gap | " in (Path(bias.storage.url) / "measured/evaluation/bias.md").read_text()
+    assert "| bold | pets gap | 0 | decoder | " in (Path(bias.storage.url) / "measured/evaluation/bias.md").read_text()
