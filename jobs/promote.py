@@ -9,9 +9,10 @@ from typing import Any
 
 from jobs.runtime.console import say
 from jobs.runtime.options import RunOptions
-from llmcore.config.fairness import COUNTERFACTUAL_GAP, told_over
+from llmcore.config.fairness import COUNTERFACTUAL_GAP
 from llmcore.config.promote import PromoteConfig
 from llmcore.errors import CheckpointError, ConfigError, GateError
+from llmcore.evaluation.markdown import told_over
 from llmcore.records import begin_attempt, finished_result, lineage_of, newest_result, run_folder
 from llmcore.storage import Folder, read_manifest, resolve_storage, verify_files
 from llmcore.train.kept import publish_model
@@ -40,6 +41,10 @@ def finished(config: PromoteConfig, storage: Folder) -> dict[str, Any] | None:
     judged = newest_result(run_folder(storage, config.evaluation))
     if judged is None or "chosen_model" not in judged or _shut(judged, config) is not None:
         return None
+    return _finished(config, storage, judged)
+
+
+def _finished(config: PromoteConfig, storage: Folder, judged: Mapping[str, Any]) -> dict[str, Any] | None:
     inputs = {"model": judged["chosen_model"]["sha256"]}
     return finished_result(storage, config, kind=KIND, step_version=STEP_VERSION, inputs=inputs)
 
@@ -66,7 +71,7 @@ def promote(config: PromoteConfig, storage: Folder) -> dict[str, Any]:
     judged = _judged(config, storage)
     if (why := _shut(judged, config)) is not None:
         raise GateError(f"{judged['chosen']} of {config.evaluation} is not published as {config.name}: {why}")
-    result = finished(config, storage)
+    result = _finished(config, storage, judged)
     return result if result is not None else _publish(config, storage, judged)
 
 

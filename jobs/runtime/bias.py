@@ -16,7 +16,7 @@ from llmcore.config.bias import BiasSetSettings, BiasSettings
 from llmcore.config.evaluate import EvaluateConfig
 from llmcore.cost import Ledger
 from llmcore.errors import CheckpointError, ConfigError, CorpusError, RunError
-from llmcore.storage import Folder, content_hash, read_manifest, verify_files
+from llmcore.storage import Folder, content_hash, verify_published
 from llmcore.tasks.bases import base_model
 
 if TYPE_CHECKING:
@@ -132,10 +132,7 @@ def _scorer(model: Writer, batch_tokens: int) -> "Scorer":
     from llmcore.bias.scoring import Scorer
     from llmcore.models.device import own_device
 
-    manifest = read_manifest(model.folder)
-    if manifest is None or manifest.sha256 != model.sha256:
-        raise CheckpointError(f"{model.folder.url} does not hold model {model.sha256} any more")
-    verify_files(model.folder, manifest)
+    verify_published(model.folder, model.sha256)
     device = own_device()
     half = device.type == "cuda" and torch.cuda.is_bf16_supported()
     dtype = torch.bfloat16 if half else torch.float32
@@ -195,19 +192,20 @@ class MeasureBias:
         fitting, left_out = self.biases.parted(judged)
         for name, why in left_out.items():
             say(f"evaluate: bias is not measured of {name}: it {why}")
-        if lacking := list(self._lacking(fitting)):
+        asked = {one.name: self._sets_of(one) for one in fitting}
+        if lacking := list(self._lacking(fitting, asked)):
             with self.ledger.measure("validation"):
                 self._measure(lacking)
-        told = {one.name: {each.name: self._told(one, each) for each in self._sets_of(one)} for one in fitting}
-        for one in fitting:
-            if lost := [each.name for each in self.biases.sets if each not in self._sets_of(one)]:
-                say(f"evaluate: {one.name} is masked and writes nothing: it is not measured by {', '.join(lost)}")
+        told = {one.name: {each.name: self._told(one, each) for each in asked[one.name]} for one in fitting}
+        for name, sets in asked.items():
+            if lost := [each.name for each in self.biases.sets if each not in sets]:
+                say(f"evaluate: {name} is masked and writes nothing: it is not measured by {', '.join(lost)}")
         return bias_json(self.biases.sets, told, left_out)
 
-    def _lacking(self, models: Sequence[Writer]) -> Iterator[_Work]:
+    def _lacking(self, models: Sequence[Writer], asked: Mapping[str, Sequence[BiasSet]]) -> Iterator[_Work]:
         """What is not stored: all of one model after the other; of models that are the same bytes, of one alone."""
         for model in {one.sha256: one for one in models}.values():
-            for one in self._sets_of(model):
+            for one in asked[model.name]:
                 for portion in one.portions():
                     if stored_scored(self.storage, portion, model.sha256) is None:
                         yield _Work(model, one.name, portion)

@@ -13,7 +13,7 @@ from jobs.runtime.harness import AskHarness, Writer
 from jobs.runtime.options import RunOptions
 from jobs.runtime.scorers import Evaluator, Scorers
 from llmcore.config.evaluate import EvaluateConfig
-from llmcore.config.fairness import COUNTERFACTUAL_GAP, FairnessChecks, check_group_columns, told_over
+from llmcore.config.fairness import COUNTERFACTUAL_GAP, FairnessChecks, check_group_columns
 from llmcore.config.finetune import FinetuneConfig
 from llmcore.config.judging import SEARCHED
 from llmcore.errors import ConfigError, GateError, RunError
@@ -22,6 +22,7 @@ from llmcore.evaluation.candidates import Candidate
 from llmcore.evaluation.harness import Harness, Told, harness_json
 from llmcore.evaluation.kinds import Subject
 from llmcore.evaluation.leaderboard import Entry, Leaderboard, rank
+from llmcore.evaluation.markdown import told_over
 from llmcore.evaluation.outcome import Baseline, Outcome
 from llmcore.evaluation.register import looks
 from llmcore.evaluation.results import Evaluation, evaluate_once

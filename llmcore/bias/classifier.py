@@ -6,7 +6,8 @@ from typing import Any
 
 from llmcore.bias.bold import Judge
 from llmcore.errors import CheckpointError, ConfigError
-from llmcore.storage import Folder, content_hash, folder_at, read_manifest, verify_files
+from llmcore.models.foundation import foundation_hash
+from llmcore.storage import folder_at, read_manifest, verify_files
 
 __all__ = ["label_probabilities", "the_judge"]
 
@@ -27,7 +28,7 @@ def the_judge(url: str, label: str) -> Judge:
         raise ConfigError(f"classifier={url} is {name}: give the folder of a classifier, a fine-tuned model say")
     if label not in labels:
         raise ConfigError(f"label={label!r} is no class of classifier={url}: there are {', '.join(labels)}")
-    return Judge(url, _sha256(folder), label)
+    return Judge(url, foundation_hash(folder), label)
 
 
 def label_probabilities(judge: Judge, texts: Sequence[str]) -> list[float]:
@@ -57,8 +58,10 @@ def _loaded(judge: Judge) -> tuple[Any, Any]:
     from llmcore.models.device import own_device
 
     folder = folder_at(judge.url)
-    if _sha256(folder) != judge.sha256:
+    if foundation_hash(folder) != judge.sha256:
         raise CheckpointError(f"classifier={judge.url} is another one than when the evaluation began")
+    if (manifest := read_manifest(folder)) is not None:
+        verify_files(folder, manifest)
     local = folder.as_local()
     model = AutoModelForSequenceClassification.from_pretrained(local).to(own_device()).eval()
     tokenizer = AutoTokenizer.from_pretrained(local)
@@ -66,15 +69,3 @@ def _loaded(judge: Judge) -> tuple[Any, Any]:
     if positions is not None:
         tokenizer.model_max_length = min(tokenizer.model_max_length, positions)
     return tokenizer, model
-
-
-def _sha256(folder: Folder) -> str:
-    """Of a published model that of its manifest, after reading every byte against it."""
-    manifest = read_manifest(folder)
-    if manifest is not None:
-        verify_files(folder, manifest)
-        return manifest.sha256
-    import hashlib
-
-    names = sorted(name for name in folder.names() if name.endswith((".json", ".safetensors", ".txt", ".model")))
-    return content_hash({name: hashlib.sha256(folder.read_bytes(name)).hexdigest() for name in names})

@@ -1,10 +1,11 @@
 """95 % intervals of figures that are no plain shares, by resampling what they were measured on."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
+from llmcore.config.judging import Resampling
 
 __all__ = ["Resampling", "interval_of_sums", "interval_of_two"]
 
@@ -12,14 +13,6 @@ Floats = npt.NDArray[np.float64]
 
 _BATCH = 100
 """Resamples in memory at once."""
-
-
-@dataclass(frozen=True)
-class Resampling:
-    """How often is drawn, and the seed of the draws."""
-
-    num_resamples: int
-    seed: int
 
 
 def interval_of_sums(

@@ -1,6 +1,5 @@
 """Whom a fine-tuned model harms: what is measured of how it treats groups of people, and what is done about it."""
 
-from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import model_validator
@@ -16,7 +15,6 @@ __all__ = [
     "FairnessSettings",
     "ThresholdSettings",
     "check_group_columns",
-    "told_over",
 ]
 
 COUNTERFACTUAL_GAP = "counterfactual_gap"
@@ -141,14 +139,6 @@ class FairnessSettings(Section):
                 f"fairness: the words of a {task.kind} row cannot be swapped without its answer becoming wrong; it is "
                 f"of {', '.join(_ONE_LANGUAGE)}. An evaluation can measure it of any task"
             )
-
-
-def told_over(gap: Mapping[str, float], most: float) -> str:
-    """By how much a counterfactual gap, an interval, is over what it may be."""
-    return (
-        f"its counterfactual gap is {gap['value']:.4f} ({gap['low']:.4f} to {gap['high']:.4f}), which is "
-        f"{gap['value'] - most:.4f} over max_counterfactual_gap={most:g}"
-    )
 
 
 def check_group_columns(groups: list[str], metadata: list[str], name: str) -> None:

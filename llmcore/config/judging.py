@@ -11,6 +11,7 @@ __all__ = [
     "JUDGING",
     "SEARCHED",
     "Judging",
+    "Resampling",
     "check_baselines",
     "check_metrics",
     "check_split",
@@ -22,6 +23,13 @@ _OVERLAP = ("exact_match", "bleu", "chrf", "rouge1", "rouge2", "rougeL")
 _LIKELIHOOD = ("perplexity", "bits_per_byte")
 _RANDOM_WEIGHTS = "random_weights"
 _PASS_AT = "pass_at_"
+
+
+class Resampling(NamedTuple):
+    """How intervals are computed: how often is drawn, and the seed of the draws."""
+
+    num_resamples: int
+    seed: int
 
 
 class Judging(NamedTuple):

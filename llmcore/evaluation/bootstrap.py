@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from llmcore.config.judging import Resampling
 from llmcore.errors import CorpusError
 from llmcore.evaluation.metrics.base import Floats, Ints, Measure, Metric, Resampled
 
@@ -49,14 +50,6 @@ class Interval:
         """Plain JSON: value, low, high, and the undefined resamples where there are any."""
         plain: dict[str, float] = {"value": self.value, "low": self.low, "high": self.high}
         return plain | ({"num_undefined": self.num_undefined} if self.num_undefined else {})
-
-
-@dataclass(frozen=True)
-class Resampling:
-    """How often the groups are drawn, and the seed of the draws."""
-
-    num_resamples: int
-    seed: int
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Any
 from llmcore.evaluation.leaderboard import Entry, Leaderboard
 from llmcore.evaluation.suite import Suite
 
-__all__ = ["leaderboard_markdown", "table_row", "told_interval"]
+__all__ = ["leaderboard_markdown", "table_row", "told_interval", "told_over"]
 
 _APART = {True: "distinguishable", False: "not distinguishable", None: ""}
 
@@ -66,6 +66,12 @@ def told_interval(interval: Mapping[str, float] | None, sign: str = "") -> str:
         return ""
     value, low, high = (f"{interval[end]:{sign}.4f}" for end in ("value", "low", "high"))
     return f"{value} ({low} to {high})"
+
+
+def told_over(gap: Mapping[str, float], most: float) -> str:
+    """By how much a counterfactual gap, an interval, is over what it may be."""
+    over = f"{gap['value'] - most:.4f} over max_counterfactual_gap={most:g}"
+    return f"its counterfactual gap is {told_interval(gap)}, which is {over}"
 
 
 def table_row(cells: Sequence[str]) -> str:

@@ -1,7 +1,6 @@
 """What pre-training has bought: the points of a transfer as curves with intervals, and what they come to."""
 
 import csv
-import hashlib
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from llmcore.config.transfer import WEIGHTS, Point, TransferConfig, Weights
 from llmcore.cost.transfer import BreakEven, Budgeted, EqualQuality, break_even, equal_qualities
-from llmcore.errors import CheckpointError
 from llmcore.evaluation.bootstrap import Interval, Measured, Resampling, difference_intervals
 from llmcore.evaluation.compared import Compared, validation_metrics
 from llmcore.evaluation.kinds import Subject
-from llmcore.storage import Folder, Manifest, read_manifest
+from llmcore.storage import Folder, Manifest, read_manifest, read_verified
 from llmcore.tasks import build_task, facts_of
 from llmcore.tasks.evaluation_set import EvaluationSet
 
@@ -270,9 +268,7 @@ def transfer_outcome(
 def _predictions(folder: Folder, manifest: Manifest) -> "pa.Table":
     import pyarrow.parquet as pq
 
-    data = folder.read_bytes(PREDICTIONS)
-    if hashlib.sha256(data).hexdigest() != manifest.files[PREDICTIONS].sha256:
-        raise CheckpointError(f"{folder.url}/{PREDICTIONS} is not the file that was published: delete the folder")
+    data = read_verified(folder, manifest, PREDICTIONS, "delete the folder")
     return pq.read_table(io.BytesIO(data))
 
 

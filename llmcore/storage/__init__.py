@@ -2,7 +2,16 @@
 
 from llmcore.storage.content import FileEntry, canonical_json, content_hash, readable_json
 from llmcore.storage.folder import Folder, storage_errors
-from llmcore.storage.manifest import MANIFEST, Manifest, read_manifest, verify_files, write_file, write_manifest
+from llmcore.storage.manifest import (
+    MANIFEST,
+    Manifest,
+    read_manifest,
+    read_verified,
+    verify_files,
+    verify_published,
+    write_file,
+    write_manifest,
+)
 from llmcore.storage.place import artifact, check_writable, folder_at, is_location, resolve_storage
 from llmcore.storage.publish import Publication, publish
 from llmcore.storage.retries import file_system
@@ -22,10 +31,12 @@ __all__ = [
     "is_location",
     "publish",
     "read_manifest",
+    "read_verified",
     "readable_json",
     "resolve_storage",
     "storage_errors",
     "verify_files",
+    "verify_published",
     "write_file",
     "write_manifest",
 ]

@@ -99,6 +99,23 @@ def verify_files(folder: Folder, manifest: Manifest) -> None:
             )
 
 
+def verify_published(folder: Folder, sha256: str) -> Manifest:
+    """The manifest of a model that was recorded by this hash, after reading every byte. Raises CheckpointError."""
+    manifest = read_manifest(folder)
+    if manifest is None or manifest.sha256 != sha256:
+        raise CheckpointError(f"{folder.url} does not hold model {sha256} any more")
+    verify_files(folder, manifest)
+    return manifest
+
+
+def read_verified(folder: Folder, manifest: Manifest, name: str, fix: str) -> bytes:
+    """One file, read once and whole. Raises CheckpointError, which ends in `fix`, where it is not the one published."""
+    data = folder.read_bytes(name)
+    if hashlib.sha256(data).hexdigest() != manifest.files[name].sha256:
+        raise CheckpointError(f"{folder.url}/{name} is not the file that was published: {fix}")
+    return data
+
+
 def _body(kind: str, files: Mapping[str, FileEntry], about: Mapping[str, Any]) -> dict[str, Any]:
     listed = {name: {"size": entry.size, "sha256": entry.sha256} for name, entry in files.items()}
     return {"format": _FORMAT, "kind": kind, "files": listed, "about": dict(about)}

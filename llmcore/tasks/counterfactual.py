@@ -49,8 +49,8 @@ class Counterfactuals:
         """
         import pyarrow as pa
 
-        swapped = {name: [self._swapped(value) for value in rows[name].to_pylist()] for name in columns}
         originals = {name: rows[name].to_pylist() for name in columns}
+        swapped = {name: [self._swapped(value) for value in values] for name, values in originals.items()}
         places = [
             place
             for place in range(rows.num_rows)

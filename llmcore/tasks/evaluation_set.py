@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from llmcore.errors import CheckpointError, CorpusError
+from llmcore.errors import CorpusError
 from llmcore.storage import (
     Folder,
     Manifest,
@@ -18,6 +18,7 @@ from llmcore.storage import (
     content_hash,
     publish,
     read_manifest,
+    read_verified,
     verify_files,
     write_file,
 )
@@ -115,10 +116,7 @@ class EvaluationSet:
         import pyarrow.parquet as pq
 
         self._about(split)
-        file = _file_name(split)
-        data = self.folder.read_bytes(file)
-        if hashlib.sha256(data).hexdigest() != self.manifest.files[file].sha256:
-            raise CheckpointError(f"{self.folder.url}/{file} is not the file that was published: run `prepare` again")
+        data = read_verified(self.folder, self.manifest, _file_name(split), "run `prepare` again")
         return pq.read_table(io.BytesIO(data))
 
     def texts(self, split: Split) -> "pa.Array":

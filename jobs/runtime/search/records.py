@@ -122,6 +122,9 @@ class TrialRecords:
         gap = record.get(COUNTERFACTUAL_GAP)
         return None if most is None else inf if gap is None else gap - most
 
+    def _is_fair(self, record: Mapping[str, Any]) -> bool:
+        return (self._violation(record) or 0) <= 0
+
     @property
     def _most_gap(self) -> float | None:
         fairness = self._plan.config.finetune.fairness
@@ -249,11 +252,7 @@ class TrialRecords:
 
     def _best_of(self, metrics: Mapping[str, Mapping[str, float]]) -> str | None:
         """The name of the best ones, of those that are fair enough if there are such; of equals, the first."""
-        fair = {
-            name: one
-            for name, one in metrics.items()
-            if (self._violation({COUNTERFACTUAL_GAP: one.get(_GAP_KEY)}) or 0) <= 0
-        }
+        fair = {name: one for name, one in metrics.items() if self._is_fair({COUNTERFACTUAL_GAP: one.get(_GAP_KEY)})}
         best, value = None, None
         for name, one in (fair or metrics).items():
             better = self.compared.better(one, value)
@@ -292,7 +291,7 @@ class TrialRecords:
                 if record["model"]
                 and record["status"] != "failed"
                 and not trial.startswith(FINAL)
-                and (self._violation(record) or 0) <= 0
+                and self._is_fair(record)
             }
         )
         return None if best is None else self._ended[best]

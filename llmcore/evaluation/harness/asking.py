@@ -5,10 +5,10 @@ from contextlib import chdir, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from llmcore.errors import CheckpointError, RunError
+from llmcore.errors import RunError
 from llmcore.evaluation.harness.asked import Harness, installed_version, own_path, task_manager
 from llmcore.evaluation.harness.told import Told
-from llmcore.storage import Folder, read_manifest, verify_files
+from llmcore.storage import Folder, verify_published
 
 __all__ = ["AskedModel"]
 
@@ -43,10 +43,7 @@ class AskedModel:
         from llmcore.models.generation.loading import load_writer
 
         logging.getLogger("lm_eval").setLevel(logging.ERROR)
-        manifest = read_manifest(folder)
-        if manifest is None or manifest.sha256 != sha256:
-            raise CheckpointError(f"{folder.url} does not hold model {sha256} any more")
-        verify_files(folder, manifest)
+        verify_published(folder, sha256)
         model, tokenizer = load_writer(folder.as_local(), device=own_device(), dtype=torch.float32)
         backend: Any = "seq2seq" if model.config.is_encoder_decoder else "causal"
         asked = HFLM(model, backend=backend, tokenizer=tokenizer, batch_size=harness.settings.batch_size)
