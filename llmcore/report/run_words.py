@@ -15,6 +15,7 @@ _KINDS = {
     "finetune": "a fine-tuning",
     "tune": "a search",
     "evaluate": "an evaluation",
+    "transfer": "a transfer",
     "pipeline": "a pipeline",
     "promote": "a promotion",
     "report": "a report",
@@ -43,7 +44,8 @@ def headline(report: RunsReport) -> str:
         status = report.stage(run).status
         return f"{run.name}: {_KINDS.get(run.kind, run.kind)} that {_STANDS.get(status, status)}{_reached(report, run)}"
     apart, _ = report.differing
-    told = f"differ in {len(apart)} key{'' if len(apart) == 1 else 's'}" if apart else "are configured alike"
+    alike = "are configured alike" if len({run.kind for run in report.runs}) == 1 else "are of different kinds"
+    told = f"differ in {len(apart)} key{'' if len(apart) == 1 else 's'}" if apart else alike
     return f"{len(report.runs)} runs that {told}"
 
 

@@ -8,6 +8,7 @@ import pytest
 from llmcore.report import gather_runs, render_runs
 from llmcore.report.differing import differing, flat
 from llmcore.report.plots import compared_columns, label_of
+from llmcore.report.run_words import headline
 from llmcore.storage import Folder
 from tests import pipeline_records as records
 
@@ -163,3 +164,15 @@ def test_a_vertical_axis_has_its_unit(column: str, kind: str, label: str) -> Non
 def test_what_is_compared_begins_with_losses(storage: Folder) -> None:
     report = gather_runs([storage / "slow", storage / "smoke.pretrain"])
     assert compared_columns(run.curves for run in report.runs)[:3] == ["validation_loss", "loss", "validation_accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (("slow", "fast"), "2 runs that differ in 1 key"),
+        (("slow", "slow"), "2 runs that are configured alike"),
+        (("slow", "smoke.evaluate"), "2 runs that are of different kinds"),
+    ],
+)
+def test_the_headline_claims_no_more_than_what_was_compared(storage: Folder, names: tuple[str, str], told: str) -> None:
+    assert headline(gather_runs([storage / name for name in names])) == told
