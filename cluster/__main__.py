@@ -33,16 +33,19 @@ def resources(address: str) -> None:
 
 
 def main() -> int:
-    """Run a command. 0 done, 2 what the user gave is wrong, 1 it failed, 130 interrupted."""
+    """Run a command. 0 done, 2 what the user gave is wrong, 1 it failed, 130 interrupted; a command may return another.
+
+    What follows a job returns the job's own.
+    """
     try:
-        _commands.main(prog_name="python -m cluster", standalone_mode=False)
+        code = _commands.main(prog_name="python -m cluster", standalone_mode=False)
     except click.ClickException as error:
         return _failed(error.format_message(), error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         return _failed("interrupted", 130)
     except LLMCoreError as error:
         return _failed(str(error), error.exit_code)
-    return 0
+    return code if isinstance(code, int) else 0
 
 
 def _failed(message: str, exit_code: int) -> int:
