@@ -4,6 +4,8 @@ import sys
 
 import click
 
+from cluster.commands.submit import resume, submit
+from cluster.commands.watch import list_jobs, logs, status, stop
 from cluster.connect import connect
 from cluster.resources import cluster_nodes
 from llmcore.config.common import ClusterSettings
@@ -30,6 +32,14 @@ def resources(address: str) -> None:
         for node in nodes:
             memory_gib = node.get("memory", 0) / 2**30
             print(f"  {node.get('CPU', 0):g} CPU, {node.get('GPU', 0):g} GPU, {memory_gib:.1f} GiB of memory")
+
+
+_commands.add_command(list_jobs)
+_commands.add_command(logs)
+_commands.add_command(resume)
+_commands.add_command(status)
+_commands.add_command(stop)
+_commands.add_command(submit)
 
 
 def main() -> int:

@@ -4,9 +4,12 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
+from cluster.connect import inside_ray_job
+from cluster.pinned import check_pinned
 from jobs.cli import commands
 from jobs.runtime.endings import in_one_line, own_error
 from jobs.runtime.interrupt import interrupt_on_sigterm
@@ -22,6 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     received = interrupt_on_sigterm()
     try:
+        if inside_ray_job():
+            check_pinned(Path.cwd())
         with commands.make_context("llmcore", given) as context:  # `main` of click would hide an interrupt
             commands.invoke(context)
         sys.stdout.flush()

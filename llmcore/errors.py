@@ -7,6 +7,7 @@ __all__ = [
     "BadShardError",
     "BudgetSpentError",
     "CheckpointError",
+    "ClusterAwayError",
     "ConfigError",
     "CorpusError",
     "DivergedError",
@@ -77,6 +78,10 @@ class BadShardError(ShardError):
 
 class CheckpointError(RunError):
     """A checkpoint cannot be written or read."""
+
+
+class ClusterAwayError(RunError):
+    """A cluster does not answer: it may come back."""
 
 
 class DivergedError(RunError):
