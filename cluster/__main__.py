@@ -4,6 +4,7 @@ import sys
 
 import click
 
+from cluster.commands.up import down, up
 from cluster.connect import connect
 from cluster.resources import cluster_nodes
 from llmcore.config.common import ClusterSettings
@@ -15,7 +16,7 @@ __all__ = ["main"]
 @click.group(no_args_is_help=False, invoke_without_command=True)
 @click.pass_context
 def _commands(context: click.Context) -> None:
-    """Where jobs run. A cluster is started with `ray start --head`, and used with `cluster.address=auto`."""
+    """Where jobs run: a cluster of several nodes on this machine, and what to do with any cluster."""
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
 
@@ -30,6 +31,10 @@ def resources(address: str) -> None:
         for node in nodes:
             memory_gib = node.get("memory", 0) / 2**30
             print(f"  {node.get('CPU', 0):g} CPU, {node.get('GPU', 0):g} GPU, {memory_gib:.1f} GiB of memory")
+
+
+_commands.add_command(down)
+_commands.add_command(up)
 
 
 def main() -> int:
