@@ -17,6 +17,7 @@ _LABELS_RULE = "give NODE:KEY=VALUE,…, as worker-1:market=spot"
 @click.command()
 @click.option("--nodes", "num_nodes", type=int, default=3, show_default=True, help="Nodes, the head among them.")
 @click.option("--cpus-per-node", type=int, default=2, show_default=True, help="CPUs that each tells Ray it has.")
+@click.option("--head-cpus", type=int, help="Of the head node, if others; 0 keeps all work but drivers from it.")
 @click.option("--name", default="local", show_default=True, help="What other commands call it.")
 @click.option("--labels", multiple=True, metavar="NODE:KEY=VALUE,…", help="Ray labels of a node; may be repeated.")
 @click.option(
@@ -24,7 +25,14 @@ _LABELS_RULE = "give NODE:KEY=VALUE,…, as worker-1:market=spot"
     default=None,
     help="A network of its own for each worker node, or all nodes on loopback.  [default: the first where root may]",
 )
-def up(num_nodes: int, cpus_per_node: int, name: str, labels: tuple[str, ...], namespaces: bool | None) -> None:
+def up(
+    num_nodes: int,
+    cpus_per_node: int,
+    head_cpus: int | None,
+    name: str,
+    labels: tuple[str, ...],
+    namespaces: bool | None,
+) -> None:
     """Start a cluster of several Ray nodes on this machine.
 
     It asks for a token, and can be reached from this machine alone. Nodes have the environment of this command: what
@@ -35,6 +43,7 @@ def up(num_nodes: int, cpus_per_node: int, name: str, labels: tuple[str, ...], n
         name,
         num_nodes=num_nodes,
         cpus_per_node=cpus_per_node,
+        head_cpus=head_cpus,
         labels=_labels_by_node(labels),
         namespaces=namespaces,
     )

@@ -14,7 +14,7 @@ from cluster.local import network, nodes
 from cluster.local.state import LocalCluster, Node, delete_state, held, read_state, write_state, write_token
 from llmcore.errors import ConfigError, RunError
 
-__all__ = ["READY_WITHIN_S", "begin", "down", "up"]
+__all__ = ["READY_WITHIN_S", "begin", "down", "planned", "up"]
 
 _PREFIX = "llmc-"
 _TEMPORARY = Path("/tmp")
@@ -28,6 +28,7 @@ def up(
     *,
     num_nodes: int = 3,
     cpus_per_node: int = 2,
+    head_cpus: int | None = None,
     labels: Mapping[str, Mapping[str, str]] | None = None,
     namespaces: bool | None = None,
     environment: Mapping[str, str] | None = None,
@@ -35,12 +36,14 @@ def up(
 ) -> LocalCluster:
     """Start a cluster of so many nodes, the head among them, that asks for a token; it outlives this process.
 
+    CPUs are a number that Ray is told; `head_cpus` are the head's where they are others, and 0 keeps all work from it.
     `labels` are those of nodes by their names, `head`, `worker-1`, …. `namespaces` None gives each worker a network of
     its own where that can be done. Nodes have this process's environment, or the one given.
     Raises ConfigError where a cluster of this name is up or what is asked for cannot be had, RunError where it fails;
     nothing is left of it then.
     """
-    _check(num_nodes, cpus_per_node)
+    num_cpus = [cpus_per_node if head_cpus is None else head_cpus, *([cpus_per_node] * (num_nodes - 1))]
+    _check(num_nodes, num_cpus)
     reason = network.why_no_namespaces() if namespaces is not False else "not wanted"
     if namespaces and reason:
         raise ConfigError(f"no network namespaces: {reason}; leave --namespaces away to have all nodes on loopback")
@@ -54,7 +57,7 @@ def up(
                     f"`python -m cluster down {name}`, or give another name"
                 )
             _remove(before)
-        cluster = _planned(name, folder, num_nodes, cpus_per_node, labels or {}, own_networks=reason is None)
+        cluster = planned(name, folder, num_cpus, labels or {}, own_networks=reason is None)
         write_state(cluster)
         try:
             _make(cluster, environment, time.monotonic() + ready_within_s)
@@ -94,18 +97,18 @@ def _await_head(cluster: LocalCluster, deadline: float) -> None:
         )
 
 
-def _check(num_nodes: int, cpus_per_node: int) -> None:
+def _check(num_nodes: int, num_cpus: Sequence[int]) -> None:
     if not 1 <= num_nodes <= network.MOST_WORKERS + 1:
         raise ConfigError(f"--nodes={num_nodes}: give 1 to {network.MOST_WORKERS + 1}, the head among them")
-    if cpus_per_node < 1:
-        raise ConfigError(f"--cpus-per-node={cpus_per_node}: give 1 or more; they are a number that Ray is told")
+    if min(num_cpus) < 0 or not any(num_cpus):
+        told = "/".join(map(str, num_cpus))
+        raise ConfigError(f"{told} CPUs on the nodes: give 0 or more to each, and one of them more than 0")
 
 
-def _planned(
+def planned(
     name: str,
     folder: Path,
-    num_nodes: int,
-    cpus_per_node: int,
+    num_cpus: Sequence[int],
     labels: Mapping[str, Mapping[str, str]],
     *,
     own_networks: bool,
@@ -114,26 +117,26 @@ def _planned(
     mark = _PREFIX + secrets.token_hex(3)
     temp_dir = _TEMPORARY / mark
     own = network.Network(mark, network.free_subnet(network.used_subnets())) if own_networks else None
-    ports = _free_ports(2 * num_nodes + 2)
-    planned = []
-    for number in range(num_nodes):
+    ports = _free_ports(2 * len(num_cpus) + 2)
+    made = []
+    for number, cpus in enumerate(num_cpus):
         node_name = f"worker-{number}" if number else "head"
         of_head = {} if number else {"gcs": ports.pop(), "dashboard": ports.pop()}
-        planned.append(
+        made.append(
             Node(
                 name=node_name,
                 address=(own.worker(number) if number else own.head) if own else _LOOPBACK,
                 namespace=own.namespace(number) if own and number else None,
-                num_cpus=cpus_per_node,
+                num_cpus=cpus,
                 ports={"metrics": ports.pop(), "agent": ports.pop(), **of_head},
                 labels=dict(labels.get(node_name, {})),
                 temp_dir=temp_dir / node_name,
             )
         )
-    if unknown := sorted(set(labels) - {node.name for node in planned}):
-        there = ", ".join(node.name for node in planned)
+    if unknown := sorted(set(labels) - {node.name for node in made}):
+        there = ", ".join(node.name for node in made)
         raise ConfigError(f"--labels of {unknown[0]!r}: there is no such node, there are {there}")
-    return LocalCluster(name=name, folder=folder, temp_dir=temp_dir, network=own, nodes=tuple(planned))
+    return LocalCluster(name=name, folder=folder, temp_dir=temp_dir, network=own, nodes=tuple(made))
 
 
 def _make(cluster: LocalCluster, environment: Mapping[str, str] | None, deadline: float) -> None:
