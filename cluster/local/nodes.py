@@ -17,6 +17,9 @@ __all__ = ["await_ready", "command", "end", "environment_of", "is_alive", "proce
 
 OBJECT_STORE_BYTES = 200_000_000
 """Of each node: tests and trials move little."""
+_AS_HOST = 'echo "$0" >/proc/sys/kernel/hostname && mount --bind "$1" /etc/hosts && shift && "$@"; exit $?'
+"""With a host name of its own, which can be looked up. Not `exec`: the shell also takes leave of the dead, as an init."""
+_LONGEST_HOST = 64
 _MARK = "LLMCORE_CLUSTER_NODE"
 """In the environment of all that a node starts: the folder of its files. A process is told by it for as long as it
 lives, whoever has become its parent."""
@@ -37,6 +40,7 @@ def start(cluster: LocalCluster, node: Node, environment: Mapping[str, str] | No
     Its environment is this process's, or the one given: what a job needs to reach its storage is in there.
     """
     node.temp_dir.mkdir(mode=0o700, exist_ok=True)
+    _write_hosts(cluster)
     with node.log.open("wb") as log:
         process = subprocess.Popen(
             command(cluster, node),
@@ -79,8 +83,9 @@ def command(cluster: LocalCluster, node: Node) -> list[str]:
     inside = []
     if node.namespace is not None:
         # With processes of its own too: Ray looks for "the raylet of this host" among all that it sees.
-        alone = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
-        inside = ["nsenter", f"--net=/run/netns/{node.namespace}", *alone]
+        alone = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--uts"]
+        named = ["sh", "-c", _AS_HOST, _host(cluster, node), str(_hosts_file(cluster))]
+        inside = ["nsenter", f"--net=/run/netns/{node.namespace}", *alone, *named]
     return [*inside, *ray, *(f"--{name}={value}" for name, value in options.items())]
 
 
@@ -168,6 +173,22 @@ def end(folder: Path) -> int:
             raise RunError(f"processes {[process.pid for process in found]} of {folder} cannot be killed")
         time.sleep(_SWEEP_EVERY_S)
     return num_ended
+
+
+def _host(cluster: LocalCluster, node: Node) -> str:
+    return f"{cluster.name}-{node.name}"[-_LONGEST_HOST:]
+
+
+def _hosts_file(cluster: LocalCluster) -> Path:
+    return cluster.temp_dir / "hosts"
+
+
+def _write_hosts(cluster: LocalCluster) -> None:
+    """What nodes with names of their own know of names: what this machine knows, and each other."""
+    lines = [f"{node.address} {_host(cluster, node)}" for node in cluster.nodes]
+    known = Path("/etc/hosts")
+    told = known.read_text(encoding="utf-8") if known.exists() else ""
+    _hosts_file(cluster).write_text("\n".join([told.rstrip("\n"), *lines, ""]), encoding="utf-8")
 
 
 def _mark(process: psutil.Process) -> str | None:

@@ -1,4 +1,4 @@
-"""A real cluster of three nodes on this machine: it computes on each, refuses strangers, loses nodes, leaves nothing."""
+"""A real cluster of three nodes on this machine: it computes on each, refuses strangers, loses nodes, leaves none."""
 
 import json
 import os
@@ -35,7 +35,9 @@ import ray
 
 def here():
     links = sorted(name for _, name in socket.if_nameindex())
-    return ray.util.get_node_ip_address(), links, len([name for name in os.listdir("/proc") if name.isdigit()])
+    processes = len([name for name in os.listdir("/proc") if name.isdigit()])
+    return {"address": ray.util.get_node_ip_address(), "links": links, "processes": processes,
+            "host": socket.gethostname(), "found as": socket.gethostbyname(socket.gethostname())}
 
 def echo(value):
     return value
@@ -45,10 +47,9 @@ alive = {node["NodeName"]: node for node in ray.nodes() if node["Alive"]}
 found = {}
 for name, node in alive.items():
     there = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-    address, links, processes = ray.get(ray.remote(here).options(scheduling_strategy=there, num_cpus=0.1).remote())
+    told = ray.get(ray.remote(here).options(scheduling_strategy=there, num_cpus=0.1).remote())
     moved = ray.get(ray.remote(echo).options(scheduling_strategy=there, num_cpus=0.1).remote(ray.put(bytes(1 << 20))))
-    found[name] = {"address": address, "links": links, "processes": processes, "moved": len(moved),
-                   "labels": node["Labels"], "cpus": node["Resources"].get("CPU")}
+    found[name] = {**told, "moved": len(moved), "labels": node["Labels"], "cpus": node["Resources"].get("CPU")}
 print(json.dumps(found))
 """
 
@@ -120,6 +121,7 @@ def test_tasks_run_on_each_node_and_objects_move_between_them(three: LocalCluste
     assert found["worker-1"]["labels"]["market"] == "spot" and "market" not in found["worker-2"]["labels"]
     if three.network is not None:
         assert found["worker-1"]["links"] == ["eth0", "lo"] and three.network.bridge in found["head"]["links"]
+        assert (found["worker-1"]["host"], found["worker-1"]["found as"]) == ("three-worker-1", three.nodes[1].address)
         assert found["worker-1"]["processes"] < 50 < len(psutil.pids()), "it sees its own processes alone"
 
 
