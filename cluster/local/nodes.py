@@ -18,7 +18,7 @@ __all__ = ["await_ready", "command", "end", "environment_of", "is_alive", "proce
 OBJECT_STORE_BYTES = 200_000_000
 """Of each node: tests and trials move little."""
 _AS_HOST = 'echo "$0" >/proc/sys/kernel/hostname && mount --bind "$1" /etc/hosts && shift && "$@"; exit $?'
-"""With a host name of its own, which can be looked up. Not `exec`: the shell also takes leave of the dead, as an init."""
+"""With a host name of its own, which can be looked up. Not `exec`: the shell buries what has no parent, as an init."""
 _LONGEST_HOST = 64
 _MARK = "LLMCORE_CLUSTER_NODE"
 """In the environment of all that a node starts: the folder of its files. A process is told by it for as long as it
@@ -40,7 +40,8 @@ def start(cluster: LocalCluster, node: Node, environment: Mapping[str, str] | No
     Its environment is this process's, or the one given: what a job needs to reach its storage is in there.
     """
     node.temp_dir.mkdir(mode=0o700, exist_ok=True)
-    _write_hosts(cluster)
+    if node.namespace is not None:
+        _write_hosts(cluster)
     with node.log.open("wb") as log:
         process = subprocess.Popen(
             command(cluster, node),
