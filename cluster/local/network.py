@@ -71,14 +71,13 @@ class Network:
             _ip("link", "set", name, "master", self.bridge, "up")
             _ip("-n", name, "address", "add", f"{self.worker(number)}/{length}", "dev", _INSIDE)
             _ip("-n", name, "link", "set", "lo", "up")
-            self.plug(name)
+            _ip("-n", name, "link", "set", _INSIDE, "up")
+            # It leads nowhere, but who looks for a node's own address asks which one it would leave by.
+            _ip("-n", name, "route", "add", "default", "via", self.head, "dev", _INSIDE)
 
     def plug(self, namespace: str) -> None:
         """Have the cable carry something again."""
         _ip("link", "set", namespace, "up")
-        _ip("-n", namespace, "link", "set", _INSIDE, "up")
-        # It leads nowhere, but who looks for a node's own address asks which one it would leave by.
-        _ip("-n", namespace, "route", "replace", "default", "via", self.head, "dev", _INSIDE)
 
     def unplug(self, namespace: str) -> None:
         """Cut the cable: nothing comes and nothing leaves, and nobody is told."""
