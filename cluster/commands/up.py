@@ -25,6 +25,7 @@ _LABELS_RULE = "give NODE:KEY=VALUE,…, as worker-1:market=spot"
     default=None,
     help="A network of its own for each worker node, or all nodes on loopback.  [default: the first where root may]",
 )
+@click.option("--subnet", metavar="A.B.C.0/24", help="Theirs; the head has its first address.  [default: a free one]")
 def up(
     num_nodes: int,
     cpus_per_node: int,
@@ -32,6 +33,7 @@ def up(
     name: str,
     labels: tuple[str, ...],
     namespaces: bool | None,
+    subnet: str | None,
 ) -> None:
     """Start a cluster of several Ray nodes on this machine.
 
@@ -46,6 +48,7 @@ def up(
         head_cpus=head_cpus,
         labels=_labels_by_node(labels),
         namespaces=namespaces,
+        subnet=subnet,
     )
     print("\n".join(_told(cluster, time.monotonic() - started)))
 

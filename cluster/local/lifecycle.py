@@ -31,6 +31,7 @@ def up(
     head_cpus: int | None = None,
     labels: Mapping[str, Mapping[str, str]] | None = None,
     namespaces: bool | None = None,
+    subnet: str | None = None,
     environment: Mapping[str, str] | None = None,
     ready_within_s: float = READY_WITHIN_S,
 ) -> LocalCluster:
@@ -38,15 +39,17 @@ def up(
 
     CPUs are a number that Ray is told; `head_cpus` are the head's where they are others, and 0 keeps all work from it.
     `labels` are those of nodes by their names, `head`, `worker-1`, …. `namespaces` None gives each worker a network of
-    its own where that can be done. Nodes have this process's environment, or the one given.
+    its own where that can be done; in `subnet` the head has the first address, where the nodes find this machine and
+    what serves on it. Without it one is drawn that nothing uses. Nodes have this process's environment, or the one
+    given.
     Raises ConfigError where a cluster of this name is up or what is asked for cannot be had, RunError where it fails;
     nothing is left of it then.
     """
     num_cpus = [cpus_per_node if head_cpus is None else head_cpus, *([cpus_per_node] * (num_nodes - 1))]
     _check(num_nodes, num_cpus)
     reason = network.why_no_namespaces() if namespaces is not False else "not wanted"
-    if namespaces and reason:
-        raise ConfigError(f"no network namespaces: {reason}; leave --namespaces away to have all nodes on loopback")
+    if (namespaces or subnet) and reason:
+        raise ConfigError(f"no networks of their own: {reason}; leave --namespaces and --subnet away")
     with held(name) as folder:
         before = read_state(folder)
         if before is not None:
@@ -57,7 +60,8 @@ def up(
                     f"`python -m cluster down {name}`, or give another name"
                 )
             _remove(before)
-        cluster = planned(name, folder, num_cpus, labels or {}, own_networks=reason is None)
+        own = _subnet(subnet) if reason is None else None
+        cluster = planned(name, folder, num_cpus, labels or {}, own)
         write_state(cluster)
         try:
             _make(cluster, environment, time.monotonic() + ready_within_s)
@@ -105,18 +109,22 @@ def _check(num_nodes: int, num_cpus: Sequence[int]) -> None:
         raise ConfigError(f"{told} CPUs on the nodes: give 0 or more to each, and one of them more than 0")
 
 
+def _subnet(wanted: str | None) -> str:
+    used = network.used_subnets()
+    return network.checked_subnet(wanted, used) if wanted else network.free_subnet(used)
+
+
 def planned(
     name: str,
     folder: Path,
     num_cpus: Sequence[int],
     labels: Mapping[str, Mapping[str, str]],
-    *,
-    own_networks: bool,
+    subnet: str | None,
 ) -> LocalCluster:
-    """All names, addresses and ports, before any of it is made."""
+    """All names, addresses and ports, before any of it is made; without a network of its own all is on loopback."""
     mark = _PREFIX + secrets.token_hex(3)
     temp_dir = _TEMPORARY / mark
-    own = network.Network(mark, network.free_subnet(network.used_subnets())) if own_networks else None
+    own = network.Network(mark, subnet) if subnet else None
     ports = _free_ports(2 * len(num_cpus) + 2)
     made = []
     for number, cpus in enumerate(num_cpus):

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmcore.errors import RunError
+from llmcore.errors import ConfigError, RunError
 
-__all__ = ["MOST_WORKERS", "Network", "free_subnet", "used_subnets", "why_no_namespaces"]
+__all__ = ["MOST_WORKERS", "Network", "checked_subnet", "free_subnet", "used_subnets", "why_no_namespaces"]
 
 MOST_WORKERS = 99
 """As many as have two digits: a network interface has a name of 15 characters."""
@@ -27,6 +27,7 @@ _INSIDE = "eth0"
 _FIRST_WORKER = 10
 _PRIVATE = tuple(map(ipaddress.IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")))
 """RFC 1918."""
+_LONGEST_PREFIX = 24
 _SHORTEST_PREFIX = 8
 """A route to more addresses than that is one to everywhere, as the two halves that some VPNs set."""
 _NAMESPACES = Path("/run/netns")
@@ -131,6 +132,24 @@ def free_subnet(used: Iterable[ipaddress.IPv4Network]) -> str:
         if not any(subnet.overlaps(other) for other in taken):
             return str(subnet)
     raise RunError("no private network is free on this machine: use --no-namespaces")
+
+
+def checked_subnet(subnet: str, used: Iterable[ipaddress.IPv4Network]) -> str:
+    """The network that a user names; raises ConfigError where it is none, is too small, or overlaps with a used one."""
+    try:
+        network = ipaddress.IPv4Network(subnet)
+    except ValueError as error:
+        raise ConfigError(f"--subnet={subnet}: {error}; give one as 10.20.30.0/24") from None
+    if network.prefixlen > _LONGEST_PREFIX:
+        raise ConfigError(
+            f"--subnet={subnet} has {network.num_addresses} addresses: give a /{_LONGEST_PREFIX}, or more"
+        )
+    for other in used:
+        if network.overlaps(other):
+            raise ConfigError(
+                f"--subnet={subnet} overlaps with {other}, which this machine uses: give another, or none"
+            )
+    return str(network)
 
 
 def _links() -> list[str]:

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from cluster.commands.up import down, up
 from cluster.local import lifecycle, load, names, nodes
-from cluster.local.network import MOST_WORKERS, Network, free_subnet
+from cluster.local.network import MOST_WORKERS, Network, checked_subnet, free_subnet
 from cluster.local.state import LocalCluster, delete_state, held, read_state, write_state, write_token
 from llmcore.errors import ConfigError, RunError
 
@@ -63,6 +63,20 @@ def test_a_free_network_overlaps_with_nothing_that_is_used() -> None:
         free_subnet([*used, ipaddress.IPv4Network("192.168.200.7/32")])
 
 
+@pytest.mark.parametrize(
+    ("subnet", "why"),
+    [
+        ("10.1.2.3/24", "has host bits set"),
+        ("10.1.2.0/28", "16 addresses"),
+        ("10.9.8.0/24", "overlaps with 10.9.0.0/16"),
+    ],
+)
+def test_a_network_that_cannot_be_had_is_refused(subnet: str, why: str) -> None:
+    with pytest.raises(ConfigError, match=f"--subnet={subnet}.*{why}"):
+        checked_subnet(subnet, [ipaddress.IPv4Network("10.9.0.0/16")])
+    assert checked_subnet("10.1.2.0/24", [ipaddress.IPv4Network("10.9.0.0/16")]) == "10.1.2.0/24"
+
+
 def test_each_node_has_an_address_of_its_own_and_names_that_the_kernel_takes() -> None:
     network = Network("llmc-abcdef", "10.20.30.0/24")
     numbers = range(1, MOST_WORKERS + 1)
@@ -74,7 +88,7 @@ def test_each_node_has_an_address_of_its_own_and_names_that_the_kernel_takes() -
 
 
 def test_a_plan_has_ports_that_differ_and_sockets_whose_paths_fit(tmp_path: Path) -> None:
-    plan = lifecycle.planned("x", tmp_path, [2] * (MOST_WORKERS + 1), {}, own_networks=False)
+    plan = lifecycle.planned("x", tmp_path, [2] * (MOST_WORKERS + 1), {}, None)
     ports = [port for node in plan.nodes for port in node.ports.values()]
     assert len(set(ports)) == len(ports) == 2 * (MOST_WORKERS + 1) + 2
     session = "session_2026-03-04_05-06-08_000001_4194304/sockets/plasma_store.1"
@@ -84,7 +98,7 @@ def test_a_plan_has_ports_that_differ_and_sockets_whose_paths_fit(tmp_path: Path
 
 def test_labels_of_a_node_that_is_not_there_are_a_mistake(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"'worker-2'.*head, worker-1"):
-        lifecycle.planned("x", tmp_path, [2, 2], {"worker-2": {"a": "b"}}, own_networks=False)
+        lifecycle.planned("x", tmp_path, [2, 2], {"worker-2": {"a": "b"}}, None)
 
 
 def test_what_is_written_down_is_read_back(tmp_path: Path) -> None:
