@@ -5,6 +5,7 @@ import sys
 import click
 
 from cluster.commands.submit import resume, submit
+from cluster.commands.up import down, up
 from cluster.commands.watch import list_jobs, logs, status, stop
 from cluster.connect import connect
 from cluster.resources import cluster_nodes
@@ -17,7 +18,7 @@ __all__ = ["main"]
 @click.group(no_args_is_help=False, invoke_without_command=True)
 @click.pass_context
 def _commands(context: click.Context) -> None:
-    """Where jobs run. A cluster is started with `ray start --head`, and used with `cluster.address=auto`."""
+    """Where jobs run: a cluster of several nodes on this machine, and what to do with any cluster."""
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
 
@@ -34,12 +35,14 @@ def resources(address: str) -> None:
             print(f"  {node.get('CPU', 0):g} CPU, {node.get('GPU', 0):g} GPU, {memory_gib:.1f} GiB of memory")
 
 
+_commands.add_command(down)
 _commands.add_command(list_jobs)
 _commands.add_command(logs)
 _commands.add_command(resume)
 _commands.add_command(status)
 _commands.add_command(stop)
 _commands.add_command(submit)
+_commands.add_command(up)
 
 
 def main() -> int:
