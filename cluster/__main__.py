@@ -11,6 +11,7 @@ from cluster.connect import connect
 from cluster.resources import cluster_nodes
 from llmcore.config.common import ClusterSettings
 from llmcore.errors import LLMCoreError
+from llmcore.redaction import redact
 
 __all__ = ["main"]
 
@@ -62,7 +63,7 @@ def main() -> int:
 
 
 def _failed(message: str, exit_code: int) -> int:
-    print(f"error: {message}", file=sys.stderr)
+    print(redact(f"error: {message}"), file=sys.stderr)
     return exit_code
 
 

@@ -14,6 +14,7 @@ from jobs.cli import commands
 from jobs.runtime.endings import in_one_line, own_error
 from jobs.runtime.interrupt import interrupt_on_sigterm
 from llmcore.errors import InterruptedRunError, UserError
+from llmcore.redaction import redact
 
 __all__ = ["main"]
 
@@ -45,7 +46,7 @@ def _end(error: BaseException, *, verbose: bool, signal_name: str | None) -> int
     own = own_error(error)
     trace = verbose and not isinstance(own or error, UserError | click.ClickException)
     if trace:
-        traceback.print_exception(error)
+        print(redact("".join(traceback.format_exception(error))), end="", file=sys.stderr)
     if own is not None:
         message, code = str(own), own.exit_code
     elif isinstance(error, click.ClickException):
@@ -58,7 +59,7 @@ def _end(error: BaseException, *, verbose: bool, signal_name: str | None) -> int
     else:
         hint = "" if trace else "; --verbose shows where it happened"
         message, code = f"{in_one_line(error)}{hint}", 1
-    print(f"error: {message}", file=sys.stderr, flush=True)
+    print(redact(f"error: {message}"), file=sys.stderr, flush=True)
     return code
 
 
