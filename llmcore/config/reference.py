@@ -10,6 +10,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from llmcore.config.base import Section, change_of, nested_in
+from llmcore.config.cluster import ClusterConfig
 from llmcore.config.common import JobSettings
 from llmcore.config.evaluate import EvaluateConfig
 from llmcore.config.finetune import FinetuneConfig
@@ -32,6 +33,7 @@ CONFIGS: dict[str, type[Section]] = {
     "transfer": TransferConfig,
     "report": ReportConfig,
     "plan": PricesConfig,
+    "cluster": ClusterConfig,
 }
 """What each command reads; the folders under configs/ have the same names."""
 
