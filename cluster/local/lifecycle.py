@@ -20,6 +20,8 @@ _PREFIX = "llmc-"
 _TEMPORARY = Path("/tmp")
 """Not $TMPDIR: the paths of Ray's sockets, which lie in there, may have 107 characters."""
 READY_WITHIN_S = 180.0
+_OF_EACH, _OF_HEAD = ("metrics", "agent"), ("gcs", "dashboard", "client")
+"""Ports that are chosen for nodes: all others are whatever is free when they start."""
 _LOOPBACK = "127.0.0.1"
 
 
@@ -125,18 +127,17 @@ def planned(
     mark = _PREFIX + secrets.token_hex(3)
     temp_dir = _TEMPORARY / mark
     own = network.Network(mark, subnet) if subnet else None
-    ports = _free_ports(2 * len(num_cpus) + 2)
+    ports = _free_ports(2 * len(num_cpus) + len(_OF_HEAD))
     made = []
     for number, cpus in enumerate(num_cpus):
         node_name = f"worker-{number}" if number else "head"
-        of_head = {} if number else {"gcs": ports.pop(), "dashboard": ports.pop()}
         made.append(
             Node(
                 name=node_name,
                 address=(own.worker(number) if number else own.head) if own else _LOOPBACK,
                 namespace=own.namespace(number) if own and number else None,
                 num_cpus=cpus,
-                ports={"metrics": ports.pop(), "agent": ports.pop(), **of_head},
+                ports={what: ports.pop() for what in (*_OF_EACH, *(() if number else _OF_HEAD))},
                 labels=dict(labels.get(node_name, {})),
                 temp_dir=temp_dir / node_name,
             )

@@ -76,7 +76,7 @@ def command(cluster: LocalCluster, node: Node) -> list[str]:
             "dashboard-host": node.address,
             "dashboard-port": node.ports["dashboard"],
             "include-dashboard": "true",
-            "ray-client-server-port": 0,  # none: jobs and drivers come by other ways
+            "ray-client-server-port": node.ports["client"],
         }
     else:
         options["address"] = cluster.address
