@@ -260,4 +260,4 @@ def test_a_node_that_ends_before_it_is_ready_is_told_with_its_last_words(tmp_pat
     node.temp_dir.mkdir(parents=True)
     node.log.write_text("first\nno address to be had\n")
     with pytest.raises(RunError, match="worker-1 ended before it was ready; it said:\nfirst\nno address to be had"):
-        nodes.await_ready([node], time.monotonic() + 60)
+        nodes.await_ready(node, time.monotonic() + 60)
