@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -233,35 +234,33 @@ def test_on_loopback_where_there_are_no_namespaces(state_home: Path) -> None:
     assert "there is none" in command("down", "loop").out
 
 
+@contextmanager
+def starting(name: str, *options: str) -> "Iterator[tuple[subprocess.Popen[str], LocalCluster]]":
+    """An `up` under way, and the cluster that it means to make."""
+    whole = [sys.executable, "-m", "cluster", "up", "--name", name, "--nodes", "2", *options]
+    with subprocess.Popen(whole, cwd="/", env=environment(), stderr=subprocess.PIPE, text=True) as process:
+        while name not in local.names():
+            assert process.poll() is None
+            time.sleep(0.001)
+        yield process, local.load(name)
+
+
 @pytest.mark.parametrize("after", ["the state", "the network", "the head"])
 def test_down_after_an_up_that_was_killed_half_way(after: str, state_home: Path) -> None:
-    whole = [sys.executable, "-m", "cluster", "up", "--name", "half", "--nodes", "2"]
-    starting = subprocess.Popen(whole, cwd="/", env=environment(), stdout=subprocess.DEVNULL)
-    while not (cluster := _planned("half")):
-        time.sleep(0.001)
-        assert starting.poll() is None
-    reached = {"the state": True, "the network": False, "the head": False}[after]
-    while not reached:
-        reached = bool(nodes.processes(cluster.temp_dir)) if after == "the head" else cluster.temp_dir.exists()
-        assert starting.poll() is None
-    starting.kill()
-    starting.wait()
+    with starting("half") as (process, cluster):
+        reached = after == "the state"
+        while not reached:
+            reached = bool(nodes.processes(cluster.temp_dir)) if after == "the head" else cluster.temp_dir.exists()
+            assert process.poll() is None
+        process.kill()
     assert (state_home / "llmcore/clusters/half").exists()
     assert local.down("half") == cluster
     assert left_of(cluster) == []
 
 
-def _planned(name: str) -> LocalCluster | None:
-    try:
-        return local.load(name)
-    except ConfigError:
-        return None
-
-
-def test_an_up_that_fails_takes_down_what_it_made(state_home: Path) -> None:
-    ended = command("up", "--name", "fails", "--nodes", "2", "--labels", "worker-1:market=no value of a label")
-    assert ended.code == 1 and "worker-1 ended before it was ready" in ended.err, ended.err
+def test_an_up_that_fails_takes_down_what_it_made() -> None:
+    with starting("fails", "--labels", "worker-1:market=no value of a label") as (process, cluster):
+        _, said = process.communicate(timeout=300)
+    assert process.returncode == 1 and "worker-1 ended before it was ready" in said, said
+    assert left_of(cluster) == []
     assert local.down("fails") is None
-    assert not any(
-        "fails" in text for process in psutil.process_iter(["cmdline"]) for text in process.info["cmdline"] or []
-    )
