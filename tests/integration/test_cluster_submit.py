@@ -28,7 +28,7 @@ from tests.tiny import tiny_pipeline, tiny_stage, write_config, write_corpus
 pytestmark = pytest.mark.timeout(900)
 
 NAME = "submit"
-LONG = 400
+LONG = 250
 """Steps of a pre-training that is still under way when something happens to it."""
 
 
@@ -215,7 +215,7 @@ def test_the_second_follows_the_first_and_a_lost_connection_loses_nothing(
     monkeypatch: pytest.MonkeyPatch,
     env: dict[str, str],
 ) -> None:
-    config = _pretrain(storage, corpus, "followed")
+    config = _pretrain(storage, corpus, "followed", num_steps=120)
     sent = submit("submit", "pretrain", str(config), "--cluster", NAME, "--no-follow")
     assert sent.code == 0, sent.err
     job_id = sent.out.strip()
