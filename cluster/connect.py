@@ -7,7 +7,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,10 +55,11 @@ def inside_ray_job() -> bool:
 
 
 @contextmanager
-def connect(settings: ClusterSettings, *, verbose: bool = False) -> Iterator[Session]:
+def connect(settings: ClusterSettings, *, verbose: bool = False, code: Sequence[Path] = ()) -> Iterator[Session]:
     """Connect as configured, for the time of a `with` block; a cluster started here ends with it, and with the process.
 
-    With `verbose`, what Ray and the workers print comes to the terminal.
+    With `verbose`, what Ray and the workers print comes to the terminal. The folders of packages in `code` travel to
+    the nodes of a cluster that was there before, which may not have them.
     Raises ConfigError when there is no cluster at the configured address, or it refuses us.
     """
     started = time.monotonic()
@@ -93,8 +94,10 @@ def connect(settings: ClusterSettings, *, verbose: bool = False) -> Iterator[Ses
             guardian.watch(Path(context.address_info["session_dir"]).name)
         else:
             address = own or ("auto" if settings.address == "local" else settings.address)
+            travelling = {"py_modules": [str(folder) for folder in code]} if code else {}
             # Workers of a local Ray have the environment of who started it.
-            _join(address, runtime_env() if own else {"env_vars": _not_set_by_job(environment)}, chatter)
+            theirs = runtime_env() if own else {"env_vars": _not_set_by_job(environment), **travelling}
+            _join(address, theirs, chatter)
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, on_sigterm)  # ray.init has put one that exits with code 15 in its place
         resources = ray.cluster_resources()

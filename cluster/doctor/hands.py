@@ -1,4 +1,4 @@
-"""The doctor's hands: a process on each node that runs what it is given, and is not waited for when the node is sick."""
+"""The doctor's hands: a process on each node that runs what it is given, and is not waited for where that hangs."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -78,7 +78,7 @@ class Hands:
 
     def ask_all(self, function: Callable[..., Any], *arguments: Any, within_s: float) -> dict[Node, Answer]:
         """Run one function on all nodes; see `ask`."""
-        return self.ask({node: (function, *arguments) for node in self.nodes}, within_s=within_s)
+        return self.ask(dict.fromkeys(self.nodes, (function, *arguments)), within_s=within_s)
 
     def let_go(self) -> None:
         """End them, those that hang too."""

@@ -101,8 +101,7 @@ def _plain_losses(batch: "Tensor") -> tuple[float, ...]:
         loss = _loss(model, batch)
         gradients = torch.autograd.grad(loss, list(model.parameters()))
         with torch.no_grad():
-            for parameter, gradient in zip(model.parameters(), gradients, strict=True):
-                parameter -= _LEARNING_RATE * gradient
+            torch._foreach_sub_(list(model.parameters()), gradients, alpha=_LEARNING_RATE)
         losses.append(float(loss))
     return tuple(losses)
 

@@ -36,7 +36,7 @@ class TokenFile:
 
 
 def try_door(dashboard: str, gcs_address: str) -> dict[str, str]:
-    """What is answered to a request without a token and with a wrong one, by whom it was asked of: a status or error."""
+    """What is answered to requests without a token and with a wrong one: a status or an error, by who was asked how."""
     doors = {}
     for told, token in (("without a token", None), ("with a wrong token", _FOREIGN)):
         if dashboard:
@@ -111,7 +111,9 @@ def judge_file(driver: TokenFile, seen: Mapping[Node, TokenFile]) -> Iterable[Fi
     for where, file in [("driver", driver), *((node.name, file) for node, file in seen.items())]:
         if file.mode is not None and file.mode & 0o077:
             told = f"the token's file {file.path} has mode {file.mode:04o}: others than its owner read it"
-            yield Finding(_NAME, "error", where, told, f"chmod 600 {file.path}, and make a new token if others were here")
+            yield Finding(
+                _NAME, "error", where, told, f"chmod 600 {file.path}, and make a new token if others were here"
+            )
 
 
 CHECK = Check(

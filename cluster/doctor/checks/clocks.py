@@ -61,7 +61,9 @@ def judge(offsets: Mapping[Node, Offset]) -> Iterable[Finding]:
     middle = median([0.0, *(offset.ahead_s for offset in offsets.values())])
     for where, offset in [("driver", Offset(0.0, 0.0)), *((node.name, offset) for node, offset in offsets.items())]:
         ahead_s = offset.ahead_s - middle
-        told = f"{abs(ahead_s):.3f} s {'ahead of' if ahead_s > 0 else 'behind'} the middle clock ± {offset.within_s:.3f} s"
+        told = (
+            f"{abs(ahead_s):.3f} s {'ahead of' if ahead_s > 0 else 'behind'} the middle clock ± {offset.within_s:.3f} s"
+        )
         certain_s = abs(ahead_s) - offset.within_s
         if certain_s > _BORNE_S:
             seen = f"{told}: heartbeats bear {_BORNE_S:g} s, and beyond a run that lives is told as dead"

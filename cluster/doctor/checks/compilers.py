@@ -87,7 +87,9 @@ def judge(node: Node, tools: Tools) -> Iterable[Finding]:
     if not tools.compiler:
         lacking.append(("compiler", f"no C++ compiler is on the PATH ({', '.join(_COMPILERS)})"))
     elif tools.complaint:
-        lacking.append(("compiler", f"{tools.compiler} does not compile C++20 with OpenMP and Python.h: {tools.complaint}"))
+        lacking.append(
+            ("compiler", f"{tools.compiler} does not compile C++20 with OpenMP and Python.h: {tools.complaint}")
+        )
     if not tools.ninja:
         lacking.append(("ninja", "ninja is not there"))
     built = "DeepSpeed's operation for CPUs is built"

@@ -1,6 +1,6 @@
 """Where the dashboard listens: whoever reaches it, and is let in, runs what he likes (CVE-2023-48022)."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import ip_address
 
@@ -60,14 +60,14 @@ def examine(patient: Patient) -> list[Finding]:
 def judge(where: str, port: int, listening: Listening) -> Iterable[Finding]:
     """Whether an address that it listens at is one that the internet knows."""
     reached = [
-        own
-        for bound in listening.bound
-        for own in (listening.own if ip_address(bound).is_unspecified else (bound,))
+        own for bound in listening.bound for own in (listening.own if ip_address(bound).is_unspecified else (bound,))
     ]
     public = sorted({address for address in reached if ip_address(address.removeprefix("::ffff:")).is_global})
     bound = ", ".join(listening.bound) or "an address of another node"
     if public:
-        yield Finding(_NAME, "error", where, f"listens at {bound}, port {port}: at the public {', '.join(public)}", _FIX)
+        yield Finding(
+            _NAME, "error", where, f"listens at {bound}, port {port}: at the public {', '.join(public)}", _FIX
+        )
     else:
         yield Finding(_NAME, "ok", where, f"listens at {bound}, port {port}: at no public address")
 

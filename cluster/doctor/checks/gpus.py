@@ -3,7 +3,7 @@
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -90,8 +90,8 @@ def judge_count(asked: int, nodes: Sequence[Node]) -> Iterable[Finding]:
     told = sum(node.num_gpus for node in nodes)
     if told < asked:
         fix = (
-            "start nodes with GPUs, or the nodes anew with --num-gpus where Ray did not find theirs (in containers: the "
-            "NVIDIA container toolkit, `nvidia.com/gpu` in a pod's limits); or ask jobs for fewer"
+            "start nodes with GPUs, or anew with --num-gpus where Ray did not find theirs (in containers: the NVIDIA "
+            "container toolkit, `nvidia.com/gpu` in a pod's limits); or ask for fewer in your jobs"
         )
         yield Finding(_NAME, "error", EVERYWHERE, f"{asked} GPUs are asked for, the cluster has {told:g}", fix)
     else:

@@ -121,8 +121,8 @@ def fix_for(nodes: Sequence[Node], backend: str, ways: Mapping[Node, Way]) -> st
         if backend == "gloo" and variable not in way.named and way.host_address != node.address:
             resolved = way.host_address or "nothing"
             return (
-                f"the host name of {node.name} resolves to {resolved}, not to {node.address}, and gloo listens there: set "
-                f"{variable}={way.interface or '<the interface with that address>'} in the environment of the node's Ray"
+                f"the host name of {node.name} resolves to {resolved}, not to {node.address}, and gloo listens there: "
+                f"set {variable}={way.interface or '<the interface with it>'} in the environment of the node's Ray"
             )
         if variable in way.named and way.interface not in way.named[variable].strip("=^").split(","):
             return f"{variable}={way.named[variable]} on {node.name} is not {way.interface}, which has {node.address}"

@@ -93,7 +93,9 @@ def examine(patient: Patient) -> list[Finding]:
     answers = patient.hands.ask(calls, within_s=longest_s)
     patient.hands.ask_all(close_ports, within_s=5)
     tried = {
-        node: dict(zip(asked[node], answer.value, strict=True)) for node, answer in answers.items() if not answer.trouble
+        node: dict(zip(asked[node], answer.value, strict=True))
+        for node, answer in answers.items()
+        if not answer.trouble
     }
     return [*findings, *judge(tried)]
 
@@ -122,6 +124,6 @@ def judge(tried: Mapping[Node, Mapping[Port, str]]) -> Iterable[Finding]:
 
 CHECK = Check(
     _NAME,
-    f"Every node reaches Ray's ports, the workers' and the process groups' of every other within {_WITHIN_S:g} s (error)",
+    f"Every node reaches Ray's, the workers' and the process groups' ports of every other in {_WITHIN_S:g} s (error)",
     examine,
 )

@@ -67,9 +67,9 @@ def examine(patient: Patient) -> list[Finding]:
     ]
     tried = {node: answer.value for node, answer in answers.items() if not answer.trouble}
     wrote = [node for node, operations in tried.items() if not _trouble(operations, "write")]
-    seen = patient.hands.ask({node: (marks, url, name) for node in wrote}, within_s=_WITHIN_S / 2)
+    seen = patient.hands.ask(dict.fromkeys(wrote, (marks, url, name)), within_s=_WITHIN_S / 2)
     # Each may have a folder of its own under this path.
-    patient.hands.ask({node: (clear, url, name) for node in wrote}, within_s=_WITHIN_S / 2)
+    patient.hands.ask(dict.fromkeys(wrote, (clear, url, name)), within_s=_WITHIN_S / 2)
     found += [finding for node, operations in tried.items() for finding in judge(node, url, operations)]
     return found + list(judge_marks(url, wrote, {node: answer.value or [] for node, answer in seen.items()}))
 

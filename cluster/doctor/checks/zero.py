@@ -54,20 +54,24 @@ def judge(answers: Mapping[Node, Answer]) -> Iterable[Finding]:
         told = "; ".join(f"{node.name}: {trouble}" for node, trouble in troubled.items())
         yield Finding(_NAME, "error", where, told, _FIX)
         return
+    found = []
     for node, answer in answers.items():
         trained: Trained = answer.value
         if node.num_gpus and trained.accelerator == "cpu":
             seen = f"DeepSpeed takes the CPU of a node with {node.num_gpus:g} GPUs"
             fix = "unset DS_ACCELERATOR in the environment of the node's Ray, and install torch's build for CUDA"
-            yield Finding(_NAME, "error", node.name, seen, fix)
+            found.append(Finding(_NAME, "error", node.name, seen, fix))
         pairs = list(zip(trained.losses, trained.expected, strict=True))
         if not all(isclose(loss, right, rel_tol=_RELATIVE) for loss, right in pairs):
             told = ", ".join(f"{loss:.6g} (plain PyTorch {right:.6g})" for loss, right in pairs)
-            yield Finding(_NAME, "error", node.name, f"its losses are {told}", "install DeepSpeed and torch as pinned")
+            seen = f"its losses are {told}"
+            found.append(Finding(_NAME, "error", node.name, seen, "install DeepSpeed and torch as pinned"))
     seconds = max(answer.value.seconds for answer in answers.values())
     device = ", ".join(sorted({answer.value.accelerator for answer in answers.values()}))
     told = f"{len(answers)} workers ({device}) made an engine and three steps in {seconds:.1f} s"
-    if seconds > _GOOD_S:
+    if found:
+        yield from found
+    elif seconds > _GOOD_S:
         fix = "the first one may have compiled; again slow, look at the network between them"
         yield Finding(_NAME, "warning", where, f"{told}, more than {_GOOD_S:g} s", fix)
     else:
