@@ -37,7 +37,7 @@ def up(
 ) -> None:
     """Start a cluster of several Ray nodes on this machine.
 
-    It asks for a token, and can be reached from this machine alone. Nodes have the environment of this command: what
+    It asks for a token, and its dashboard is on an address of its own. Nodes have the environment of this command: what
     leads jobs to their storage must be set.
     """
     started = time.monotonic()

@@ -1,5 +1,6 @@
 """The beginning and the end of a local cluster."""
 
+import os
 import secrets
 import shutil
 import socket
@@ -19,7 +20,12 @@ __all__ = ["READY_WITHIN_S", "begin", "down", "planned", "up"]
 _PREFIX = "llmc-"
 _TEMPORARY = Path("/tmp")
 """Not $TMPDIR: the paths of Ray's sockets, which lie in there, may have 107 characters."""
-READY_WITHIN_S = 180.0
+READY_WITHIN_S = 300.0
+_OF_EACH, _OF_HEAD = ("metrics", "agent"), ("gcs", "dashboard", "client")
+"""Ports that are chosen for nodes: all others are whatever is free when they start."""
+_AT_ONCE = max(1, (os.cpu_count() or 1) // 2)
+"""Nodes that are started side by side: each keeps two CPUs busy until it is there."""
+_RESTARTS = 2
 _LOOPBACK = "127.0.0.1"
 
 
@@ -125,18 +131,17 @@ def planned(
     mark = _PREFIX + secrets.token_hex(3)
     temp_dir = _TEMPORARY / mark
     own = network.Network(mark, subnet) if subnet else None
-    ports = _free_ports(2 * len(num_cpus) + 2)
+    ports = _free_ports(2 * len(num_cpus) + len(_OF_HEAD))
     made = []
     for number, cpus in enumerate(num_cpus):
         node_name = f"worker-{number}" if number else "head"
-        of_head = {} if number else {"gcs": ports.pop(), "dashboard": ports.pop()}
         made.append(
             Node(
                 name=node_name,
                 address=(own.worker(number) if number else own.head) if own else _LOOPBACK,
                 namespace=own.namespace(number) if own and number else None,
                 num_cpus=cpus,
-                ports={"metrics": ports.pop(), "agent": ports.pop(), **of_head},
+                ports={what: ports.pop() for what in (*_OF_EACH, *(() if number else _OF_HEAD))},
                 labels=dict(labels.get(node_name, {})),
                 temp_dir=temp_dir / node_name,
             )
@@ -157,12 +162,25 @@ def _make(cluster: LocalCluster, environment: Mapping[str, str] | None, deadline
 
 def begin(cluster: LocalCluster, which: Sequence[Node], environment: Mapping[str, str] | None, deadline: float) -> None:
     """Start these nodes, the head first where it is among them, and wait until all are there."""
-    for node in which:
-        nodes.start(cluster, node, environment)
-        if node is cluster.head:
-            nodes.await_ready([node], deadline)
-    nodes.await_ready(which, deadline)
+    heads = [[node] for node in which if node is cluster.head]
+    others = [node for node in which if node is not cluster.head]
+    for group in [*heads, *(others[first : first + _AT_ONCE] for first in range(0, len(others), _AT_ONCE))]:
+        for node in group:
+            nodes.start(cluster, node, environment)
+        for node in group:
+            _await_ready(cluster, node, environment, deadline)
     _await_head(cluster, deadline)
+
+
+def _await_ready(cluster: LocalCluster, node: Node, environment: Mapping[str, str] | None, deadline: float) -> None:
+    """Wait for a node, which is started again where the machine was too busy for Ray's own bound."""
+    for _ in range(_RESTARTS):
+        try:
+            return nodes.await_ready(node, deadline)
+        except nodes.TooSlowError:
+            nodes.end(node.temp_dir)
+            nodes.start(cluster, node, environment)
+    return nodes.await_ready(node, deadline)
 
 
 def _remove(cluster: LocalCluster) -> None:

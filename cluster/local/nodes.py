@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import psutil
 from cluster.local.state import LocalCluster, Node
 from llmcore.errors import RunError
 
-__all__ = ["await_ready", "command", "end", "environment_of", "is_alive", "processes", "start"]
+__all__ = ["TooSlowError", "await_ready", "command", "end", "environment_of", "is_alive", "processes", "start"]
 
 OBJECT_STORE_BYTES = 200_000_000
 """Of each node: tests and trials move little."""
@@ -24,6 +24,7 @@ _MARK = "LLMCORE_CLUSTER_NODE"
 """In the environment of all that a node starts: the folder of its files. A process is told by it for as long as it
 lives, whoever has become its parent."""
 _READY = "Ray runtime started"
+_TOO_SLOW = "timed out during startup"
 _LAST_LINES = 12
 _OF_OTHERS = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_TOKEN", "RAY_TMPDIR", "RAY_JOB_CONFIG_JSON_ENV_VAR")
 _OF_OTHERS += ("LLMCORE_LOCAL_RAY", "LLMCORE_WARM_START")
@@ -76,7 +77,7 @@ def command(cluster: LocalCluster, node: Node) -> list[str]:
             "dashboard-host": node.address,
             "dashboard-port": node.ports["dashboard"],
             "include-dashboard": "true",
-            "ray-client-server-port": 0,  # none: jobs and drivers come by other ways
+            "ray-client-server-port": node.ports["client"],
         }
     else:
         options["address"] = cluster.address
@@ -108,19 +109,23 @@ def environment_of(cluster: LocalCluster, node: Node, outer: Mapping[str, str]) 
     }
 
 
-def await_ready(nodes: Iterable[Node], deadline: float) -> None:
-    """Wait until all are part of the cluster; raises RunError where one ends before, or none is by the deadline.
+class TooSlowError(RunError):
+    """Ray gave up on a node that had not come up within its own bound of 30 s."""
+
+
+def await_ready(node: Node, deadline: float) -> None:
+    """Wait until the node is part of the cluster; raises RunError where it ends before, or is not by the deadline.
 
     The deadline is of the monotonic clock.
     """
-    for node in nodes:
-        while _READY not in (said := node.log.read_text(encoding="utf-8", errors="replace")):
-            last = "\n".join(said.strip().splitlines()[-_LAST_LINES:])
-            if not is_alive(node):
-                raise RunError(f"node {node.name} ended before it was ready; it said:\n{last}")
-            if time.monotonic() > deadline:
-                raise RunError(f"node {node.name} was not ready in time; it said:\n{last}")
-            time.sleep(0.1)
+    while _READY not in (said := node.log.read_text(encoding="utf-8", errors="replace")):
+        last = "\n".join(said.strip().splitlines()[-_LAST_LINES:])
+        if not is_alive(node):
+            kind = TooSlowError if _TOO_SLOW in said else RunError
+            raise kind(f"node {node.name} ended before it was ready; it said:\n{last}")
+        if time.monotonic() > deadline:
+            raise RunError(f"node {node.name} was not ready in time; it said:\n{last}")
+        time.sleep(0.1)
 
 
 def is_alive(node: Node) -> bool:

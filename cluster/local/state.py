@@ -40,7 +40,7 @@ class Node:
     """Its network namespace; None in the machine's own network."""
     num_cpus: int
     ports: dict[str, int]
-    """The ports whose numbers others must know: `metrics`, `agent`; of the head `gcs` and `dashboard` too."""
+    """The ports whose numbers others must know: `metrics`, `agent`; of the head `gcs`, `dashboard` and `client` too."""
     labels: dict[str, str]
     temp_dir: Path
     """Ray's files of this node; it tells the node's processes from all others."""

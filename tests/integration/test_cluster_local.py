@@ -27,7 +27,7 @@ from tests.drivers import Ended, environment, run
 pytestmark = pytest.mark.timeout(900)
 needs_namespaces = pytest.mark.skipif(why_no_namespaces() is not None, reason=str(why_no_namespaces()))
 LABELS = {"worker-1": {"market": "spot"}}
-FAST_LOSS = {"RAY_health_check_period_ms": "500", "RAY_health_check_timeout_ms": "1000"}
+FAST_LOSS = {"RAY_health_check_period_ms": "500", "RAY_health_check_timeout_ms": "3000"}
 """Of the head: a node that does not answer is lost after some seconds."""
 
 DRIVER = """

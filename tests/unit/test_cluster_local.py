@@ -36,7 +36,7 @@ def planned(folder: Path, *, workers: int = 2, own_networks: bool = True) -> Loc
     temp_dir = folder / "ray"
     made = []
     for number in range(workers + 1):
-        of_head = {} if number else {"gcs": 1001, "dashboard": 1002}
+        of_head = {} if number else {"gcs": 1001, "dashboard": 1002, "client": 1003}
         address = (network.worker(number) if number else network.head) if network else "127.0.0.1"
         made.append(
             nodes.Node(
@@ -90,7 +90,7 @@ def test_each_node_has_an_address_of_its_own_and_names_that_the_kernel_takes() -
 def test_a_plan_has_ports_that_differ_and_sockets_whose_paths_fit(tmp_path: Path) -> None:
     plan = lifecycle.planned("x", tmp_path, [2] * (MOST_WORKERS + 1), {}, None)
     ports = [port for node in plan.nodes for port in node.ports.values()]
-    assert len(set(ports)) == len(ports) == 2 * (MOST_WORKERS + 1) + 2
+    assert len(set(ports)) == len(ports) == 2 * (MOST_WORKERS + 1) + 3
     session = "session_2026-03-04_05-06-08_000001_4194304/sockets/plasma_store.1"
     assert max(len(str(node.temp_dir / session)) for node in plan.nodes) <= LONGEST_SOCKET
     assert not plan.temp_dir.exists(), "nothing is made yet"
@@ -137,7 +137,6 @@ def test_a_command_has_no_token_and_each_node_its_place(tmp_path: Path) -> None:
     write_token(cluster)
     head, worker, _ = [nodes.command(cluster, node) for node in cluster.nodes]
     assert head[0] == sys.executable and "--head" in head and "--dashboard-host=10.20.30.1" in head
-    assert "--ray-client-server-port=0" in head, "no Ray Client, which would listen on its own"
     assert worker[:2] == ["nsenter", "--net=/run/netns/llmc-abcdef-1"] and "--head" not in worker
     assert "--address=10.20.30.1:1001" in worker and "--node-ip-address=10.20.30.11" in worker
     assert "--labels=zone=a,market=spot" in worker
@@ -261,4 +260,4 @@ def test_a_node_that_ends_before_it_is_ready_is_told_with_its_last_words(tmp_pat
     node.temp_dir.mkdir(parents=True)
     node.log.write_text("first\nno address to be had\n")
     with pytest.raises(RunError, match="worker-1 ended before it was ready; it said:\nfirst\nno address to be had"):
-        nodes.await_ready([node], time.monotonic() + 60)
+        nodes.await_ready(node, time.monotonic() + 60)
