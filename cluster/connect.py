@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.guardian import Guardian
+from cluster.placement import check_labels, place_environment
 from cluster.warm import WarmStart, runtime_env
 from llmcore.config.common import ClusterSettings
 from llmcore.errors import ConfigError
@@ -60,19 +61,22 @@ def connect(settings: ClusterSettings, *, verbose: bool = False, code: Sequence[
 
     With `verbose`, what Ray and the workers print comes to the terminal. The folders of packages in `code` travel to
     the nodes of a cluster that was there before, which may not have them.
-    Raises ConfigError when there is no cluster at the configured address, or it refuses us.
+    Raises ConfigError when there is no cluster at the configured address, it refuses us, or none of its nodes has the
+    labels that a part of the job asks for.
     """
     started = time.monotonic()
     own = os.environ.get(_LOCAL_RAY) if _is_local(settings) else None
     starts_one = _is_local(settings) and own is None
     environment = set_environment(settings)
+    place = place_environment(settings)
     on_sigterm = signal.getsignal(signal.SIGTERM)
     guardian = Guardian() if starts_one else None
     # On a machine with GPUs what is imported before a fork may not have looked at them: not tried yet.
     warm = WarmStart() if starts_one and not _has_gpu() else None
-    outer = {name: os.environ.get(name) for name in warm.environment} if warm else {}
+    added = place | (warm.environment if warm else {})
+    outer = {name: os.environ.get(name) for name in added}
     try:
-        os.environ |= warm.environment if warm else {}
+        os.environ |= added
         import ray
 
         chatter = {"log_to_driver": verbose, "logging_level": "INFO" if verbose else "ERROR"}
@@ -95,13 +99,13 @@ def connect(settings: ClusterSettings, *, verbose: bool = False, code: Sequence[
         else:
             address = own or ("auto" if settings.address == "local" else settings.address)
             travelling = {"py_modules": [str(folder) for folder in code]} if code else {}
-            # Workers of a local Ray have the environment of who started it.
-            theirs = runtime_env() if own else {"env_vars": _not_set_by_job(environment), **travelling}
-            _join(address, theirs, chatter)
+            # Workers of a local Ray have the environment of who started it, but for where its parts run.
+            _join(address, _environment_of_job(place, environment, own=own is not None) | travelling, chatter)
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, on_sigterm)  # ray.init has put one that exits with code 15 in its place
         resources = ray.cluster_resources()
         gcs_address = ray.get_runtime_context().gcs_address
+        check_labels(settings)
         yield Session(
             address=gcs_address,
             started_here=starts_one,
@@ -121,6 +125,13 @@ def connect(settings: ClusterSettings, *, verbose: bool = False, code: Sequence[
             os.environ |= {} if value is None else {name: value}
         if guardian is not None:
             guardian.let_go()
+
+
+def _environment_of_job(place: dict[str, str], environment: dict[str, str], *, own: bool) -> dict[str, Any]:
+    """The runtime environment of a job on a cluster that is there already."""
+    if own:
+        return {**runtime_env(), **({"env_vars": place} if place else {})}
+    return {"env_vars": _not_set_by_job(environment | place)}
 
 
 def _for_stages(address: str, warm: WarmStart | None) -> dict[str, str]:

@@ -113,12 +113,13 @@ def stop(job: str, wait: bool, **where: Any) -> int:
 def _tell_why(job: "Job") -> int:
     """Print why the job's run failed, from the run's own records, which this machine has to reach."""
     from llmcore.records.why import why_failed
-
     from llmcore.storage import Folder
 
     if not {"storage", "run"} <= job.metadata.keys():
         raise ConfigError(f"{job.id} was not submitted by `python -m cluster submit`, so that its run is not known")
-    click.echo(why_failed(Folder(job.metadata["storage"]) / job.metadata["run"]))
+    run = Folder(job.metadata["storage"]) / job.metadata["run"]
+    why = why_failed(run)
+    click.echo(f"nothing has failed in {run.url}" if why is None else why.told())
     return 0
 
 

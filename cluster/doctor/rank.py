@@ -4,7 +4,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -35,11 +35,13 @@ class Way:
         interface: The network interface with the node's address in Ray; empty where there is none.
         named: What the environment names for gloo and NCCL, by variable.
         host_address: What this host's own name resolves to: gloo takes it where no interface is named.
+        lookup_s: Seconds that it takes to look up the name of the node's address. Torch does so at each meeting.
     """
 
     interface: str
     named: dict[str, str]
     host_address: str
+    lookup_s: float
 
 
 def way_of(address: str) -> Way:
@@ -54,7 +56,16 @@ def way_of(address: str) -> Way:
         host_address = socket.gethostbyname(socket.gethostname())
     except OSError:
         host_address = ""
-    return Way(interface, {name: os.environ[name] for name in variables if name in os.environ}, host_address)
+    named = {name: os.environ[name] for name in variables if name in os.environ}
+    return Way(interface, named, host_address, _lookup_s(address))
+
+
+def _lookup_s(address: str) -> float:
+    """How long it takes to find a name, or that there is none; asked as torch does, whose sockets are of IPv6."""
+    began = time.monotonic()
+    with suppress(OSError):
+        socket.getnameinfo((address if ":" in address else f"::ffff:{address}", 0, 0, 0), 0)
+    return time.monotonic() - began
 
 
 def listen(host: str, world_size: int) -> int:
@@ -70,11 +81,8 @@ def listen(host: str, world_size: int) -> int:
 def in_group(rank: int, meeting: Meeting) -> Iterator[None]:
     """In the default process group of a meeting, for the time of a `with` block. Raises what torch raises."""
     from torch import cuda, distributed
-    from torch.distributed import TCPStore  # type: ignore[attr-defined]  # exported, but not in its list
 
-    within = timedelta(seconds=meeting.within_s)
-    store = _stores.pop(meeting.port, None) if rank == 0 else None
-    store = store or TCPStore(meeting.host, meeting.port, meeting.world_size, is_master=False, timeout=within)
+    within, store = timedelta(seconds=meeting.within_s), _store(rank, meeting)
     if meeting.backend == "nccl":
         cuda.set_device(0)  # Ray shows each its own alone
     distributed.init_process_group(
@@ -87,20 +95,42 @@ def in_group(rank: int, meeting: Meeting) -> Iterator[None]:
 
 
 def exchange(rank: int, meeting: Meeting) -> float:
-    """Sum 4 MiB over the ranks of a meeting; seconds of the second time, the first one connects. A collective."""
-    import torch
-    from torch import distributed
+    """Sum 4 MiB over the ranks of a meeting; seconds of the second time, the first one connects. A collective.
 
-    with in_group(rank, meeting):
-        device = "cuda" if meeting.backend == "nccl" else "cpu"
-        seconds = 0.0
-        for _ in range(2):
-            values = torch.ones(_BYTES // 4, device=device)
-            began = time.monotonic()
-            distributed.all_reduce(values)
-            total = float(values.sum())
-            seconds = time.monotonic() - began
-            expected = meeting.world_size * (_BYTES // 4)
-            if total != expected:
-                raise ValueError(f"the sum over the ranks is {total:g}, where {expected} is right")
-        return seconds
+    Its group is none that torch knows by name: of one that failed nothing is left for the next.
+    """
+    import torch
+
+    group, device = _group(rank, meeting), "cuda" if meeting.backend == "nccl" else "cpu"
+    seconds = 0.0
+    for _ in range(2):
+        values = torch.ones(_BYTES // 4, device=device)
+        began = time.monotonic()
+        group.allreduce([values]).wait()
+        total = float(values.sum())
+        seconds = time.monotonic() - began
+        expected = meeting.world_size * (_BYTES // 4)
+        if total != expected:
+            raise ValueError(f"the sum over the ranks is {total:g}, where {expected} is right")
+    return seconds
+
+
+def _group(rank: int, meeting: Meeting) -> Any:
+    """What torch itself makes for a backend."""
+    from torch import cuda, distributed
+
+    within = timedelta(seconds=meeting.within_s)
+    if meeting.backend == "nccl":
+        cuda.set_device(0)  # Ray shows each its own alone
+    kind = distributed.ProcessGroupNCCL if meeting.backend == "nccl" else distributed.ProcessGroupGloo
+    return kind(_store(rank, meeting), rank, meeting.world_size, timeout=within)
+
+
+def _store(rank: int, meeting: Meeting) -> Any:
+    """Where the ranks tell each other how they are reached."""
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]  # exported, but not in its list
+
+    if rank == 0:
+        return _stores.pop(meeting.port)
+    within = timedelta(seconds=meeting.within_s)
+    return TCPStore(meeting.host, meeting.port, meeting.world_size, is_master=False, timeout=within)

@@ -32,7 +32,7 @@ class Placement:
     """Where the job's driver runs; with nothing given it is on the head node."""
 
     labels: Mapping[str, str] = field(default_factory=dict)
-    """Of the node; a value may be an expression of Ray's, such as `!spot`."""
+    """Of the node, beside `cluster.place.drivers`; a value may be an expression of Ray's, such as `!spot`."""
     cpus: float = 0.0
 
     def to_json(self) -> str:
@@ -101,7 +101,7 @@ def make_submission(
     storage = resolve_storage(config.storage, inside_ray_job=True).url
     root = code_root()
     package, travelling = build_package(root, config_file, include)
-    where = placement or Placement()
+    where = _placed(config, placement or Placement())
     return Submission(
         name=Name.of(config, command),
         command=command,
@@ -122,6 +122,11 @@ def make_submission(
         },
         placement=where,
     )
+
+
+def _placed(config: JobSettings, asked: Placement) -> Placement:
+    """With the labels of the configuration, where the command line does not say others."""
+    return Placement(config.cluster.place.drivers | dict(asked.labels), asked.cpus)
 
 
 def _runtime_env(uri: str, config: JobSettings, install_from: Path | None) -> dict[str, Any]:

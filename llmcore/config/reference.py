@@ -10,14 +10,19 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from llmcore.config.base import Section, change_of, nested_in
+from llmcore.config.cluster import ClusterConfig
 from llmcore.config.commands import config_class
 from llmcore.config.common import JobSettings
 from llmcore.config.prices import PricesConfig
 
 __all__ = ["CONFIGS", "reference_page"]
 
-_IN_ORDER = ("pipeline", "prepare", "pretrain", "finetune", "tune", "evaluate", "transfer", "report")
-CONFIGS: dict[str, type[Section]] = {command: config_class(command) for command in _IN_ORDER} | {"plan": PricesConfig}
+_JOBS = ("pipeline", "prepare", "pretrain", "finetune", "tune", "evaluate", "transfer", "report")
+CONFIGS: dict[str, type[Section]] = {
+    **{command: config_class(command) for command in _JOBS},
+    "plan": PricesConfig,
+    "cluster": ClusterConfig,
+}
 """What each command reads; the folders under configs/ have the same names."""
 
 _HEAD = """\

@@ -15,7 +15,8 @@ __all__ = ["CHECK", "Met", "backend_of", "examine", "fix_for", "judge", "rounds"
 
 _NAME = "process groups"
 _STARTED_WITHIN_S = 45.0
-_WITHIN_S = 10.0
+_WITHIN_S = 20.0
+_LOOKUP_S = 1.0
 _MAX_ROUNDS = 15
 """A round is one meeting of every node with another: beyond sixteen nodes not every two of them meet."""
 _BITS = 8 * 4 * 2**20
@@ -100,6 +101,13 @@ def judge(met: Mapping[Pair, Met], ways: Mapping[Node, Way]) -> Iterable[Finding
         if not alone & {*pair}:
             where = f"{pair[0].name} ↔ {pair[1].name}"
             yield Finding(_NAME, "error", where, f"{how.backend}: {how.trouble}", fix_for(pair, how.backend, ways))
+    for node, way in ways.items():
+        if way.lookup_s > _LOOKUP_S:
+            seen = f"the name of {node.address} is looked up for {way.lookup_s:.1f} s, at each start of a process group"
+            fix = (
+                "name a server that answers in its /etc/resolv.conf, or give up sooner: `options timeout:1 attempts:1`"
+            )
+            yield Finding(_NAME, "warning", node.name, seen, fix)
     if met and not failed:
         slowest = max(met, key=lambda pair: met[pair].seconds)
         count = len(meetings) * (len(meetings) - 1) // 2
@@ -134,6 +142,7 @@ def fix_for(nodes: Sequence[Node], backend: str, ways: Mapping[Node, Way]) -> st
 
 CHECK = Check(
     _NAME,
-    f"Workers of each two nodes form a group by NCCL or gloo and exchange 4 MiB within {_WITHIN_S:g} s (error)",
+    f"Workers of each two nodes form a group by NCCL or gloo and exchange 4 MiB within {_WITHIN_S:g} s (error), and no "
+    f"name server has them wait for {_LOOKUP_S:g} s (warning)",
     examine,
 )
