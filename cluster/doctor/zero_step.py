@@ -107,11 +107,12 @@ def _plain_losses(batch: "Tensor") -> tuple[float, ...]:
 
 
 def _config() -> dict[str, object]:
-    """DeepSpeed's; by default its buffers have room for 500 million elements."""
+    """DeepSpeed's; by default its buffers would have room for 500 million elements."""
     room = 4 * _WIDTH * _WIDTH
     return {
         "train_micro_batch_size_per_gpu": _ROWS,
         "zero_allow_untested_optimizer": True,
+        "gradient_clipping": 0.0,  # by default it clips at 1
         "zero_optimization": {
             "stage": 3,
             "reduce_bucket_size": room,
