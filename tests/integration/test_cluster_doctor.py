@@ -73,14 +73,24 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
 @needs_nodes
 def test_a_good_cluster_is_green_within_a_minute(cluster: LocalCluster, tmp_path: Path) -> None:
     told = doctor(tmp_path, "doctor", "--storage", str(tmp_path / "runs"))
-    print(
-        f"green on {len(told.report['nodes'])} nodes after {told.seconds:.1f} s, {told.report['seconds']} s of it examining"
-    )
+    print(f"green after {told.seconds:.1f} s, {told.report['seconds']} s of it examining three nodes")
     assert told.of("error") == told.of("warning") == told.of("unknown") == {}
     assert told.code == 0 and told.report["nodes"] == ["head", "worker-1", "worker-2"]
     assert {finding["check"] for finding in told.report["findings"]} >= {"storage", "process groups", "ZeRO step"}
     assert told.seconds < 60
     assert list((tmp_path / "runs").iterdir()) == []  # nothing of it stays
+
+
+@needs_nodes
+def test_from_elsewhere_it_runs_as_a_job(cluster: LocalCluster, tmp_path: Path) -> None:
+    """By the dashboard's address alone, as from a laptop."""
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(cluster.token_file)}
+    command = [sys.executable, "-m", "cluster", "doctor", cluster.dashboard, "--gpus=1"]
+    ended = run(command, cwd=tmp_path, env=environment(**token), timeout_s=300)
+    assert ended.code == 1, ended.err
+    assert re.search(r"^error +GPUs +cluster +1 GPUs are asked for, the cluster has 0$", ended.out, re.MULTILINE)
+    assert re.search(r"^ok +ZeRO step +head and worker-1 ", ended.out, re.MULTILINE)
+    assert "3 nodes" in ended.out.splitlines()[-1] and ": 1 error, 1 unknown, " in ended.out.splitlines()[-1]
 
 
 @needs_nodes
