@@ -4,6 +4,7 @@ import sys
 
 import click
 
+from cluster.commands.doctor import doctor
 from cluster.commands.submit import resume, submit
 from cluster.commands.up import down, up
 from cluster.commands.watch import list_jobs, logs, status, stop
@@ -36,6 +37,7 @@ def resources(address: str) -> None:
             print(f"  {node.get('CPU', 0):g} CPU, {node.get('GPU', 0):g} GPU, {memory_gib:.1f} GiB of memory")
 
 
+_commands.add_command(doctor)
 _commands.add_command(down)
 _commands.add_command(list_jobs)
 _commands.add_command(logs)

@@ -7,7 +7,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,10 +56,11 @@ def inside_ray_job() -> bool:
 
 
 @contextmanager
-def connect(settings: ClusterSettings, *, verbose: bool = False) -> Iterator[Session]:
+def connect(settings: ClusterSettings, *, verbose: bool = False, code: Sequence[Path] = ()) -> Iterator[Session]:
     """Connect as configured, for the time of a `with` block; a cluster started here ends with it, and with the process.
 
-    With `verbose`, what Ray and the workers print comes to the terminal.
+    With `verbose`, what Ray and the workers print comes to the terminal. The folders of packages in `code` travel to
+    the nodes of a cluster that was there before, which may not have them.
     Raises ConfigError when there is no cluster at the configured address, it refuses us, or none of its nodes has the
     labels that a part of the job asks for.
     """
@@ -97,8 +98,9 @@ def connect(settings: ClusterSettings, *, verbose: bool = False) -> Iterator[Ses
             guardian.watch(Path(context.address_info["session_dir"]).name)
         else:
             address = own or ("auto" if settings.address == "local" else settings.address)
+            travelling = {"py_modules": [str(folder) for folder in code]} if code else {}
             # Workers of a local Ray have the environment of who started it, but for where its parts run.
-            _join(address, _environment_of_job(place, environment, own=own is not None), chatter)
+            _join(address, _environment_of_job(place, environment, own=own is not None) | travelling, chatter)
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, on_sigterm)  # ray.init has put one that exits with code 15 in its place
         resources = ray.cluster_resources()

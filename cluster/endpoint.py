@@ -101,6 +101,7 @@ def _at_head(address: str) -> Endpoint:
     with _ray_reads(token):
         from ray._private.services import canonicalize_bootstrap_address_or_die
         from ray.dashboard.utils import ray_address_to_api_server_url
+        from ray.exceptions import RayError
 
         try:
             gcs_address = canonicalize_bootstrap_address_or_die(address)
@@ -108,7 +109,7 @@ def _at_head(address: str) -> Endpoint:
             with socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_WITHIN_S):
                 pass
             return Endpoint(address, ray_address_to_api_server_url(gcs_address), gcs_address, token)
-        except (OSError, RuntimeError, ValueError) as error:  # a ConnectionError is an OSError
+        except (OSError, RuntimeError, ValueError, RayError) as error:  # a ConnectionError is an OSError
             raise ConfigError(f"cluster {address!r}: {why_unreachable(error)}") from error
 
 

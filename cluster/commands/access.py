@@ -8,17 +8,17 @@ import click
 
 from llmcore.errors import ClusterAwayError, ConfigError
 
-__all__ = ["cluster_options", "jobs_api", "say"]
+__all__ = ["cluster_options", "context_options", "jobs_api", "say"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-_OPTIONS = (
-    click.option(
-        "--cluster",
-        help="Name of a local one, `http://host:8265`, `host:port` or `auto`.  [default: RAY_API_SERVER_ADDRESS or "
-        "RAY_ADDRESS, else auto]",
-    ),
-    click.option("--context", help="Context of kubectl, instead of --cluster: its port is forwarded, its token read."),
+_CLUSTER = click.option(
+    "--cluster",
+    help="Name of a local one, `http://host:8265`, `host:port` or `auto`.  [default: RAY_API_SERVER_ADDRESS or "
+    "RAY_ADDRESS, else auto]",
+)
+_OF_CONTEXT = (
+    click.option("--context", help="Context of kubectl, instead: its port is forwarded, its token read."),
     click.option("--namespace", help="In that context.  [default: the context's own]"),
     click.option("--service", help="The Ray head's service there.  [default: the only one]"),
 )
@@ -26,7 +26,12 @@ _OPTIONS = (
 
 def cluster_options(command: Command) -> Command:
     """Give a command the options by which a cluster is named; it takes them as `**where`, for `jobs_api`."""
-    for option in reversed(_OPTIONS):
+    return _CLUSTER(context_options(command))
+
+
+def context_options(command: Command) -> Command:
+    """Only those for a cluster on Kubernetes, where the command has another way to name one."""
+    for option in reversed(_OF_CONTEXT):
         command = option(command)
     return command
 
@@ -41,7 +46,7 @@ def jobs_api(cluster: str | None, context: str | None, namespace: str | None, se
     if context is None and (namespace or service):
         raise click.UsageError("--namespace and --service go with --context")
     if context is not None and cluster is not None:
-        raise click.UsageError("got --cluster and --context; expected one of them")
+        raise click.UsageError("got the address of a cluster and --context; expected one of them")
     if context is None:
         yield _answering(JobsApi(resolve(cluster)))
     else:

@@ -17,7 +17,10 @@ __all__ = ["TooSlowError", "await_ready", "command", "end", "environment_of", "i
 
 OBJECT_STORE_BYTES = 200_000_000
 """Of each node: tests and trials move little."""
-_AS_HOST = 'echo "$0" >/proc/sys/kernel/hostname && mount --bind "$1" /etc/hosts && shift && "$@"; exit $?'
+_AS_HOST = (
+    'echo "$0" >/proc/sys/kernel/hostname && mount --bind "$1" /etc/hosts && '
+    '{ [ ! -e /etc/resolv.conf ] || mount --bind "$2" /etc/resolv.conf; } && shift 2 && "$@"; exit $?'
+)
 """With a host name of its own, which can be looked up. Not `exec`: the shell buries what has no parent, as an init."""
 _LONGEST_HOST = 64
 _MARK = "LLMCORE_CLUSTER_NODE"
@@ -86,7 +89,7 @@ def command(cluster: LocalCluster, node: Node) -> list[str]:
     if node.namespace is not None:
         # With processes of its own too: Ray looks for "the raylet of this host" among all that it sees.
         alone = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--uts"]
-        named = ["sh", "-c", _AS_HOST, _host(cluster, node), str(_hosts_file(cluster))]
+        named = ["sh", "-c", _AS_HOST, _host(cluster, node), str(_hosts_file(cluster)), str(_resolver_file(cluster))]
         inside = ["nsenter", f"--net=/run/netns/{node.namespace}", *alone, *named]
     return [*inside, *ray, *(f"--{name}={value}" for name, value in options.items())]
 
@@ -189,11 +192,17 @@ def _hosts_file(cluster: LocalCluster) -> Path:
     return cluster.temp_dir / "hosts"
 
 
+def _resolver_file(cluster: LocalCluster) -> Path:
+    return cluster.temp_dir / "resolv.conf"
+
+
 def _write_hosts(cluster: LocalCluster) -> None:
     """What nodes with names of their own know of names: what this machine knows, and each other."""
     lines = [f"{node.address} {_host(cluster, node)}" for node in cluster.nodes]
     known = Path("/etc/hosts")
     told = known.read_text(encoding="utf-8") if known.exists() else ""
+    # There is no name server in their network; one outside would be asked in vain, for ten seconds each time.
+    _resolver_file(cluster).write_text("options timeout:1 attempts:1\n", encoding="utf-8")
     _hosts_file(cluster).write_text("\n".join([told.rstrip("\n"), *lines, ""]), encoding="utf-8")
 
 

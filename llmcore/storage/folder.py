@@ -205,13 +205,16 @@ class Folder:
         condition, two that create at the same moment may both be told True: callers need a second guard there. Where an
         answer was lost and the request repeated, the one that created may be told False: who must know reads it back.
         """
-        path = self.local_path()
-        if path is not None:
-            with storage_errors(self._url(name), "created"):
-                return local.create(path / checked_name(name), data)
-        if self.exists(name):  # Some servers ignore the condition and would overwrite.
+        if self.local_path() is None and self.exists(name):  # Some servers ignore the condition and would overwrite.
             return False
+        return self.create_unseen(name, data)
+
+    def create_unseen(self, name: str, data: bytes) -> bool:
+        """As `create_bytes`, by the storage's refusal alone: True, and replaced, where it ignores the condition."""
+        path = self.local_path()
         with storage_errors(self._url(name), "created"):
+            if path is not None:
+                return local.create(path / checked_name(name), data)
             try:
                 self.fs.pipe_file(self._at(name), data, mode="create")
             except FileExistsError:
