@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from jobs.runtime.watchdog import Pulse
     from llmcore.cost import Ledger
     from llmcore.train.place import Place
+    from llmcore.train.telling import Watch
 
 __all__ = ["train_worker"]
 
@@ -63,6 +64,7 @@ def _train(spec: dict[str, Any], pulse: "Pulse") -> dict[str, Any]:
     quiet(spec["verbose"])
     import ray.train
 
+    watch = _watched(spec)
     started = time.perf_counter()
     early = _start_reading(spec)
     from llmcore.config.common import WorkerSettings
@@ -81,7 +83,7 @@ def _train(spec: dict[str, Any], pulse: "Pulse") -> dict[str, Any]:
     ledger = Ledger(context.get_world_size(), _device_name(device))
     ledger.add("start_up", max(0.0, entered - spec["launched"]), "placement")
     ledger.add("start_up", time.perf_counter() - started, "imports")
-    rank = _Rank(Place.from_json(spec["place"]), device, pulse, ledger)
+    rank = _Rank(Place.from_json(spec["place"]), device, pulse, ledger, watch)
     try:
         outcome = work(spec, early, rank)
     except DivergedError as error:
@@ -98,6 +100,21 @@ class _Rank(NamedTuple):
     device: Any
     pulse: "Pulse"
     ledger: "Ledger"
+    watch: "Watch"
+
+
+def _watched(spec: dict[str, Any]) -> "Watch":
+    """Who watches this rank; of all but the first, nobody."""
+    import ray.train
+
+    from jobs.runtime.metrics import RunMetrics
+    from llmcore.train.place import Place
+
+    if ray.train.get_context().get_world_rank() != 0:
+        return lambda _: None
+    metrics = RunMetrics.of(Place.from_json(spec["place"]), spec["kind"])
+    metrics.launched(spec["launched"])
+    return metrics.told
 
 
 def _device_name(device: Any) -> str:
@@ -131,7 +148,13 @@ def _fitted(recipe_of: Callable[[dict[str, Any], Any], Any]) -> "_Work":
         with rank.ledger.measure("start_up", "data"):
             recipe = recipe_of(spec, early)
         outcome = fit(
-            recipe, rank.place, device=rank.device, report=ray.train.report, pulse=rank.pulse, ledger=rank.ledger
+            recipe,
+            rank.place,
+            device=rank.device,
+            report=ray.train.report,
+            pulse=rank.pulse,
+            ledger=rank.ledger,
+            watch=rank.watch,
         )
         prompts = spec["config"].get("sample_prompts")
         if prompts and not outcome["stopped"] and ray.train.get_context().get_world_rank() == 0:
