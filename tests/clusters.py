@@ -1,6 +1,7 @@
 """A Ray cluster of several nodes on this machine, whose nodes come and are lost."""
 
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -27,6 +28,8 @@ class LocalCluster:
 
     folder: str
     warm: WarmStart
+    dashboard: bool = False
+    """Whether the head has one, at a port of its own; it tells Prometheus where nodes are."""
     address: str = ""
     """`host:port`."""
     nodes: "list[subprocess.Popen[bytes]]" = field(default_factory=list)
@@ -38,7 +41,7 @@ class LocalCluster:
 
     def add_node(self, num_cpus: int) -> "subprocess.Popen[bytes]":
         """A node more; the first one is the head."""
-        joins = [f"--address={self.address}"] if self.nodes else ["--head", "--port=0", "--include-dashboard=false"]
+        joins = [f"--address={self.address}"] if self.nodes else ["--head", "--port=0", *self._dashboard()]
         said = Path(self.folder, f"node-{len(self.nodes)}.log")
         with said.open("wb") as file:
             options = [f"--num-cpus={num_cpus}", f"--temp-dir={self.folder}", "--object-store-memory=100000000"]
@@ -60,6 +63,13 @@ class LocalCluster:
             assert found is not None, said.read_text()
             self.address = found[1]
         return node
+
+    def _dashboard(self) -> list[str]:
+        if not self.dashboard:
+            return ["--include-dashboard=false"]
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            return ["--dashboard-host=127.0.0.1", f"--dashboard-port={free.getsockname()[1]}"]
 
     def workers(self) -> list[psutil.Process]:
         """The processes in which ranks train, now."""
@@ -84,12 +94,12 @@ class LocalCluster:
 
 
 @contextmanager
-def local_cluster(*num_cpus: int) -> Iterator[LocalCluster]:
+def local_cluster(*num_cpus: int, dashboard: bool = False) -> Iterator[LocalCluster]:
     """A cluster with a node for each number of CPUs; at the end all its processes are killed."""
     with ray_folder() as folder:
         warm = WarmStart()
         try:
-            cluster = LocalCluster(folder, warm)
+            cluster = LocalCluster(folder, warm, dashboard)
             for cpus in num_cpus:
                 cluster.add_node(cpus)
             yield cluster

@@ -84,3 +84,4 @@ def within_budget(budget: BudgetSettings, attempt: Attempt, num_devices: int, ki
         raise
     finally:
         done.set()
+        metrics.forget()

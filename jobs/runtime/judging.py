@@ -72,6 +72,7 @@ class Judging:
     ) -> None:
         if not self.ended:
             self.ended = True
+            self._metrics.forget()
             self.attempt.__exit__(kind, error, traceback)
 
     def look(self) -> bool:
@@ -99,8 +100,11 @@ class Judging:
     def _count(self) -> None:
         """Tells who watches how many models have landed that are not judged."""
         landed = {one.model_sha256 for one in self.candidates if one.model_sha256 is not None}
-        metrics = RunMetrics(self.attempt.run.name, self.attempt.number, "evaluate")
-        metrics.set("llmcore_evaluations_pending", len(landed - self.validation.keys()))
+        self._metrics.set("llmcore_evaluations_pending", len(landed - self.validation.keys()))
+
+    @property
+    def _metrics(self) -> RunMetrics:
+        return RunMetrics(self.attempt.run.name, self.attempt.number, "evaluate")
 
     def conclude(self) -> Outcome:
         """Choose, once all is judged, and open the test split for the chosen model and the baselines.

@@ -130,6 +130,7 @@ def run_workers(
         free_dead_groups()
         raise
     finally:
+        metrics.forget()
         records.delete("ray")
     if outcome is None:
         raise RunError("the workers ended without a result: the run was aborted")
