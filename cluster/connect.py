@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from cluster.guardian import Guardian
+from cluster.placement import check_labels, place_environment
 from cluster.warm import WarmStart, runtime_env
 from llmcore.config.common import ClusterSettings
 from llmcore.errors import ConfigError
 
-__all__ = ["Session", "connect", "inside_ray_job", "set_environment", "worker_environment"]
+__all__ = ["Session", "connect", "inside_ray_job", "set_environment", "why_unreachable", "worker_environment"]
 
 _JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Set, under this very name, by the supervisor that starts a Ray job's entrypoint."""
@@ -59,19 +60,22 @@ def connect(settings: ClusterSettings, *, verbose: bool = False) -> Iterator[Ses
     """Connect as configured, for the time of a `with` block; a cluster started here ends with it, and with the process.
 
     With `verbose`, what Ray and the workers print comes to the terminal.
-    Raises ConfigError when there is no cluster at the configured address, or it refuses us.
+    Raises ConfigError when there is no cluster at the configured address, it refuses us, or none of its nodes has the
+    labels that a part of the job asks for.
     """
     started = time.monotonic()
     own = os.environ.get(_LOCAL_RAY) if _is_local(settings) else None
     starts_one = _is_local(settings) and own is None
     environment = set_environment(settings)
+    place = place_environment(settings)
     on_sigterm = signal.getsignal(signal.SIGTERM)
     guardian = Guardian() if starts_one else None
     # On a machine with GPUs what is imported before a fork may not have looked at them: not tried yet.
     warm = WarmStart() if starts_one and not _has_gpu() else None
-    outer = {name: os.environ.get(name) for name in warm.environment} if warm else {}
+    added = place | (warm.environment if warm else {})
+    outer = {name: os.environ.get(name) for name in added}
     try:
-        os.environ |= warm.environment if warm else {}
+        os.environ |= added
         import ray
 
         chatter = {"log_to_driver": verbose, "logging_level": "INFO" if verbose else "ERROR"}
@@ -93,12 +97,13 @@ def connect(settings: ClusterSettings, *, verbose: bool = False) -> Iterator[Ses
             guardian.watch(Path(context.address_info["session_dir"]).name)
         else:
             address = own or ("auto" if settings.address == "local" else settings.address)
-            # Workers of a local Ray have the environment of who started it.
-            _join(address, runtime_env() if own else {"env_vars": _not_set_by_job(environment)}, chatter)
+            # Workers of a local Ray have the environment of who started it, but for where its parts run.
+            _join(address, _environment_of_job(place, environment, own=own is not None), chatter)
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, on_sigterm)  # ray.init has put one that exits with code 15 in its place
         resources = ray.cluster_resources()
         gcs_address = ray.get_runtime_context().gcs_address
+        check_labels(settings)
         yield Session(
             address=gcs_address,
             started_here=starts_one,
@@ -118,6 +123,13 @@ def connect(settings: ClusterSettings, *, verbose: bool = False) -> Iterator[Ses
             os.environ |= {} if value is None else {name: value}
         if guardian is not None:
             guardian.let_go()
+
+
+def _environment_of_job(place: dict[str, str], environment: dict[str, str], *, own: bool) -> dict[str, Any]:
+    """The runtime environment of a job on a cluster that is there already."""
+    if own:
+        return {**runtime_env(), **({"env_vars": place} if place else {})}
+    return {"env_vars": _not_set_by_job(environment | place)}
 
 
 def _for_stages(address: str, warm: WarmStart | None) -> dict[str, str]:
@@ -167,10 +179,11 @@ def _join(address: str, environment: dict[str, Any], chatter: dict[str, Any]) ->
             pass
         ray.init(address=address, runtime_env=environment, **chatter)
     except (OSError, RuntimeError, ValueError) as error:  # a ConnectionError is an OSError
-        raise ConfigError(f"cluster.address={address!r}: {_why_unreachable(error)}") from error
+        raise ConfigError(f"cluster.address={address!r}: {why_unreachable(error)}") from error
 
 
-def _why_unreachable(error: BaseException) -> str:
+def why_unreachable(error: BaseException) -> str:
+    """Why there is no way to a cluster, and the fix, from what Ray raised."""
     from ray.exceptions import AuthenticationError
 
     cause: BaseException | None = error

@@ -1,10 +1,11 @@
 """What a cluster has, held against what a job asks for, before anything is placed."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from math import floor, inf
 from typing import Literal
 
+from cluster.placement import given, labels_of_nodes, matches, told_labels
 from llmcore.errors import ConfigError
 
 __all__ = ["Need", "check_fits", "cluster_nodes", "gpus_each", "why_not"]
@@ -14,12 +15,13 @@ _TOLERANCE = 1e-6
 
 @dataclass(frozen=True)
 class Need:
-    """`count` processes, each with so many CPUs and GPUs of one node."""
+    """`count` processes, each with so many CPUs and GPUs of one node, which has such labels."""
 
     what: str
     cpus: float
     gpus: float = 0.0
     count: int = 1
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         parts = [f"{self.cpus:g} CPU"] if self.cpus or not self.gpus else []
@@ -28,8 +30,11 @@ class Need:
 
 
 def check_fits(needs: Sequence[Need]) -> None:
-    """Raise ConfigError when the connected cluster cannot hold all the needs at the same time."""
-    reason = why_not(needs, cluster_nodes())
+    """Raise ConfigError when the connected cluster cannot hold all the needs at the same time.
+
+    Where nodes come when they are asked for (`cluster.autoscaling`), nothing is known yet, and nothing is refused.
+    """
+    reason = None if given().autoscaling else why_not(needs, cluster_nodes(), labels_of_nodes())
     if reason:
         raise ConfigError(reason)
 
@@ -50,19 +55,45 @@ def cluster_nodes() -> list[dict[str, float]]:
     return [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]
 
 
-def why_not(needs: Sequence[Need], nodes: Sequence[Mapping[str, float]]) -> str | None:
-    """What does not fit on the nodes, and the fix; None when nothing speaks against it."""
-    has = {name: sum(node.get(name, 0.0) for node in nodes) for name in ("CPU", "GPU")}
+def why_not(
+    needs: Sequence[Need], nodes: Sequence[Mapping[str, float]], labels: Sequence[Mapping[str, str]] = ()
+) -> str | None:
+    """What does not fit on the nodes, and the fix; None when nothing speaks against it.
+
+    Args:
+        needs: What runs at the same time.
+        nodes: Of each node the resources: `CPU`, `GPU`.
+        labels: Of each node its labels, in the same order; none have any where it is left out.
+    """
+    labelled = list(zip(nodes, labels or [{}] * len(nodes), strict=True))
     for need in needs:
-        if sum(_num_places(need, node) for node in nodes) < need.count:
-            alone = _short(need, has) or f"no {'' if len(nodes) == 1 else 'single '}node with room for each"
-            return f"{need.what} needs {need}, the cluster has {alone}; {_fix(need)}"
-    asked = {"CPU": sum(n.cpus * n.count for n in needs), "GPU": sum(n.gpus * n.count for n in needs)}
-    for name, amount in asked.items():
-        if amount > has[name] + _TOLERANCE:
-            parts = " and ".join(f"{need.what} ({need})" for need in needs)
-            return f"{parts} need {amount:g} {name} together, the cluster has {has[name]:g}; {_fix(needs[0])}"
+        fitting = [node for node, has in labelled if matches(need.labels, has)]
+        if sum(_num_places(need, node) for node in fitting) < need.count:
+            where = f"nodes with {told_labels(need.labels)} have" if need.labels else "the cluster has"
+            alone = (
+                _short(need, _sums(fitting)) or f"no {'' if len(fitting) == 1 else 'single '}node with room for each"
+            )
+            return f"{need.what} needs {need}, {where} {alone}; {_fix(need)}"
+    for together, selector in _at_once(needs):
+        has = _sums([node for node, labels in labelled if matches(selector, labels)])
+        asked = {"CPU": sum(n.cpus * n.count for n in together), "GPU": sum(n.gpus * n.count for n in together)}
+        for name, amount in asked.items():
+            if amount > has[name] + _TOLERANCE:
+                parts = " and ".join(f"{need.what} ({need})" for need in together)
+                where = f"nodes with {told_labels(selector)} have" if selector else "the cluster has"
+                return f"{parts} need {amount:g} {name} together, {where} {has[name]:g}; {_fix(together[0])}"
     return None
+
+
+def _at_once(needs: Sequence[Need]) -> Iterator[tuple[list[Need], Mapping[str, str]]]:
+    """Those that share the same nodes, and all of them, who share the cluster."""
+    for selector in [dict(pairs) for pairs in {tuple(sorted(need.labels.items())): None for need in needs} if pairs]:
+        yield [need for need in needs if need.labels == selector], selector
+    yield list(needs), {}
+
+
+def _sums(nodes: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {name: sum(node.get(name, 0.0) for node in nodes) for name in ("CPU", "GPU")}
 
 
 def _num_places(need: Need, node: Mapping[str, float]) -> float:

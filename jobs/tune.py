@@ -51,7 +51,9 @@ _TUNE_ENVIRONMENT = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
 }
 _TRIAL_DRIVER = {"CPU": 0, "node:__internal_head__": 0.001}
-"""A trial's driver only waits; it stays on the head node, which no preemption takes."""
+"""A trial's driver only waits; it stays on the head node, which no preemption takes, or where it is placed."""
+_PLACED_DRIVER = {"CPU": 0.001}
+"""Ray takes no bundle of nothing."""
 
 
 def run(config: TuneConfig, options: RunOptions) -> None:
@@ -212,6 +214,17 @@ def _max_concurrent(config: TuneConfig) -> int:
     return trials_at_once(config, cpus=has.get("CPU", 0.0), gpus=gpus, gpus_per_worker=each)
 
 
+def _driver_resources() -> Any:
+    import ray.tune
+
+    from cluster.placement import selector_of
+
+    selector = selector_of("drivers")
+    if not selector:
+        return _TRIAL_DRIVER
+    return ray.tune.PlacementGroupFactory([_PLACED_DRIVER], bundle_label_selector=[selector])
+
+
 @dataclass(frozen=True)
 class _Search:
     """One attempt at a search."""
@@ -289,7 +302,7 @@ class _Search:
         budget = StopWhenSpent(self._spent)
         driven = partial(drive, plan=self.plan, search=attempt.run.url, attempt=attempt.number)
         tuner = ray.tune.Tuner(
-            ray.tune.with_resources(driven, _TRIAL_DRIVER),
+            ray.tune.with_resources(driven, _driver_resources()),
             param_space=space,
             tune_config=ray.tune.TuneConfig(
                 scheduler=scheduler,

@@ -225,14 +225,19 @@ class MeasureBias:
         from ray.exceptions import RayActorError
         from ray.util import ActorPool
 
+        from cluster.placement import placed, selector_of
         from cluster.resources import Need, check_fits, gpus_each
         from jobs.runtime.errors import our_errors
 
         number = min(self.num_workers, len(works))
         gpus = gpus_each(self.gpus, number)
-        check_fits([Need("num_scorers", self.cpus, gpus, number)])
+        check_fits([Need("num_scorers", self.cpus, gpus, number, selector_of("evaluate"))])
         measurer: Any = ray.remote(_Measurer).options(
-            num_cpus=self.cpus, num_gpus=gpus, max_restarts=_RESTARTS, max_task_retries=_RESTARTS
+            num_cpus=self.cpus,
+            num_gpus=gpus,
+            max_restarts=_RESTARTS,
+            max_task_retries=_RESTARTS,
+            **placed("evaluate"),
         )
         actors = [measurer.remote(max(1, int(self.cpus))) for _ in range(number)]
         left = Counter((work.model.name, work.set_name) for work in works)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import ray
 
 from jobs.runtime.documents import Tables, example_of
 from jobs.runtime.errors import fetch
+from jobs.runtime.tasks import data_task
 from llmcore.config.prepare import DecontaminationSettings, LabelledSetSettings
 from llmcore.corpus.cleaning import StepTally
 from llmcore.corpus.decontaminate import Protected
@@ -43,16 +43,16 @@ def decontaminate(
         places: see `labelled_rows`.
         others: sets that are there, by what the configuration calls them.
     """
-    own, other = ray.remote(_protect_own), ray.remote(_protect_set)
+    own, other = data_task(_protect_own), data_task(_protect_set)
     parts = [own.remote(table, settings, chosen, places) for chosen in labelled for table in tables]
     parts += [other.remote(name, found, settings) for name, found in others.items()]
     if not parts:
         return tables, Decontamination()
-    protected = ray.remote(_join).remote(*parts)
-    drop = ray.remote(_drop).options(num_returns=2)
+    protected = data_task(_join).remote(*parts)
+    drop = data_task(_drop, num_returns=2)
     made = [drop.remote(table, protected, settings.min_overlap) for table in tables]
     whole = Decontamination(settings.ngram_words, settings.min_overlap)
-    whole.num_rows, whole.unchecked = fetch(ray.remote(_size).remote(protected))
+    whole.num_rows, whole.unchecked = fetch(data_task(_size).remote(protected))
     for _, counted in made:
         tally, by_set = fetch(counted)
         whole.tally.add(tally)

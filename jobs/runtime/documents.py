@@ -14,9 +14,11 @@ import pyarrow as pa
 import ray
 from ray.data import DataContext, Dataset, ExecutionOptions
 
+from cluster.placement import placed
 from jobs.runtime.errors import fetch, our_errors
 from jobs.runtime.retries import tell_of_retries
 from jobs.runtime.sources import Source
+from jobs.runtime.tasks import data_task
 from llmcore.config.group_terms import GroupTermSettings
 from llmcore.corpus.buckets import Census, SplitRule, make_bucket, partition, sample_texts, with_digests
 from llmcore.corpus.cleaned import CleanedShards
@@ -97,7 +99,7 @@ def read_documents(source: Source, seed: int, parallelism: int | None = None) ->
     """The documents of a source, cleaned, in the order of its shards, with digests."""
     context = DataContext.get_current()
     context.raise_original_map_exception = True  # ours, which names the shard, and not Ray's about it
-    context.execution_options = ExecutionOptions(preserve_order=True)
+    context.execution_options = ExecutionOptions(preserve_order=True, **placed("data"))
     num_tasks = min(len(source.shards), parallelism or max(1, 2 * int(ray.cluster_resources().get("CPU", 1))))
     items = [{"number": number, **asdict(shard)} for number, shard in enumerate(source.shards)]
     listed = ray.data.from_arrow(pa.Table.from_pylist(items, schema=_LISTED)).repartition(num_tasks)
@@ -109,7 +111,7 @@ def tally_of(source: Source) -> Tally | None:
     """What cleaning did to the documents of a source that was read; None where it is not cleaned."""
     if source.cleaned is None:
         return None
-    add_up = ray.remote(_add_up)
+    add_up = data_task(_add_up)
     groups = [source.shards[first : first + _SHARDS_A_TASK] for first in range(0, len(source.shards), _SHARDS_A_TASK)]
     whole = Tally()
     for reference in [add_up.remote(source.cleaned, shards) for shards in groups]:
@@ -126,7 +128,7 @@ def _add_up(cleaned: CleanedShards, shards: list[Shard]) -> Tally:
 
 def exchange(sources: Iterable[Dataset], num_buckets: int) -> tuple[Parts, Census]:
     """Take all documents apart by bucket; and count what must be known of all of them."""
-    split_up = ray.remote(_partition).options(num_returns=num_buckets + 1)
+    split_up = data_task(_partition, num_returns=num_buckets + 1)
     census = Census()
     with our_errors():
         blocks = [block for source in sources for block in source.to_arrow_refs()]
@@ -144,7 +146,7 @@ def _partition(documents: pa.Table, num_buckets: int) -> tuple[Any, ...]:
 def fill_buckets(parts: Parts, rule: SplitRule) -> Buckets:
     """Put the buckets together: no text twice, each document with its split."""
     shared = ray.put(rule)
-    make = ray.remote(_make_bucket).options(num_returns=2)
+    make = data_task(_make_bucket, num_returns=2)
     made = [make.remote(shared, *bucket) for bucket in parts]
     buckets = Buckets([table for table, _ in made], Counter(rule.keys.values()))
     for _, dropped in made:
@@ -160,7 +162,7 @@ def count_buckets(
     buckets: Buckets, sample_bytes: int, group_terms: GroupTermSettings | None = None
 ) -> dict[int, Contents]:
     """Take train texts of the buckets, `sample_bytes` in all; and give what they have of each source, by its number."""
-    count = ray.remote(_count).options(num_returns=2)
+    count = data_task(_count, num_returns=2)
     counted = [count.remote(table, sample_bytes // len(buckets.tables), group_terms) for table in buckets.tables]
     whole: dict[int, Contents] = {}
     for sample, contents in counted:

@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import ray
 
 from jobs.runtime.documents import Tables, example_of
 from jobs.runtime.errors import fetch
+from jobs.runtime.tasks import data_task
 from llmcore.config.counterfactual import CounterfactualSettings
 from llmcore.corpus.balance import Balance, count_only, only_groups
 from llmcore.corpus.buckets import by_bucket
@@ -33,7 +33,7 @@ def balance(
         tolerance: see `Balance.of`.
         sources: their names.
     """
-    count, drop = (ray.remote(task).options(num_returns=2) for task in (_count, _drop))
+    count, drop = (data_task(task, num_returns=2) for task in (_count, _drop))
     counted = [count.remote(table, list(groups.values())) for table in tables]
     counts: dict[int, Counter[int]] = {source: Counter() for source in range(len(sources))}
     for _, of_bucket in counted:
@@ -85,8 +85,8 @@ def add_counterfactuals(
 
     So a copy meets whatever has the same text.
     """
-    make = ray.remote(_copy).options(num_returns=len(tables) + 1)
-    add = ray.remote(_add).options(num_returns=2)
+    make = data_task(_copy, num_returns=len(tables) + 1)
+    add = data_task(_add, num_returns=2)
     copied = [make.remote(table, settings, seed, len(tables)) for table in tables]
     added = [add.remote(table, *(parts[bucket] for parts in copied)) for bucket, table in enumerate(tables)]
     done = {name: CounterfactualCounts() for name in sources}

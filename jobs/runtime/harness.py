@@ -121,18 +121,20 @@ class AskHarness:
         from ray.exceptions import RayActorError
         from ray.util import ActorPool
 
+        from cluster.placement import placed, selector_of
         from cluster.resources import Need, check_fits, gpus_each
         from jobs.runtime.errors import our_errors
 
         number = min(self.num_workers, len(pairs))
         gpus = gpus_each(self.gpus, number)
-        check_fits([Need("num_scorers", self.cpus, gpus, number)])
+        check_fits([Need("num_scorers", self.cpus, gpus, number, selector_of("evaluate"))])
         asker: Any = ray.remote(_Asker).options(
             num_cpus=self.cpus,
             num_gpus=gpus,
             max_restarts=_RESTARTS,
             max_task_retries=_RESTARTS,
             runtime_env=_QUIET,
+            **placed("evaluate"),
         )
         actors = [asker.remote(max(1, int(self.cpus))) for _ in range(number)]
         try:

@@ -8,6 +8,7 @@ import ray
 
 from jobs.runtime.documents import Buckets
 from jobs.runtime.errors import fetch
+from jobs.runtime.tasks import data_task
 from llmcore.config.prepare import LabelledSetSettings
 from llmcore.corpus.labelled import labelled_rows
 from llmcore.errors import CorpusError
@@ -24,7 +25,7 @@ def publish_labelled_set(
 
     Raises CorpusError where no document is labelled, or a split has none.
     """
-    select = ray.remote(_select).options(num_returns=2)
+    select = data_task(_select, num_returns=2)
     selected = [select.remote(table, settings, places) for table in buckets.tables]
     labels: set[str] = set()
     left_out: Counter[str] = Counter()

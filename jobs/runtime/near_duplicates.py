@@ -19,6 +19,7 @@ import ray
 
 from jobs.runtime.documents import Tables, example_of
 from jobs.runtime.errors import fetch
+from jobs.runtime.tasks import data_task
 from llmcore.config.prepare import NearDuplicateSettings
 from llmcore.corpus.cleaning import StepTally
 from llmcore.corpus.dedup import priorities_of
@@ -82,7 +83,7 @@ def drop_near_duplicates(tables: Tables, settings: NearDuplicateSettings) -> tup
     if not found.num_pairs:
         return tables, found
     dropped = _judge_all(edges, found)
-    drop = ray.remote(_drop).options(num_returns=2)
+    drop = data_task(_drop, num_returns=2)
     kept = []
     for bucket, (table, alike) in enumerate(zip(tables, edges, strict=True)):
         rest, counted = drop.remote(bucket, table, alike, *dropped)
@@ -106,7 +107,7 @@ def _compare_all(
     attached = [
         make(table, settings, num_buckets, *(part[bucket] for part in pairs)) for bucket, table in enumerate(tables)
     ]
-    compare = ray.remote(_compare).options(num_returns=2)
+    compare = data_task(_compare, num_returns=2)
     compared = [
         compare.remote(table, settings, *(of_first[bucket] for of_first in attached))
         for bucket, table in enumerate(tables)
@@ -138,13 +139,13 @@ def _judge_all(edges: "list[ray.ObjectRef[_Edges]]", found: NearDuplicates) -> "
         ]
         states, counts = [state for state, *_ in heard], [count for _, count, *_ in heard]
         sent = [news for _, _, *news in heard]
-    finish = ray.remote(Verdicts.dropped)
+    finish = data_task(Verdicts.dropped)
     return [finish.remote(state) for state in states]
 
 
 def _returning(task: Any, number: int) -> Any:
     """The task as one that returns a list of so many references, also where it is one."""
-    remote = ray.remote(task).options(num_returns=number)
+    remote = data_task(task, num_returns=number)
 
     def start(*arguments: Any) -> list[Any]:
         references = remote.remote(*arguments)

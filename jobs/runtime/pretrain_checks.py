@@ -28,9 +28,11 @@ def check_resources(config: PretrainConfig) -> None:
     from jobs.runtime.training import check_training, worker_need
 
     check_training(config.train, config.workers)
-    needs = [worker_need("pretrain", config.workers), Need("reading the tokens", reading_cpus(config))]
+    data = config.cluster.place.data
+    needs = [worker_need("pretrain", config.workers), Need("reading the tokens", reading_cpus(config), labels=data)]
     if config.stream is not None:
-        needs.append(Need("reading raw shards", config.stream.cpus_per_lane, count=config.stream.num_tasks))
+        lanes, each = config.stream.num_tasks, config.stream.cpus_per_lane
+        needs.append(Need("reading raw shards", each, count=lanes, labels=data))
     check_fits(needs)
 
 
@@ -38,16 +40,15 @@ def check_together(config: PretrainConfig, tokens: Folder) -> None:
     """Whether objective, tokens and model go together; in a task, since this process can do without torch."""
     if config.objective == "causal_lm" and config.model.folder is None:
         return  # any tokens do
-    import ray
-
     from jobs.runtime.errors import fetch
+    from jobs.runtime.tasks import data_task
 
     def check(foundation: Folder | None) -> None:
         from llmcore.train.checks import check_pretraining
 
         check_pretraining(config, tokens, foundation)
 
-    fetch(ray.remote(check).remote(None if config.model.folder is None else find_foundation(config.model.folder)))
+    fetch(data_task(check).remote(None if config.model.folder is None else find_foundation(config.model.folder)))
 
 
 def check_validation_sets(sets: "Mapping[str, TokenShards]", config: PretrainSettings, shards: "TokenShards") -> None:

@@ -9,6 +9,7 @@ from tokenizers import Tokenizer
 
 from jobs.runtime.documents import Buckets
 from jobs.runtime.errors import fetch
+from jobs.runtime.tasks import data_task
 from jobs.runtime.token_rows import PackedBuckets, ReadyTokenizer, WrittenShard, write_rows
 from llmcore.config.prepare import PackingSettings, PrepareConfig
 from llmcore.corpus.document_lists import write_document_lists
@@ -108,7 +109,7 @@ def _write_lists(
     """Write what is told of each document, a task a bucket; nothing where no source has metadata."""
     if not any(source.metadata for source in config.sources):
         return []
-    write = ray.remote(write_document_lists)
+    write = data_task(write_document_lists)
     names = [source.name for source in config.sources]
     return [
         write.remote(folder, number, table, num_tokens, names)

@@ -18,6 +18,7 @@ from ray.data import DataContext, DataIterator, Datasource, ExecutionOptions, Re
 from ray.data.block import BlockMetadata
 from ray.train import DataConfig
 
+from cluster.placement import placed
 from jobs.runtime.errors import fetch, our_errors
 from jobs.runtime.retries import tell_of_retries
 from llmcore.errors import RunError
@@ -164,7 +165,8 @@ class OrderedSplit(DataConfig):  # type: ignore[misc]
 
     def __init__(self, stream: Callable[[int], ray.data.Dataset]) -> None:
         """`stream` is called with the world size, anew for each start of the workers."""
-        super().__init__(execution_options=ExecutionOptions(preserve_order=True), enable_shard_locality=False)
+        options = ExecutionOptions(preserve_order=True, **placed("data"))
+        super().__init__(execution_options=options, enable_shard_locality=False)
         self._stream = stream
 
     def configure(

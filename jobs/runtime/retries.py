@@ -37,7 +37,9 @@ def _totals(cluster: str, name: str) -> Any:
     """The actor of a job of a cluster, made once: it lives while the driver holds it, through all that the job does."""
     import ray
 
-    return ray.remote(_Totals).options(name=name, num_cpus=0).remote()
+    from cluster.placement import placed
+
+    return ray.remote(_Totals).options(name=name, num_cpus=0, **placed("drivers")).remote()
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import ray
 
 from jobs.runtime.errors import fetch
 from jobs.runtime.sources import Source
+from jobs.runtime.tasks import data_task
 from llmcore.config.stream import StreamSettings
 from llmcore.corpus.buckets import with_digests
 from llmcore.corpus.portions import HeldOut, Portion, PortionReader, portions_of
@@ -34,7 +35,7 @@ def take_samples(settings: StreamSettings, sources: Sequence[Source]) -> list[Sa
     """A sample of each source, by its share of the bytes."""
     wanted = settings.validation_bytes + settings.tokenizer.sample_bytes
     total = sum(shard.size for source in sources for shard in source.shards)
-    take = ray.remote(_take).options(num_returns=3)
+    take = data_task(_take, num_returns=3)
     taken = []
     for number, (source, of) in enumerate(zip(sources, settings.sources, strict=True)):
         share = sum(shard.size for shard in source.shards) / max(1, total)

@@ -109,13 +109,14 @@ class Scorers:
         import ray
 
         if not self.actors:
+            from cluster.placement import placed, selector_of
             from cluster.resources import Need, check_fits, gpus_each
 
             gpus = gpus_each(self.gpus, self.num)
             self._hold_gpus = gpus > 0
-            check_fits([Need("num_scorers", self.cpus, gpus, self.num)])
+            check_fits([Need("num_scorers", self.cpus, gpus, self.num, selector_of("evaluate"))])
             retries = {"max_restarts": _RESTARTS, "max_task_retries": _RESTARTS}
-            scorer = ray.remote(_Scorer).options(num_cpus=self.cpus, num_gpus=gpus, **retries)
+            scorer = ray.remote(_Scorer).options(num_cpus=self.cpus, num_gpus=gpus, **retries, **placed("evaluate"))
             self.actors = [scorer.remote(max(1, int(self.cpus))) for _ in range(self.num)]
         if suite.hash not in self._ready_for:
             ray.get([actor.ready.remote(suite) for actor in self.actors])

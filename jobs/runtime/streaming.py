@@ -15,6 +15,7 @@ import ray
 
 from jobs.runtime.errors import fetch
 from jobs.runtime.lanes import LaneWork, max_epochs_of, read_lane, sequences_of, weights_of
+from jobs.runtime.tasks import data_task
 from llmcore.config.stream import StreamSettings
 from llmcore.corpus.portions import Cursor
 from llmcore.records import PartsWriter, attempt_folder, attempt_numbers, read_part
@@ -64,7 +65,8 @@ class _Server:
 
     def _open(self, sequence: int, epoch: int, portion: int, cursor: Cursor) -> Iterator[Window]:
         """Have a portion's windows made; they are got when they are asked for."""
-        task = ray.remote(read_lane).options(
+        task = data_task(
+            read_lane,
             num_returns="streaming",
             num_cpus=self._settings.cpus_per_lane,
             scheduling_strategy="SPREAD",
@@ -80,7 +82,7 @@ class _Server:
 
 def serve_rows(settings: Mapping[str, Any], tokens: str, storage: str, place: Place, seed: int, start: int) -> Any:
     """An actor whose method `rows` gives the rows of positions from `start` on."""
-    actor = ray.remote(_Server).options(num_cpus=0, max_restarts=0)
+    actor = data_task(_Server, num_cpus=0, max_restarts=0)
     return actor.remote(settings, tokens, storage, place.as_json(), seed, start)
 
 

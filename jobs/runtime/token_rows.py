@@ -14,6 +14,7 @@ import ray
 
 from jobs.runtime.documents import Buckets
 from jobs.runtime.errors import fetch
+from jobs.runtime.tasks import data_task
 from llmcore.config.prepare import PackingSettings, TokenizerSettings
 from llmcore.corpus.split import SPLITS
 from llmcore.storage import FileEntry, Folder
@@ -65,7 +66,7 @@ class ReadyTokenizer(NamedTuple):
 
 def ready_tokenizer(buckets: Buckets, settings: TokenizerSettings) -> "ray.ObjectRef[ReadyTokenizer]":
     """The tokenizer that is asked for: found, or trained on the buckets' samples."""
-    return ray.remote(make_tokenizer).remote(settings, *buckets.samples)
+    return data_task(make_tokenizer).remote(settings, *buckets.samples)
 
 
 def make_tokenizer(settings: TokenizerSettings, *samples: list[str]) -> ReadyTokenizer:
@@ -151,7 +152,7 @@ def pack_buckets(
     pairs.
     """
     num_sources = len(special)
-    pack = ray.remote(_pack).options(num_returns=len(SPLITS) * num_sources + 2)
+    pack = data_task(_pack, num_returns=len(SPLITS) * num_sources + 2)
     whole = PackedBuckets(
         {split: [TokenRows() for _ in range(num_sources)] for split in SPLITS}, [], [Counter() for _ in special]
     )
@@ -202,7 +203,7 @@ def write_rows(
     """Write a split's token shards, a task each, and no source's rows beside another's; gives those of each source."""
     from llmcore.tokens.shards import shard_name
 
-    write = ray.remote(_write)
+    write = data_task(_write)
     written: list[list[ray.ObjectRef[WrittenShard]]] = []
     number = position = 0
     for source in rows:

@@ -17,6 +17,7 @@ from ray.train.v2._internal.callbacks.placement_group_callback import PlacementG
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.train.v2.api.exceptions import WorkerGroupError
 
+from cluster.placement import placed, selector_of
 from cluster.resources import Need, gpus_each
 from jobs.runtime.console import progress, say
 from jobs.runtime.failures import FailureLog, in_our_words
@@ -66,7 +67,8 @@ def idle_gpus(workers: WorkerSettings) -> str | None:
 
 def worker_need(what: str, workers: WorkerSettings) -> Need:
     """What the workers ask of the cluster, elastic ones at the least."""
-    return Need(what, workers.cpus_per_worker, gpus_per_worker(workers), workers.min_workers)
+    each = (workers.cpus_per_worker, gpus_per_worker(workers))
+    return Need(what, *each, workers.min_workers, selector_of("train"))
 
 
 def check_training(train: TrainSettings, workers: WorkerSettings) -> None:
@@ -109,6 +111,7 @@ def run_workers(
             elastic_resize_monitor_interval_s=workers.resize_check_s,
             use_gpu=gpus > 0,
             resources_per_worker={"CPU": workers.cpus_per_worker} | ({"GPU": gpus} if gpus else {}),
+            **placed("train"),
         ),
         run_config=RunConfig(
             # Named by the attempt, and thrown away: Ray resumes by itself from a name that it knows.

@@ -6,6 +6,7 @@ from pydantic import StringConstraints, model_validator
 
 from llmcore.config.base import Section, free, identity
 from llmcore.config.budget import BudgetSettings
+from llmcore.config.place import PlaceSettings
 
 __all__ = ["LONGEST_NAME", "ClusterSettings", "JobSettings", "ModelJobSettings", "Name", "WorkerSettings"]
 
@@ -22,6 +23,12 @@ class ClusterSettings(Section):
         "Inside a Ray job, `local` means the cluster the job runs on.",
     )
     num_cpus: int | None = free(None, ge=1, description="CPUs of a `local` Ray; null takes what the machine has.")
+    place: PlaceSettings = free(PlaceSettings, description="On which nodes the parts of the job run, by their labels.")
+    autoscaling: bool = free(
+        False,
+        description="Whether nodes come when they are asked for: then a job waits for what is not there yet, instead "
+        "of being refused at its start.",
+    )
 
 
 class JobSettings(Section):
