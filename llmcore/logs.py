@@ -13,13 +13,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["FORMAT", "Readable", "about", "as_json", "log", "readable", "use_json"]
+from llmcore.redaction import RedactingFilter
+
+__all__ = ["FORMAT", "Readable", "about", "as_json", "is_about", "log", "readable", "use_json"]
 
 FORMAT = "LLMCORE_LOG_FORMAT"
 """In the environment: `json` or `text`. Without it, a process says JSON where a cluster started it."""
 _FIELDS = "fields"
-_WHO = ("stage", "trial", "rank")
-"""What a person is told of who says something, besides the run that was asked for."""
+_WHO = ("trial", "rank")
+"""What a person is told of who says something; what a pipeline's stage says begins with its name already."""
 
 _who: dict[str, Any] = {}
 _logger = logging.getLogger("llmcore")
@@ -34,11 +36,17 @@ def about(**who: Any) -> None:
             _who[name] = value
 
 
+def is_about(name: str) -> bool:
+    """Whether this process's lines carry it already."""
+    return name in _who
+
+
 def use_json(otherwise: bool) -> None:
     """Have this process say what it logs on standard output: as the environment says, else JSON or not."""
     wanted = os.environ.get(FORMAT)
     as_wanted = otherwise if wanted not in ("json", "text") else wanted == "json"
-    handler = logging.StreamHandler(sys.stdout)
+    handler = _StandardOutput()
+    handler.addFilter(RedactingFilter())
     handler.setFormatter(_JsonLines() if as_wanted else _Lines())
     _logger.handlers[:] = [handler]
     _logger.setLevel(logging.INFO)
@@ -51,7 +59,9 @@ def as_json() -> bool:
 
 
 def log(message: str, *, error: BaseException | None = None, level: int = logging.INFO, **fields: Any) -> None:
-    """Say something, with who says it; of an error also its stack. Nothing where `use_json` was not called.
+    """Say something, with who says it and without credentials; of an error also its stack.
+
+    Nothing is said where `use_json` was not called.
 
     Args:
         message: For a person.
@@ -61,6 +71,17 @@ def log(message: str, *, error: BaseException | None = None, level: int = loggin
     """
     if _logger.handlers:
         _logger.log(logging.ERROR if error else level, message, exc_info=error, extra={_FIELDS: fields})
+
+
+class _StandardOutput(logging.StreamHandler[Any]):
+    """As it is when something is said: Ray, and tests, put others in its place."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> Any:
+        return sys.stdout
 
 
 class _JsonLines(logging.Formatter):
@@ -75,15 +96,14 @@ class _JsonLines(logging.Formatter):
             "host": socket.gethostname(),
             "pid": os.getpid(),
         }
-        if record.exc_info:
-            line["trace"] = self.formatException(record.exc_info)
+        if record.exc_text:
+            line["trace"] = record.exc_text
         return json.dumps(line, ensure_ascii=False, default=str)
 
 
 class _Lines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        trace = self.formatException(record.exc_info) if record.exc_info else None
-        return _for_a_person(record.getMessage(), _who | getattr(record, _FIELDS, {}), trace)
+        return _for_a_person(record.getMessage(), _who | getattr(record, _FIELDS, {}), record.exc_text)
 
 
 def readable(line: str) -> str:

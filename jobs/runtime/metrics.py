@@ -71,6 +71,10 @@ class RunMetrics:
         for key in [key for key in list(_kept) if key[0] == self]:
             _kept.pop(key, None)
 
+    def who(self) -> dict[str, Any]:
+        """The same, for the lines that a process logs: see `llmcore.logs.about`."""
+        return {"run": self.run, "attempt": self.attempt, "kind": self.kind, "trial": self.trial or None}
+
     def _labels(self) -> dict[str, str]:
         return {"run": self.run, "attempt": str(self.attempt), "kind": self.kind, "trial": self.trial}
 

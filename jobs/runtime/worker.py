@@ -50,9 +50,11 @@ def train_worker(spec: dict[str, Any]) -> dict[str, Any]:
     except Exception as error:
         import ray.train
 
+        from llmcore.logs import log
         from llmcore.records import record_rank_error
         from llmcore.train.place import Place
 
+        log(f"a rank fails: {type(error).__name__}: {error}", error=error)
         record_rank_error(Place.from_json(spec["place"]).records, ray.train.get_context().get_world_rank(), error)
         raise
 
@@ -77,6 +79,7 @@ def _train(spec: dict[str, Any], pulse: "Pulse") -> dict[str, Any]:
     from jobs.runtime.process_group import leave_process_group
     from llmcore.cost import Ledger
     from llmcore.errors import DivergedError
+    from llmcore.logs import log
     from llmcore.train.place import Place
 
     context = ray.train.get_context()
@@ -90,6 +93,7 @@ def _train(spec: dict[str, Any], pulse: "Pulse") -> dict[str, Any]:
         # It is the same on all ranks and would be again: told, not raised, so that Ray Train does not try anew.
         return {"diverged": str(error)}
     leave_process_group()
+    log(f"a rank has ended at step {outcome.get('num_steps')}")
     return {"samples": [], **outcome, "ledger": ledger.to_json()}
 
 
@@ -104,15 +108,19 @@ class _Rank(NamedTuple):
 
 
 def _watched(spec: dict[str, Any]) -> "Watch":
-    """Who watches this rank; of all but the first, nobody."""
+    """Who watches this rank; of all but the first, nobody. From now on what it logs says whose it is."""
     import ray.train
 
     from jobs.runtime.metrics import RunMetrics
+    from llmcore.logs import about, log
     from llmcore.train.place import Place
 
-    if ray.train.get_context().get_world_rank() != 0:
+    context = ray.train.get_context()
+    rank, metrics = context.get_world_rank(), RunMetrics.of(Place.from_json(spec["place"]), spec["kind"])
+    about(**metrics.who(), rank=rank)
+    log(f"a rank of {context.get_world_size()} starts", world_size=context.get_world_size())
+    if rank != 0:
         return lambda _: None
-    metrics = RunMetrics.of(Place.from_json(spec["place"]), spec["kind"])
     metrics.launched(spec["launched"])
     return metrics.told
 

@@ -9,6 +9,7 @@ from typing import Any
 from torch import distributed
 
 from llmcore.cost import Ledger
+from llmcore.logs import log
 from llmcore.records import StopSignal, checkpoint_name
 from llmcore.train.cards import compute_section
 from llmcore.train.checkpoint import about_checkpoint, load_checkpoint
@@ -169,7 +170,9 @@ class RunHooks:
 
     def _saved(self, name: str, began: float) -> None:
         """A checkpoint is complete."""
-        self._told.saved({"checkpoint_time": time.time(), "checkpoint_s": time.perf_counter() - began})
+        seconds = time.perf_counter() - began
+        self._told.saved({"checkpoint_time": time.time(), "checkpoint_s": seconds})
+        log(f"checkpoint {name} is complete after {seconds:.1f} s", checkpoint=name)
         self._pruning(name)()
 
     def _pruning(self, newest: str) -> Callable[[], None]:

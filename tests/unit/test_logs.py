@@ -37,6 +37,15 @@ def test_json_carries_who_says_it(capsys: pytest.CaptureFixture[str], monkeypatc
     assert "rank" not in said(capsys)
 
 
+def test_no_credential_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.use_json(True)
+    try:
+        raise ValueError("s3://user:pa55word@host/bucket cannot be read")
+    except ValueError as error:
+        logs.log(f"it failed: {error}", error=error)
+    assert "pa55word" not in capsys.readouterr().out
+
+
 def test_an_error_has_its_stack(capsys: pytest.CaptureFixture[str]) -> None:
     logs.use_json(True)
     try:
@@ -67,8 +76,8 @@ def test_nothing_is_said_where_nobody_wants_it(capsys: pytest.CaptureFixture[str
 
 def test_what_was_said_in_json_can_be_read(capsys: pytest.CaptureFixture[str]) -> None:
     logs.use_json(True)
-    logs.about(run="a", attempt=1, stage="tune", rank=None, trial=None)
-    logs.log("[tune] 2 trials")
+    logs.about(run="a", attempt=1, rank=None, trial=None)
+    logs.log("[tune] 2 trials", stage="tune")
     lines = [capsys.readouterr().out.rstrip("\n"), "2026-11-27 INFO ray: started", '{"a": 1}', "{no json", "42", ""]
     assert list(map(logs.readable, lines)) == ["[tune] 2 trials", *lines[1:]]
 
