@@ -25,7 +25,8 @@ def follow(api: JobsApi, job_id: str, *, show: Say, say: Say, patience_s: float 
     """Pass on what the job prints, until it is over: the job then, or None where the cluster knows it no more.
 
     `show` is given the log, each line once however often the connection breaks, and as people read it where it is a
-    line of JSON; `say` what is to be told of the waiting. Raises ClusterAwayError where nobody answers for `patience_s` seconds.
+    line of JSON; `say` what is to be told of the waiting. Raises ClusterAwayError where nobody answers for
+    `patience_s` seconds.
     """
     shown = Readable(show)
     log = _Log(shown)

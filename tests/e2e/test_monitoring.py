@@ -1,4 +1,4 @@
-"""A real Prometheus beside a real run: each query of the dashboard has data while the smallest pipeline goes on."""
+"""The smallest pipeline as who watches it sees it: by a real Prometheus, and in the logs of all its processes."""
 
 import json
 import shutil
@@ -18,6 +18,7 @@ import yaml
 from cluster.monitoring.dashboard import queries
 from cluster.monitoring.metrics import METRICS, exported
 from cluster.monitoring.render import FOLDER
+from llmcore.logs import FORMAT
 from tests.clusters import local_cluster
 from tests.drivers import start_jobs, wait_for
 from tests.tiny import tiny_pipeline, write_config, write_corpus
@@ -81,6 +82,7 @@ def has_data(url: str, query: str, began: float) -> bool:
 
 def test_each_query_of_the_dashboard_has_data_during_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_metrics_report_interval_ms", str(1000 * _EVERY_S))
+    monkeypatch.setenv(FORMAT, "json")
     log = tmp_path / "driver.log"
     with local_cluster(2, dashboard=True) as cluster:
         discovered = Path(cluster.folder, "prom_metrics_service_discovery.json")
@@ -101,6 +103,23 @@ def test_each_query_of_the_dashboard_has_data_during_a_run(tmp_path: Path, monke
             firing = [alert["labels"]["alertname"] for rule in rules for alert in rule["alerts"]]
             print(f"\n{len(queries())} queries had data within a run of {took_s:.0f} s; alerts: {firing or 'none'}")
             assert not firing
+        _each_process_says_whose_it_is(log, Path(cluster.folder))
+
+
+def _each_process_says_whose_it_is(driver: Path, cluster: Path) -> None:
+    by_driver = [json.loads(line) for line in driver.read_text().splitlines() if line.startswith("{")]
+    assert {(one["run"], one["attempt"]) for one in by_driver if "run" in one} == {("tiny", 1)}
+    assert {one["stage"] for one in by_driver if "stage" in one} == {"prepare", "pretrain", "tune", "evaluate"}
+    workers = list(cluster.glob("session_2*/logs/worker-*.out"))
+    lines = [line for worker in workers for line in worker.read_text(errors="replace").splitlines()]
+    found = [json.loads(line) for line in lines if line.startswith('{"time"')]
+    ranks = {(one["run"], one.get("trial"), one["rank"]) for one in found if "rank" in one}
+    assert {("tiny.pretrain", None, rank) for rank in (0, 1)} <= ranks
+    assert {("tiny.tune", f"trial-00{trial}", rank) for trial in (0, 1) for rank in (0, 1)} <= ranks
+    assert {one["run"] for one in found if one.get("kind") == "evaluate"} == {"tiny.evaluate"}
+    saved = [one for one in found if "checkpoint" in one]
+    assert saved and {one["rank"] for one in saved} == {0}
+    assert all(one["attempt"] == 1 and one["host"] and one["pid"] for one in found)
 
 
 def _each_metric_is_what_the_list_says(url: str, began: float) -> None:
