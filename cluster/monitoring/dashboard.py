@@ -115,7 +115,6 @@ def _run_variable() -> dict[str, Any]:
         "type": "query",
         "datasource": _SOURCE,
         "query": {"query": query, "refId": "runs"},
-        "definition": query,
         "refresh": 2,
         "sort": 1,
         "multi": True,

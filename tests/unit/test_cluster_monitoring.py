@@ -4,7 +4,9 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -77,6 +79,32 @@ def test_the_dashboard_is_what_grafana_imports() -> None:
         assert used <= variables, panel["title"]
     assert len({panel["id"] for panel in made["panels"]}) == len(made["panels"]) == len(PANELS)
     assert len({panel["title"] for panel in made["panels"]}) == len(PANELS)
+
+
+def test_the_dashboard_has_no_field_that_grafana_does_not_know() -> None:
+    models = pytest.importorskip("grafana_foundation_sdk.models.dashboard", reason="Grafana's SDK is not installed")
+    from grafana_foundation_sdk.cog.encoder import JSONEncoder
+    from grafana_foundation_sdk.cog.plugins import register_default_plugins
+
+    def known(made: dict[str, Any]) -> Any:
+        return json.loads(JSONEncoder().encode(models.Dashboard.from_json(made)))
+
+    register_default_plugins()
+    made = json.loads((FOLDER / "dashboard.json").read_text(encoding="utf-8"))
+    assert list(_lost(made, known(made))) == []
+    made["panels"][3]["fieldConfig"]["defaults"]["unti"] = "s"
+    assert list(_lost(made, known(made))) == [".panels.3.fieldConfig.defaults.unti"]
+
+
+def _lost(made: Any, known: Any, at: str = "") -> Iterator[str]:
+    """What there is that is not there, or is otherwise, when Grafana's own types have read it."""
+    if isinstance(made, dict | list):
+        items = made.items() if isinstance(made, dict) else enumerate(made)
+        for key, value in items:
+            there = key in known if isinstance(made, dict) else key < len(known)
+            yield from _lost(value, known[key], f"{at}.{key}") if there else [f"{at}.{key}"]
+    elif made != known:
+        yield at
 
 
 @needs_promtool
