@@ -1,10 +1,12 @@
 """The records of a search's trials: what is true of them, whatever becomes of Tune."""
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from math import inf
 from typing import Any
 
+from jobs.runtime.metrics import RunMetrics
 from jobs.runtime.search.causes import Cause
 from jobs.runtime.search.driver import failure_of
 from jobs.runtime.search.held import begin_holding, end_holding, has_held, held_device_s
@@ -41,10 +43,12 @@ class TrialRecords:
     Attributes:
         compared: What trials are compared by, on validation.
         values: The point of each trial that has begun, by id.
+        metrics: Those of the search.
     """
 
     def __init__(self, attempt: Attempt, plan: SearchPlan, data: EvaluationSet) -> None:
         self._attempt, self._plan = attempt, plan
+        self.metrics = RunMetrics(attempt.run.name, attempt.number, "tune")
         self._num_examples = data.num_rows("train")
         self.compared = Compared.of(plan.config.finetune.task, Subject.of(data))
         begun = {name: self.folder(name).find_json(_BEGIN) for name in sorted((attempt.run / "trials").names())}
@@ -54,6 +58,7 @@ class TrialRecords:
         self._ledgers: dict[str, dict[str, Any]] = {}
         self._started_s: dict[str, float] = {}
         self._cost_s = {trial: self._held(trial) for trial in self.values}
+        self._count()
 
     def folder(self, trial: str) -> Folder:
         """A trial's folder."""
@@ -70,6 +75,14 @@ class TrialRecords:
         self._attempt.check_newest()
         self.values[trial] = dict(values)
         self.folder(trial).write_json(_BEGIN, {"values": self.values[trial], "attempt": self._attempt.number})
+        self._count()
+
+    def _count(self) -> None:
+        """Tells who watches how many trials there are of each state."""
+        ended = Counter(record["status"] for record in self._ended.values())
+        for state in ENDED:
+            self.metrics.set("llmcore_trials", ended[state], state)
+        self.metrics.set("llmcore_trials", len(self.open_trials()), "begun")
 
     def values_now(self, trial: str) -> dict[str, Any]:
         """What a trial goes on with: its point, or what its newest life was given."""
@@ -230,6 +243,7 @@ class TrialRecords:
             self._attempt.ledger.merge(ledger)
         self.folder(trial).write_json(_TRIAL, record)
         self._ended[trial] = record
+        self._count()
         return self._line(record)
 
     def _line(self, record: Mapping[str, Any]) -> str:
