@@ -1,9 +1,9 @@
-"""Faults of a real cluster during a job that was submitted to it: its losses are those of a run that nobody disturbs."""
+"""Faults of a real cluster during a job submitted to it: its losses are those of a run that nobody disturbs."""
 
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ pytestmark = [
 ]
 NUM_STEPS = 400
 CHECKPOINT_EVERY = 10
+STORAGE = Folder("s3://bucket/runs")
 SOON_LOST = {"RAY_health_check_period_ms": "1000", "RAY_health_check_timeout_ms": "3000"}
 """The suite's cluster misses a silent node after some 10 s, not after a minute."""
 
@@ -65,32 +66,19 @@ def _commands(node: Node) -> list[str]:
 
 @dataclass
 class Submitted:
-    """A pre-training that was submitted, and whoever follows it."""
+    """A job that is submitted, and whoever follows it."""
 
     world: World
+    command: str
     config: Path
-    storage: Folder
+    run: Folder
     following: "subprocess.Popen[bytes] | None" = None
 
     @classmethod
-    def made(cls, world: World, tiny: dict[str, Any], folder: Path, name: str) -> "Submitted":
-        """Written down, but not begun; the tokens are on the storage."""
-        storage = Folder(f"s3://bucket/{name}")
-        train = {"num_steps": NUM_STEPS, "validate_every": None, "checkpoint_every": CHECKPOINT_EVERY}
-        config = {
-            "name": "tiny.pretrain",
-            "storage": storage.url,
-            "tokens": "tiny.prepare",
-            "model": tiny_stage(tiny, "pretrain")["model"],
-            "train": tiny_stage(tiny, "pretrain")["train"] | train,
-            "workers": {"num_workers": 2, "cpus_per_worker": 0.75, "threads_per_worker": 1, "hang_s": 60.0},
-        }
-        return cls(world, write_config(folder / f"{name}.yaml", config), storage)
-
-    @property
-    def run(self) -> Folder:
-        """Its records."""
-        return self.storage / "tiny.pretrain"
+    def made(cls, world: World, command: str, folder: Path, config: dict[str, Any]) -> "Submitted":
+        """Written down, but not begun."""
+        path = write_config(folder / f"{config['name']}.yaml", {"storage": STORAGE.url, **config})
+        return cls(world, command, path, STORAGE / config["name"])
 
     @property
     def log(self) -> Path:
@@ -99,7 +87,7 @@ class Submitted:
 
     def submit(self) -> "subprocess.Popen[bytes]":
         """`python -m cluster submit`, left running."""
-        command = [sys.executable, "-m", "cluster", "submit", "pretrain", str(self.config)]
+        command = [sys.executable, "-m", "cluster", "submit", self.command, str(self.config)]
         with self.log.open("ab") as log:
             self.following = subprocess.Popen(
                 [*command, "--cluster", self.world.cluster.name],
@@ -131,7 +119,7 @@ class Submitted:
         found = []
         for process in nodes.processes(self.world.cluster.head.temp_dir):
             try:
-                if process.cmdline()[1:4] == ["-m", "jobs", "pretrain"]:
+                if process.cmdline()[1:4] == ["-m", "jobs", self.command]:
                     found.append(process)
             except psutil.Error:
                 continue
@@ -161,24 +149,33 @@ def _world(factory: pytest.TempPathFactory, kind: str, added: dict[str, str]) ->
 
 
 @pytest.fixture(scope="module")
-def prepare(reference: Path, world: World) -> Callable[[Submitted], None]:
-    """Puts the tokens where a run finds them."""
+def prepared(world: World, tiny: dict[str, Any], corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The tokens of the tiny corpus, both on S3."""
+    for shard in corpus.iterdir():
+        Folder("s3://bucket/corpus").write_bytes(shard.name, shard.read_bytes())
+    prepare = tiny_stage(tiny, "prepare")
+    prepare["sources"] = [prepare["sources"][0] | {"url": "s3://bucket/corpus"}]
+    job = Submitted.made(world, "prepare", tmp_path_factory.mktemp("prepare"), {"name": "tiny.prepare", **prepare})
+    assert job.submit().wait(300) == 0, job.log.read_text()
+    print(job.log.read_text(), file=sys.stderr)
 
-    def put(job: Submitted) -> None:
-        prepared = Folder(str(reference))
-        for name in prepared.walk():
-            if name.startswith(("tiny.prepare/", "artifacts/tokens/")):
-                job.storage.write_bytes(name, prepared.read_bytes(name))
 
-    return put
+def _pretraining(world: World, tiny: dict[str, Any], folder: Path, name: str) -> Submitted:
+    train = {"num_steps": NUM_STEPS, "validate_every": None, "checkpoint_every": CHECKPOINT_EVERY}
+    config = {
+        "name": name,
+        "tokens": "tiny.prepare",
+        "model": tiny_stage(tiny, "pretrain")["model"],
+        "train": tiny_stage(tiny, "pretrain")["train"] | train,
+        "workers": {"num_workers": 2, "cpus_per_worker": 0.75, "threads_per_worker": 1, "hang_s": 60.0},
+    }
+    return Submitted.made(world, "pretrain", folder, config)
 
 
 def test_a_run_that_meets_every_fault_tells_the_losses_of_one_that_meets_none(
-    world: World, tiny: dict[str, Any], prepare: Callable[[Submitted], None], tmp_path: Path
+    world: World, tiny: dict[str, Any], prepared: None, tmp_path: Path
 ) -> None:
-    calm, rough = (Submitted.made(world, tiny, tmp_path, name) for name in ("calm", "rough"))
-    for job in (calm, rough):
-        prepare(job)
+    calm, rough = (_pretraining(world, tiny, tmp_path, name) for name in ("calm", "rough"))
     began = time.monotonic()
     assert calm.submit().wait(300) == 0, calm.log.read_text()
     print(f"without faults {time.monotonic() - began:.0f} s\n{calm.log.read_text()}", file=sys.stderr)
@@ -203,4 +200,5 @@ def test_a_run_that_meets_every_fault_tells_the_losses_of_one_that_meets_none(
 
     assert attempt_numbers(rough.run) == [1, 2, 3]
     print([sessions(rough.run, number) for number in (1, 2, 3)], file=sys.stderr)
-    assert_same_losses(told_losses(rough.storage.url), told_losses(calm.storage.url), within=1e-6, num_steps=NUM_STEPS)
+    told, due = (told_losses(STORAGE.url, job.run.name) for job in (rough, calm))
+    assert_same_losses(told, due, within=1e-6, num_steps=NUM_STEPS)
