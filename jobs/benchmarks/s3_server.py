@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["rclone", "s3_environment", "s3_server"]
+__all__ = ["free_port", "rclone", "s3_environment", "s3_server"]
 
 
 def rclone() -> str | None:
@@ -19,11 +19,9 @@ def rclone() -> str | None:
 
 
 @contextmanager
-def s3_server(program: str, root: Path) -> Iterator[tuple[str, int]]:
-    """Host and port of an S3 server whose buckets are the folders in `root`."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        host, port = free.getsockname()
+def s3_server(program: str, root: Path, address: tuple[str, int] | None = None) -> Iterator[tuple[str, int]]:
+    """Host and port of an S3 server whose buckets are the folders in `root`: as given, or a free port on loopback."""
+    host, port = address or ("127.0.0.1", free_port())
     options = ["--auth-key", "someone,secret", "--vfs-cache-mode", "off", "--config", "/dev/null"]
     command = [program, "serve", "s3", "--addr", f"{host}:{port}", *options, str(root)]
     server = subprocess.Popen(command, stderr=subprocess.DEVNULL)
@@ -35,6 +33,13 @@ def s3_server(program: str, root: Path) -> Iterator[tuple[str, int]]:
     finally:
         server.terminate()
         server.wait()
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("", 0))
+        return int(free.getsockname()[1])
 
 
 def s3_environment(address: tuple[str, int]) -> dict[str, str]:
