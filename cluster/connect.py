@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.guardian import Guardian
+from cluster.token import keep_token_private
 from cluster.warm import WarmStart, runtime_env
 from llmcore.config.common import ClusterSettings
 from llmcore.errors import ConfigError
@@ -76,6 +77,7 @@ def connect(settings: ClusterSettings, *, verbose: bool = False) -> Iterator[Ses
 
         chatter = {"log_to_driver": verbose, "logging_level": "INFO" if verbose else "ERROR"}
         if guardian is not None:
+            keep_token_private()
             context = ray.init(
                 address="local",
                 num_cpus=settings.num_cpus,

@@ -107,7 +107,10 @@ def _generated_by_vllm(folder: Path, asked: PromptFile, settings: GenerationSett
     from llmcore.models.generation.endings import Endings
     from llmcore.models.generation.prompts import encode_prompts, end_ids, fit_prompts
 
-    config, tokenizer = AutoConfig.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    config, tokenizer = (
+        AutoConfig.from_pretrained(folder, trust_remote_code=False),
+        AutoTokenizer.from_pretrained(folder, trust_remote_code=False),
+    )
     ends = end_ids(GenerationConfig.from_model_config(config), tokenizer)
     fitted = fit_prompts(config, asked.prompts(tokenizer, partial(encode_prompts, config, tokenizer)), settings)
     with connect(ClusterSettings()):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmcore.errors import ConfigError
-from llmcore.storage import Folder, folder_at
+from llmcore.storage import Folder, folder_at, parsed_json
 
 __all__ = ["PromptFile", "write_answers"]
 
@@ -25,7 +25,7 @@ class PromptFile:
         rows = []
         for number, line in enumerate(folder.read_text(name).splitlines(), start=1):
             try:
-                row = json.loads(line) if line.strip() else None
+                row = parsed_json(line) if line.strip() else None
             except ValueError as error:
                 raise ConfigError(f"{file}:{number}: not JSON ({error}): give an object a line") from None
             if row is None:

@@ -29,7 +29,7 @@ def load_writer(folder: Path, *, device: torch.device, dtype: torch.dtype) -> tu
         ConfigError: it is no model that writes, as an encoder is none; or has no tokenizer, or one of more entries.
     """
     try:
-        config = AutoConfig.from_pretrained(folder)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"{folder} is no model folder: it needs a config.json of a model ({_brief(error)})"
@@ -46,8 +46,8 @@ def load_writer(folder: Path, *, device: torch.device, dtype: torch.dtype) -> tu
             f"encoder-decoder ({_SEQ2SEQ[0]})"
         )
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        model = auto.from_pretrained(folder, dtype=dtype, attn_implementation="sdpa")
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        model = auto.from_pretrained(folder, dtype=dtype, attn_implementation="sdpa", trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ConfigError(f"{folder} cannot be loaded as a {name} with its tokenizer: {_brief(error)}") from error
     if len(tokenizer) > config.vocab_size:
