@@ -7,6 +7,7 @@ from typing import Any
 
 from llmcore.errors import ConfigError
 from llmcore.storage import Folder, folder_at, parsed_json
+from llmcore.tokens.conversation import written_down
 
 __all__ = ["PromptFile", "write_answers"]
 
@@ -47,9 +48,7 @@ class PromptFile:
         return [
             encode([row["prompt"]])[0]
             if "prompt" in row
-            else tokenizer.apply_chat_template(
-                row["messages"], add_generation_prompt=True, tokenize=True, return_dict=False
-            )
+            else written_down(tokenizer, row["messages"], add_generation_prompt=True, tokenize=True, return_dict=False)
             for row in self.rows
         ]
 

@@ -138,8 +138,14 @@ def conversation_turns(reader: Reader, messages: Messages, name: object) -> list
 
 def _written(reader: Reader, messages: Messages, *, add_generation_prompt: bool) -> str:
     template = reader.tokenizer.chat_template or CHAT_TEMPLATE
-    return reader.tokenizer.apply_chat_template(  # type: ignore[no-any-return]
-        messages, chat_template=template, tokenize=False, add_generation_prompt=add_generation_prompt
+    return str(
+        written_down(
+            reader.tokenizer,
+            messages,
+            chat_template=template,
+            tokenize=False,
+            add_generation_prompt=add_generation_prompt,
+        )
     )
 
 
