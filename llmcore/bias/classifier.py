@@ -66,7 +66,8 @@ def _loaded(judge: Judge) -> tuple[Any, Any]:
     if (manifest := read_manifest(folder)) is not None:
         verify_files(folder, manifest)
     local = folder.as_local()
-    model = AutoModelForSequenceClassification.from_pretrained(local, trust_remote_code=False).to(own_device()).eval()
+    model = AutoModelForSequenceClassification.from_pretrained(local, trust_remote_code=False, use_safetensors=True)
+    model = model.to(own_device()).eval()
     tokenizer = AutoTokenizer.from_pretrained(local, trust_remote_code=False)
     positions = getattr(model.config, "max_position_embeddings", None)
     if positions is not None:

@@ -72,7 +72,8 @@ class Scorer:
             )
         masked = config.model_type in FAMILIES["masked_lm"]
         auto: Any = AutoModelForMaskedLM if masked else AutoModelForCausalLM
-        model = auto.from_pretrained(folder, dtype=dtype, trust_remote_code=False).to(device or torch.device("cpu"))
+        model = auto.from_pretrained(folder, dtype=dtype, trust_remote_code=False, use_safetensors=True)
+        model = model.to(device or torch.device("cpu"))
         return cls(model.eval(), AutoTokenizer.from_pretrained(folder, trust_remote_code=False), batch_tokens)
 
     @property

@@ -20,13 +20,15 @@ _LARGEST_HEADER = 100_000_000
 """Bytes, as the safetensors library has it."""
 _LAYERS = {"decoder_layers", "encoder_layers", "n_layer", "n_layers", "num_decoder_layers", "num_hidden_layers"}
 _LAYERS |= {"num_layers"}
+_SIZES = {"d_model", "hidden_size", "n_embd", "vocab_size"}  # of weights, each along one of their dimensions
+_SIZES |= {"n_head", "num_attention_heads", "num_heads", "num_key_value_heads"}  # which share one
 
 
 def vet_folder(folder: Folder, key: str = "model") -> None:
     """Raises ConfigError where a model folder, which `key` names to the user, wants what a model has no need of.
 
     Code of its own instead of an architecture of transformers; files outside the folder, by name or by a link; more
-    layers or entries of a vocabulary than its weights have; a header or JSON file that would fill the memory.
+    or larger layers, or a larger vocabulary, than its weights have; a header or JSON file that would fill the memory.
     """
     where = f"{key}={folder.url}"
     vet_files(folder, where)
@@ -79,8 +81,11 @@ def _shapes(folder: Folder, name: str, where: str) -> Iterator[list[int]]:
         header: Any = parsed_json(text)
         for tensor, entry in header.items():
             if tensor != "__metadata__":
+                first, last = entry["data_offsets"]
+                if not 0 <= first <= last <= file_bytes - 8 - length:
+                    raise ValueError(f"{tensor} is said to be at the bytes {first} to {last}")
                 yield [int(size) for size in entry["shape"]]
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"{where}: {name} has no header of a safetensors file ({error})") from error
 
 
@@ -90,10 +95,10 @@ def _check_sizes(config: Mapping[str, Any], shapes: list[list[int]], where: str)
         name = place.rpartition(".")[2]
         if name in _LAYERS and value > len(shapes):
             raise ConfigError(f"{where}: {place} of {_CONFIG} is {value:,}, and its files have {len(shapes):,} weights")
-        if name == "vocab_size" and value > longest:
+        if name in _SIZES and not 1 <= value <= longest:
             raise ConfigError(
-                f"{where}: {place} of {_CONFIG} is {value:,}, and no weight in its files has so many rows: they belong "
-                "to another model"
+                f"{where}: {place} of {_CONFIG} is {value:,}, and no weight in its files is longer than {longest:,}: "
+                "they belong to another model"
             )
 
 

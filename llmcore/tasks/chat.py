@@ -8,6 +8,7 @@ from llmcore.tasks.base import Features, Reader, SetFacts
 from llmcore.tasks.columns import KINDS, SetKind
 from llmcore.tasks.examples import conversation_example
 from llmcore.tasks.text_to_text import TextToText, WrittenExample
+from llmcore.tokens.conversation import written_down
 
 if TYPE_CHECKING:
     import pyarrow as pa

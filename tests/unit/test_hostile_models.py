@@ -215,6 +215,8 @@ def test_headers_that_are_none(folder: Path, header: bytes) -> None:
 def test_weights_with_wild_offsets(folder: Path, offsets: list[Any]) -> None:
     header = json.dumps({"transformer.wte.weight": {"dtype": "F32", "shape": [4, 4], "data_offsets": offsets}}).encode()
     (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + b"\0" * 64)
+    with pytest.raises(ConfigError, match="header"):
+        find_foundation(str(folder))
     with pytest.raises(UserError):
         load_writer(folder, device=torch.device("cpu"), dtype=torch.float32)
 
@@ -243,7 +245,8 @@ def test_records_nested_without_end_are_torn(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("n_layer", 10**9), ("num_hidden_layers", 10**12), ("vocab_size", 10**12), ("n_layer", 10**300)],
+    [("n_layer", 10**9), ("num_hidden_layers", 10**12), ("vocab_size", 10**12), ("n_layer", 10**300)]
+    + [("n_embd", 1 << 40), ("n_head", 0), ("n_head", -1)],
 )
 def test_a_config_that_asks_for_more_than_there_is(folder: Path, key: str, value: int) -> None:
     _change(folder, "config.json", **{key: value})
@@ -252,15 +255,12 @@ def test_a_config_that_asks_for_more_than_there_is(folder: Path, key: str, value
             load(str(folder))
 
 
-@pytest.mark.parametrize(
-    ("key", "value"), [("n_embd", 1 << 40), ("n_positions", 1 << 40), ("n_inner", 1 << 50), ("n_head", 0)]
-)
+@pytest.mark.parametrize(("key", "value"), [("n_positions", 1 << 40), ("n_inner", 1 << 50)])
 def test_a_config_of_other_sizes_than_the_weights(folder: Path, key: str, value: int) -> None:
     _change(folder, "config.json", **{key: value})
     find_foundation(str(folder))
-    with pytest.raises((LLMCoreError, ValueError, ZeroDivisionError, RuntimeError, OverflowError)) as raised:
+    with pytest.raises(ConfigError, match="there, and the model's is"):
         load_language_model("causal_lm", folder, vocab_size=4, seed=0)
-    print(key, type(raised.value), raised.value)
 
 
 def test_weights_that_are_not_numbers_end_in_a_message(folder: Path) -> None:

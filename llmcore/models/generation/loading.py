@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from llmcore.errors import ConfigError
@@ -47,8 +48,10 @@ def load_writer(folder: Path, *, device: torch.device, dtype: torch.dtype) -> tu
         )
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        model = auto.from_pretrained(folder, dtype=dtype, attn_implementation="sdpa", trust_remote_code=False)
-    except (OSError, ValueError) as error:
+        model = auto.from_pretrained(
+            folder, dtype=dtype, attn_implementation="sdpa", trust_remote_code=False, use_safetensors=True
+        )
+    except (OSError, ValueError, SafetensorError) as error:
         raise ConfigError(f"{folder} cannot be loaded as a {name} with its tokenizer: {_brief(error)}") from error
     if len(tokenizer) > config.vocab_size:
         raise ConfigError(
