@@ -152,7 +152,7 @@ def test_columns_with_any_byte_changed(tmp_path: Path, suffix: str) -> None:
         "from llmcore.corpus.formats import format_of\n"
         "from llmcore.errors import BadShardError\n"
         "good, file = Path(sys.argv[1]).read_bytes(), Path(sys.argv[2])\n"
-        "wild = [b'\\xff' * 8, struct.pack('<q', 1 << 40), struct.pack('<q', -8), b'\\x00' * 8, struct.pack('<i', 1 << 30)]\n"
+        "wild = [b'\\xff' * 8, bytes(8), struct.pack('<q', 1 << 40), struct.pack('<q', -8), struct.pack('<i', 1 << 30)]\n"
         "chance = random.Random(0)\n"
         "bad = 0\n"
         "for number in range(400):\n"
