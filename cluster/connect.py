@@ -15,6 +15,7 @@ from typing import Any
 
 from cluster.guardian import Guardian
 from cluster.placement import check_labels, place_environment
+from cluster.token import keep_token_private
 from cluster.warm import WarmStart, runtime_env
 from llmcore.config.common import ClusterSettings
 from llmcore.errors import ConfigError
@@ -82,6 +83,7 @@ def connect(settings: ClusterSettings, *, verbose: bool = False, code: Sequence[
 
         chatter = {"log_to_driver": verbose, "logging_level": "INFO" if verbose else "ERROR"}
         if guardian is not None:
+            keep_token_private()
             context = ray.init(
                 address="local",
                 num_cpus=settings.num_cpus,

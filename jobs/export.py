@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-import yaml
-
 from jobs.runtime.console import say
 from jobs.runtime.references import existing_run
+from llmcore.config.document import plain_yaml
 from llmcore.config.method import MethodSettings
 from llmcore.errors import CheckpointError, ConfigError
 from llmcore.models.hub import check_hub, push_to_hub
@@ -51,7 +50,7 @@ def _base(run: Folder, manifest: Manifest) -> Path | None:
             "run's command once more, which exports what it has"
         )
     search = Folder(run.url.rpartition("/trials/")[0] or run.url)
-    config = yaml.safe_load(search.read_bytes(CONFIG))
+    config = plain_yaml(search.read_bytes(CONFIG))
     copy = copied_base(Folder(config["storage"]), about["base_sha256"])
     if copy is not None:
         return copy.as_local()

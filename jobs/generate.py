@@ -13,6 +13,7 @@ from jobs.runtime.vllm import Engine, answers_by_vllm, chosen_engine
 from llmcore.config.generation import GenerationSettings
 from llmcore.errors import ConfigError
 from llmcore.storage import Folder, read_manifest, verify_files
+from llmcore.tokens.conversation import written_down
 
 __all__ = ["answer_file", "answer_prompt", "converse"]
 
@@ -77,7 +78,7 @@ def converse(reference: str, storage_url: str, settings: GenerationSettings) -> 
         if not line.strip():
             continue
         said.append({"role": "user", "content": line.rstrip("\n")})
-        ids = tokenizer.apply_chat_template(said, add_generation_prompt=True, tokenize=True, return_dict=False)
+        ids = written_down(tokenizer, said, add_generation_prompt=True, tokenize=True, return_dict=False)
         if watched:
             print(_MODEL, end="", flush=True)
         said.append({"role": "assistant", "content": _answer(generator, ids, how)})
@@ -107,7 +108,8 @@ def _generated_by_vllm(folder: Path, asked: PromptFile, settings: GenerationSett
     from llmcore.models.generation.endings import Endings
     from llmcore.models.generation.prompts import encode_prompts, end_ids, fit_prompts
 
-    config, tokenizer = AutoConfig.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     ends = end_ids(GenerationConfig.from_model_config(config), tokenizer)
     fitted = fit_prompts(config, asked.prompts(tokenizer, partial(encode_prompts, config, tokenizer)), settings)
     with connect(ClusterSettings()):
@@ -139,7 +141,7 @@ def _turn_end(tokenizer: Any) -> list[str]:
     """What a chat template writes after an answer: by it a model ends its turn, whatever ends a text."""
     mark = "answer"
     said = [{"role": "user", "content": "question"}, {"role": "assistant", "content": mark}]
-    end = tokenizer.apply_chat_template(said, tokenize=False).rpartition(mark)[2].strip()
+    end = str(written_down(tokenizer, said, tokenize=False)).rpartition(mark)[2].strip()
     return [end] if end else []
 
 

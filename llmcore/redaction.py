@@ -55,7 +55,7 @@ _URLS = (
     _rule(
         "://",
         r"""(?P<keep> :// ) [^\s/?#:@"'<>`\[]* :
-        (?: [^\s/?#"<>`]* (?=@) | (?! \d{1,5} [/?#] ) [^\s@"'<>`]+ (?=@) )""",
+        (?: [^\s/?#"<>`]* (?=@) | (?! \d{1,5} [/?#] ) [^\s@"'<>`]{1,400} (?=@) )""",
     ),
     _rule(
         "= %3d",
@@ -70,7 +70,10 @@ _URLS = (
 _FORMS = (
     _rule("akia asia abia acca", r"(?<![A-Za-z0-9/+]) (?:AKIA|ASIA|ABIA|ACCA) [A-Z0-9]{16} (?![A-Za-z0-9/+=])"),
     _rule("hf_ api_org_", r"(?<![A-Za-z0-9]) (?:hf|api_org)_ [A-Za-z0-9]{30,}"),
-    _rule("gh", r"(?<![A-Za-z0-9]) (?: gh[pousr]_ [A-Za-z0-9]{30,} | github_pat_ [A-Za-z0-9_]{22,} )"),
+    _rule(
+        "ghp_ gho_ ghu_ ghs_ ghr_ github_pat_",
+        r"(?<![A-Za-z0-9]) (?: gh[pousr]_ [A-Za-z0-9]{30,} | github_pat_ [A-Za-z0-9_]{22,} )",
+    ),
     _rule("glpat-", r"(?<![A-Za-z0-9]) glpat- [\w-]{20,}"),
     _rule("xox xapp-", r"(?<![A-Za-z0-9]) (?: xox[a-z] | xapp ) - [A-Za-z0-9-]{10,}"),
     _rule("hooks.slack.com", r"(?P<keep> hooks\.slack\.com/ [a-z]+/ ) [A-Za-z0-9/_-]+"),
@@ -90,12 +93,16 @@ _FORMS = (
 )
 
 _NAMED = (
-    _rule("bearer", r"(?P<keep> \bbearer (?: \s+ | %20 ) ) (?= \S*\d | \S{24} ) [A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE),
+    _rule(
+        "bearer",
+        r"(?P<keep> \bbearer (?: \s+ | %20 ) ) (?= \S{0,99}\d | \S{24} ) [A-Za-z0-9._~+/=-]{8,}",
+        re.IGNORECASE,
+    ),
     _rule("aws4-hmac", r"(?P<keep> \bAWS4-HMAC-[A-Z0-9]+\s+ ) Credential= [^\r\n\"']+", re.IGNORECASE),
     _rule(
         "authorization",
         rf"""(?P<keep> authorization {_QUOTE}? \s*[:=]\s* {_QUOTE}?
-            (?: (?:basic|token|digest|negotiate|apikey)\s+ | (?! aws4-hmac | \S{{1,9}}\s ) (?= \S*\d ) ) )
+            (?: (?:basic|token|digest|negotiate|apikey)\s+ | (?! aws4-hmac | \S{{1,9}}\s ) (?= \S{0, 99}\d ) ) )
         [A-Za-z0-9._~+/=:-]{{8,}}""",
         re.IGNORECASE,
     ),

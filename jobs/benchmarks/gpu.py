@@ -150,7 +150,7 @@ def _bare(config: Any, device: Any) -> Any:
 
     from llmcore.models.layers import layers_of
 
-    model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").to(device)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa", trust_remote_code=False).to(device)
     for layer in layers_of(model):  # whole, a model of many layers takes minutes to compile
         layer.compile()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)

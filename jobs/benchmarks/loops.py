@@ -66,7 +66,9 @@ class Job:
     def plain_model(self) -> nn.Module:
         """Our weights in a model with PyTorch's scaled dot product attention over whole rows."""
         # A model writes its attention into the config it is given.
-        model: nn.Module = AutoModelForCausalLM.from_config(deepcopy(self.config), attn_implementation="sdpa")
+        model: nn.Module = AutoModelForCausalLM.from_config(
+            deepcopy(self.config), attn_implementation="sdpa", trust_remote_code=False
+        )
         model.load_state_dict(self.our_model().state_dict())
         return model
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmcore.errors import ConfigError
-from llmcore.storage import Folder, folder_at
+from llmcore.storage import Folder, folder_at, parsed_json
+from llmcore.tokens.conversation import written_down
 
 __all__ = ["PromptFile", "write_answers"]
 
@@ -25,7 +26,7 @@ class PromptFile:
         rows = []
         for number, line in enumerate(folder.read_text(name).splitlines(), start=1):
             try:
-                row = json.loads(line) if line.strip() else None
+                row = parsed_json(line) if line.strip() else None
             except ValueError as error:
                 raise ConfigError(f"{file}:{number}: not JSON ({error}): give an object a line") from None
             if row is None:
@@ -47,9 +48,7 @@ class PromptFile:
         return [
             encode([row["prompt"]])[0]
             if "prompt" in row
-            else tokenizer.apply_chat_template(
-                row["messages"], add_generation_prompt=True, tokenize=True, return_dict=False
-            )
+            else written_down(tokenizer, row["messages"], add_generation_prompt=True, tokenize=True, return_dict=False)
             for row in self.rows
         ]
 

@@ -3,6 +3,7 @@
 from difflib import get_close_matches
 
 from llmcore.errors import ConfigError
+from llmcore.models.vetting import vet_folder
 from llmcore.records import run_folder
 from llmcore.storage import Folder, folder_at, is_location, resolve_storage
 
@@ -26,10 +27,11 @@ def existing_run(storage_url: str, reference: str) -> Folder:
 def existing_model(storage_url: str, reference: str) -> Folder:
     """The model folder of a run, or of a search's trial, by name or URL; or a Hugging Face folder, by path or URL.
 
-    Raises ConfigError where there is none.
+    Raises ConfigError where there is none, or a folder of others wants what no model needs.
     """
     given = folder_at(reference)
     if given.exists(CONFIG):
+        vet_folder(given)
         return given
     run = existing_run(storage_url, reference)
     record = run.find_json("trial.json")

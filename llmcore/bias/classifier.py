@@ -7,6 +7,7 @@ from typing import Any
 from llmcore.bias.bold import Judge
 from llmcore.errors import CheckpointError, ConfigError
 from llmcore.models.foundation import foundation_hash
+from llmcore.models.vetting import vet_folder
 from llmcore.storage import folder_at, read_manifest, verify_files
 
 __all__ = ["label_probabilities", "the_judge"]
@@ -21,6 +22,8 @@ def the_judge(url: str, label: str) -> Judge:
         ConfigError: It is no classifier, or has no such class.
     """
     folder = folder_at(url)
+    if folder.exists("config.json"):
+        vet_folder(folder, "classifier")
     config: dict[str, Any] = folder.find_json("config.json") or {}
     labels = list(map(str, (config.get("id2label") or {}).values()))
     name = (config.get("architectures") or ["no model"])[0]
@@ -63,8 +66,9 @@ def _loaded(judge: Judge) -> tuple[Any, Any]:
     if (manifest := read_manifest(folder)) is not None:
         verify_files(folder, manifest)
     local = folder.as_local()
-    model = AutoModelForSequenceClassification.from_pretrained(local).to(own_device()).eval()
-    tokenizer = AutoTokenizer.from_pretrained(local)
+    model = AutoModelForSequenceClassification.from_pretrained(local, trust_remote_code=False, use_safetensors=True)
+    model = model.to(own_device()).eval()
+    tokenizer = AutoTokenizer.from_pretrained(local, trust_remote_code=False)
     positions = getattr(model.config, "max_position_embeddings", None)
     if positions is not None:
         tokenizer.model_max_length = min(tokenizer.model_max_length, positions)

@@ -65,15 +65,16 @@ class Scorer:
 
         from llmcore.config.pretrain import FAMILIES
 
-        config = AutoConfig.from_pretrained(folder)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         if config.model_type not in FAMILIES["causal_lm"] + FAMILIES["masked_lm"]:
             raise ConfigError(
                 f"{folder} is a {config.model_type}: sentences are scored by a decoder or a masked language model"
             )
         masked = config.model_type in FAMILIES["masked_lm"]
         auto: Any = AutoModelForMaskedLM if masked else AutoModelForCausalLM
-        model = auto.from_pretrained(folder, dtype=dtype).to(device or torch.device("cpu"))
-        return cls(model.eval(), AutoTokenizer.from_pretrained(folder), batch_tokens)
+        model = auto.from_pretrained(folder, dtype=dtype, trust_remote_code=False, use_safetensors=True)
+        model = model.to(device or torch.device("cpu"))
+        return cls(model.eval(), AutoTokenizer.from_pretrained(folder, trust_remote_code=False), batch_tokens)
 
     @property
     def is_masked(self) -> bool:

@@ -12,12 +12,13 @@ from typing import Any
 
 import yaml
 
-__all__ = ["Document", "Path", "dotted", "dump_yaml", "read_yaml"]
+__all__ = ["Document", "Path", "dotted", "dump_yaml", "plain_yaml", "read_yaml"]
 
 Path = tuple[str | int, ...]
 """Where a value stands: keys of mappings and indexes of lists, from the outside."""
 
-_MERGE, _STR = "tag:yaml.org,2002:merge", "tag:yaml.org,2002:str"
+_TAG = "tag:yaml.org,2002:"
+_MERGE, _STR = f"{_TAG}merge", f"{_TAG}str"
 _DIGITS = "[0-9]+(?:_[0-9]+)*"
 _MOST_VALUES = 1_000_000
 _WHOLE_EXPONENT = re.compile(rf"^[-+]?{_DIGITS}[eE]\+?[0-9]{{1,2}}$")
@@ -49,7 +50,7 @@ class _Dumper(yaml.SafeDumper):
 for _name, (_pattern, _first) in _PLAIN_VALUES.items():
     for _class in (_Loader, _Dumper):
         _firsts = [*_first, ""] if _name == "null" else [*_first]
-        _class.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(_pattern), _firsts)
+        _class.add_implicit_resolver(f"{_TAG}{_name}", re.compile(_pattern), _firsts)
 
 
 @dataclass
@@ -79,6 +80,14 @@ def read_yaml(text: str) -> Document:
     except RecursionError:
         document.mistakes.append((1, "not valid YAML: nested too deeply"))
     return document
+
+
+def plain_yaml(text: str | bytes) -> Any:
+    """The data of a YAML document that a run has left. Raises ValueError where it is none."""
+    document = read_yaml(text.decode() if isinstance(text, bytes) else text)
+    if document.mistakes:
+        raise ValueError("; ".join(f"line {line}: {message}" for line, message in document.mistakes))
+    return document.data
 
 
 def _check_size(root: yaml.Node) -> None:
@@ -154,6 +163,9 @@ class _Reader:
             raise yaml.MarkedYAMLError(problem="an alias may not contain itself", problem_mark=node.start_mark)
         self._open.add(id(node))
         try:
+            if not isinstance(node, yaml.ScalarNode) and node.tag not in (f"{_TAG}map", f"{_TAG}seq"):
+                self._mistake(line, path, f"got the tag {node.tag}; expected a plain value")
+                return None
             if isinstance(node, yaml.MappingNode):
                 return dict(self._items(node, path))
             if isinstance(node, yaml.SequenceNode):
@@ -180,7 +192,7 @@ class _Reader:
             yield key.value, self.value(value, (*path, key.value))
 
     def _scalar(self, node: yaml.Node, path: Path) -> Any:
-        text, kind = str(node.value), node.tag.rpartition(":")[2]
+        text, kind = str(node.value), node.tag.removeprefix(_TAG)
         if kind not in _CONSTRUCT:
             self._mistake(node.start_mark.line + 1, path, f"got the tag {node.tag}; expected a plain value")
             return None

@@ -1,11 +1,11 @@
 """Conversations as documents: their messages, rendered by a template."""
 
-import json
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from llmcore.config.prepare import ChatSettings
+from llmcore.storage import parsed_json
 
 __all__ = ["MessagesError", "conversations", "messages_of"]
 
@@ -47,7 +47,7 @@ def messages_of(value: str) -> list[dict[str, Any]]:
     Raises ValueError, saying what is wrong with it.
     """
     try:
-        messages: Any = json.loads(value)
+        messages: Any = parsed_json(value)
     except ValueError as error:
         raise ValueError(f"is no list of messages ({error})") from error
     if not isinstance(messages, list):

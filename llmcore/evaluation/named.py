@@ -3,8 +3,7 @@
 import json
 from dataclasses import dataclass
 
-import yaml
-
+from llmcore.config.document import plain_yaml
 from llmcore.config.finetune import FinetuneConfig, FinetuneSettings
 from llmcore.errors import CheckpointError, ConfigError
 from llmcore.evaluation.candidates import Candidate, FineTuning
@@ -99,4 +98,4 @@ def _fine_tuned(run: Folder, model: Folder) -> FinetuneConfig | None:
     record, text = run.find_json("run.json"), run.find_bytes("config.yaml")
     if record is None or text is None or record["kind"] != "finetune" or model.name != "model":
         return None
-    return FinetuneConfig.model_validate_json(json.dumps(yaml.safe_load(text)))
+    return FinetuneConfig.model_validate_json(json.dumps(plain_yaml(text)))

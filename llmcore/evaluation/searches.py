@@ -4,8 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
+from llmcore.config.document import plain_yaml
 from llmcore.config.finetune import FinetuneSettings
 from llmcore.config.tune import TuneConfig
 from llmcore.errors import ConfigError, RunError
@@ -61,7 +60,7 @@ class Search:
             return None
         if run["kind"] != "tune":
             raise RunError(f"{self.folder.url} is a {run['kind']!r} run: `searches` names `tune` runs")
-        return TuneConfig.model_validate_json(json.dumps(yaml.safe_load(text)))
+        return TuneConfig.model_validate_json(json.dumps(plain_yaml(text)))
 
     def task_kind(self) -> str | None:
         """The kind of task that is searched for."""

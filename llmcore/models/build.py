@@ -113,7 +113,9 @@ def make_model(auto: Any, config: Any, *, seed: int, home: Home | None = None, f
 
 
 def _laid_out(auto: Any, config: Any) -> Any:
-    model = laid_out(lambda: auto.from_config(config, attn_implementation=ATTENTION, dtype=torch.float32))
+    model = laid_out(
+        lambda: auto.from_config(config, attn_implementation=ATTENTION, dtype=torch.float32, trust_remote_code=False)
+    )
     bound_position_bias(model)
     return model
 
@@ -138,7 +140,7 @@ def load_language_model(
     Embeddings of entries that the vocabulary has beyond the model's own begin near the mean of the others; they and a
     head that the folder has no weights of are random, the same on every rank for one seed.
     """
-    config = AutoConfig.from_pretrained(folder)
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     config.vocab_size = max(vocab_size, config.vocab_size)
     return make_model(_AUTO[learnt], config, seed=seed, home=home, folder=folder)
 
@@ -167,6 +169,7 @@ def build_classifier(
         id2label=dict(enumerate(label_names)),
         label2id={name: index for index, name in enumerate(label_names)},
         problem_type="multi_label_classification" if multi_label else "single_label_classification",
+        trust_remote_code=False,
     )
     stored = None if random_weights else folder
     return make_model(AutoModelForSequenceClassification, config, seed=seed, home=home, folder=stored)
@@ -174,7 +177,7 @@ def build_classifier(
 
 def build_span_reader(folder: Path, *, seed: int, random_weights: bool, home: Home | None = None) -> nn.Module:
     """The same with a head for the first and the last token of a span. Raises ConfigError where the family has none."""
-    config = AutoConfig.from_pretrained(folder, num_labels=2)
+    config = AutoConfig.from_pretrained(folder, num_labels=2, trust_remote_code=False)
     if type(config) not in AutoModelForQuestionAnswering._model_mapping or config.is_encoder_decoder:
         raise ConfigError(
             f"{folder} is a {config.model_type}, which has no head for spans here: take an encoder, or another decoder"
@@ -189,7 +192,7 @@ def build_writer(folder: Path, *, seed: int, random_weights: bool, home: Home | 
     Raises:
         ConfigError: The folder has an encoder, which reads and does not write.
     """
-    config = AutoConfig.from_pretrained(folder)
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     if config.model_type in FAMILIES["masked_lm"]:
         raise ConfigError(
             f"{folder} is a {config.model_type}, an encoder, which cannot write: take a decoder or an encoder-decoder"

@@ -64,7 +64,9 @@ def check_weights(folder: Path, states: Path) -> None:
     """Raises ConfigError where the safetensors in `folder`, of the checkpoint `states`, are not those of its config."""
     config = foundation_config(Folder(str(folder)))
     try:
-        missing = FolderWeights(folder, laid_out(lambda: AutoModel.from_config(config))).missing
+        missing = FolderWeights(
+            folder, laid_out(lambda: AutoModel.from_config(config, trust_remote_code=False))
+        ).missing
         lacking = [name for name in missing if not name.startswith("pooler.")]
         reason = f"{lacking[:5]} are missing" if lacking else None
     except (CheckpointError, ConfigError) as error:

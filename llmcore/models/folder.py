@@ -16,10 +16,11 @@ from transformers.core_model_loading import WeightRenaming, rename_source_key
 from transformers.modeling_utils import LoadStateDictInfo
 
 from llmcore.errors import CheckpointError, ConfigError
+from llmcore.models.vetting import INDEX, shard_names
 
 __all__ = ["INDEX", "FolderWeights"]
 
-_SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+_SINGLE = "model.safetensors"
 _LAYER = re.compile(r"\.\d+\.")
 
 
@@ -120,7 +121,7 @@ class FolderWeights:
 def _files(folder: Path) -> dict[str, str]:
     """The file that each stored weight is in."""
     if (folder / INDEX).is_file():
-        index: dict[str, str] = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
+        index = shard_names(json.loads((folder / INDEX).read_text(encoding="utf-8")), str(folder))
         if absent := sorted(file for file in set(index.values()) if not (folder / file).is_file()):
             raise CheckpointError(f"{folder}: {absent} are named by {INDEX} and are not there")
         return index

@@ -6,6 +6,7 @@ from typing import Any
 
 from llmcore.config.pretrain import FAMILIES, Learnt
 from llmcore.errors import ConfigError
+from llmcore.models.vetting import vet_folder
 from llmcore.storage import MANIFEST, Folder, content_hash, folder_at, read_manifest
 from llmcore.storage.content import chunks
 from llmcore.tokens.tokenizer import VOCABULARY_FILES, find_tokenizer, load_tokenizer
@@ -30,7 +31,7 @@ _READ = (".safetensors", ".json", ".txt", ".model", ".jinja")
 def find_foundation(reference: str, key: str = "model.folder") -> Folder:
     """The folder of a path or URL, which `key` of a configuration names.
 
-    Raises ConfigError where it has no config and safetensors, StorageError.
+    Raises ConfigError where it has no config and safetensors, or wants what no model needs; StorageError.
     """
     folder = folder_at(reference)
     names = folder.names()
@@ -44,6 +45,7 @@ def find_foundation(reference: str, key: str = "model.folder") -> Folder:
             f"{key}={reference!r} is remote, and not published by this package, so that a copy could not be "
             "verified: copy it to a disk that all nodes share"
         )
+    vet_folder(folder, key)
     return folder
 
 

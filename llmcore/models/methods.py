@@ -27,7 +27,7 @@ def check_method(method: MethodSettings, base: Folder) -> None:
     if method.has_adapters or method.frozen_layers:
         from transformers import AutoModel
 
-        model = laid_out(lambda: AutoModel.from_config(foundation_config(base)))
+        model = laid_out(lambda: AutoModel.from_config(foundation_config(base), trust_remote_code=False))
         _check_layers(model, method.frozen_layers)
         if method.has_adapters:
             targets_of(model, method)

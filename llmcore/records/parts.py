@@ -6,7 +6,7 @@ from typing import Any
 
 from llmcore.redaction import redacted
 from llmcore.storage import Folder
-from llmcore.storage.content import plain_number
+from llmcore.storage.content import parsed_json, plain_number
 
 __all__ = ["PartsWriter", "read_part"]
 
@@ -54,7 +54,7 @@ def read_part(folder: Folder, name: str) -> Iterator[dict[str, Any] | None]:
     """The rows of a part, in order; None for a line that is none."""
     for line in folder.read_bytes(name).splitlines():
         try:
-            row = json.loads(line)
+            row = parsed_json(line)
         except ValueError:
             row = None
         yield row if isinstance(row, dict) else None

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import ValidationError
 
+from llmcore.config.document import plain_yaml
 from llmcore.config.pipeline import STAGE_JOBS
 from llmcore.evaluation.searches import Search
 from llmcore.records import RunStatus, attempt_folder, attempt_numbers, list_runs, run_folder
@@ -207,7 +207,7 @@ class Reader:
     @staticmethod
     def _yaml(run: Folder) -> dict[str, Any]:
         text = run.find_bytes("config.yaml")
-        return {} if text is None else dict(yaml.safe_load(text) or {})
+        return {} if text is None else dict(plain_yaml(text) or {})
 
     def _read(self, model: type[RecordT], folder: Folder, name: str) -> RecordT | None:
         data = folder.find_bytes(name)

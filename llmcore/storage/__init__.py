@@ -1,6 +1,6 @@
 """Files at any fsspec URL: folders, manifests written last, and what is published with them."""
 
-from llmcore.storage.content import FileEntry, canonical_json, content_hash, readable_json
+from llmcore.storage.content import FileEntry, canonical_json, content_hash, parsed_json, readable_json
 from llmcore.storage.folder import Folder, storage_errors
 from llmcore.storage.manifest import (
     MANIFEST,
@@ -29,6 +29,7 @@ __all__ = [
     "file_system",
     "folder_at",
     "is_location",
+    "parsed_json",
     "publish",
     "read_manifest",
     "read_verified",

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-__all__ = ["CHUNK_BYTES", "FileEntry", "canonical_json", "chunks", "content_hash", "plain_number", "readable_json"]
+__all__ = ["CHUNK_BYTES", "FileEntry", "canonical_json", "chunks", "content_hash", "parsed_json", "plain_number"]
+__all__ += ["readable_json"]
 
 CHUNK_BYTES = 1 << 20
 
@@ -38,6 +39,14 @@ def canonical_json(value: Any) -> bytes:
 def readable_json(value: Any) -> bytes:
     """JSON that a person can read and `diff` can compare: indented, keys in the order given, one newline at the end."""
     return (json.dumps(value, indent=2, ensure_ascii=False, default=plain_number) + "\n").encode()
+
+
+def parsed_json(text: str | bytes) -> Any:
+    """The value of a JSON text. Raises ValueError, also for what is nested deeper than any record."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def content_hash(*parts: Any) -> str:

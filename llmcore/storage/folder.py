@@ -1,7 +1,6 @@
 """`Folder`: the only way to files, the same on a disk and in an object store."""
 
 import errno
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,7 +13,7 @@ from fsspec.implementations.local import LocalFileSystem
 from llmcore.errors import LLMCoreError, StorageError
 from llmcore.redaction import redact_error, redacted
 from llmcore.storage import local
-from llmcore.storage.content import readable_json
+from llmcore.storage.content import parsed_json, readable_json
 from llmcore.storage.retries import answer_behind, file_system, within
 
 __all__ = ["Folder", "checked_name", "storage_errors"]
@@ -126,6 +125,11 @@ class Folder:
                 return False
             raise
 
+    def size(self, name: str) -> int:
+        """A file's bytes. Raises StorageError."""
+        with storage_errors(self._url(name), "looked up"):
+            return int(self.fs.size(self._at(name)))
+
     def names(self) -> list[str]:
         """Names of the direct children, sorted; none when the folder is absent."""
         prefix = f"{self.path.rstrip('/')}/"
@@ -161,7 +165,7 @@ class Folder:
         """A JSON record, or None when it is absent or torn."""
         data = self.find_bytes(name)
         try:
-            return None if data is None else json.loads(data)
+            return None if data is None else parsed_json(data)
         except ValueError:
             return None
 
@@ -178,7 +182,7 @@ class Folder:
     def read_json(self, name: str) -> Any:
         """A file's JSON. Raises StorageError, also for a torn file."""
         with storage_errors(self._url(name), "read as JSON"):
-            return json.loads(self.read_bytes(name))
+            return parsed_json(self.read_bytes(name))
 
     def write_bytes(self, name: str, data: bytes) -> None:
         """Write or replace a file: readers see the old one or the new one, whole. Raises StorageError."""

@@ -110,7 +110,10 @@ class Reader:
         """That of a Hugging Face folder."""
         from transformers import AutoConfig, AutoTokenizer
 
-        return cls(AutoTokenizer.from_pretrained(folder), AutoConfig.from_pretrained(folder))
+        return cls(
+            AutoTokenizer.from_pretrained(folder, trust_remote_code=False),
+            AutoConfig.from_pretrained(folder, trust_remote_code=False),
+        )
 
     @property
     def begin(self) -> list[int]:

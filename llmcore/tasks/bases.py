@@ -29,7 +29,7 @@ def find_base(storage: Folder, base: str, key: str = "base") -> tuple[Folder, Ma
     result = newest_result(run)
     if result is not None and "model" not in result:
         raise CorpusError(f"{key}={base!r} is a run that leaves no model")
-    model = run if result is None else Folder(f"{run.url.rpartition('/')[0]}/{result['model']}")
+    model = run if result is None else run.parent / result["model"]
     manifest = read_manifest(model)
     if manifest is None:
         raise CorpusError(f"{key}={base!r}: there is no complete model at {model.url}: run `pretrain` first")

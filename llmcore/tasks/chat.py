@@ -8,6 +8,7 @@ from llmcore.tasks.base import Features, Reader, SetFacts
 from llmcore.tasks.columns import KINDS, SetKind
 from llmcore.tasks.examples import conversation_example
 from llmcore.tasks.text_to_text import TextToText, WrittenExample
+from llmcore.tokens.conversation import written_down
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -138,8 +139,14 @@ def conversation_turns(reader: Reader, messages: Messages, name: object) -> list
 
 def _written(reader: Reader, messages: Messages, *, add_generation_prompt: bool) -> str:
     template = reader.tokenizer.chat_template or CHAT_TEMPLATE
-    return reader.tokenizer.apply_chat_template(  # type: ignore[no-any-return]
-        messages, chat_template=template, tokenize=False, add_generation_prompt=add_generation_prompt
+    return str(
+        written_down(
+            reader.tokenizer,
+            messages,
+            chat_template=template,
+            tokenize=False,
+            add_generation_prompt=add_generation_prompt,
+        )
     )
 
 

@@ -36,7 +36,12 @@ def load_head(auto: Any, folder: Path, kind: str) -> Any:
     from llmcore.models.device import own_device
 
     model, info = auto.from_pretrained(
-        folder, attn_implementation=ATTENTION, dtype=torch.float32, output_loading_info=True
+        folder,
+        attn_implementation=ATTENTION,
+        dtype=torch.float32,
+        output_loading_info=True,
+        trust_remote_code=False,
+        use_safetensors=True,
     )
     if info["missing_keys"]:
         raise CheckpointError(f"{folder} is no {kind} model: weights {sorted(info['missing_keys'])} are missing")

@@ -129,7 +129,7 @@ class LabelWriting(TextToText):
         """A trained model from its exported folder. Raises CheckpointError where a weight is missing."""
         from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
-        encodes = AutoConfig.from_pretrained(folder).is_encoder_decoder
+        encodes = AutoConfig.from_pretrained(folder, trust_remote_code=False).is_encoder_decoder
         auto = AutoModelForSeq2SeqLM if encodes else AutoModelForCausalLM
         return HeadPredictor(self, load_head(auto, folder, self.kind), Reader.of(folder))
 

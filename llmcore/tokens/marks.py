@@ -48,5 +48,5 @@ def infilling_marks(tokenizer: Path) -> InfillingMarks:
 def _ids(tokenizer: Path) -> dict[str, int]:
     from transformers import AutoTokenizer
 
-    vocabulary: dict[str, int] = AutoTokenizer.from_pretrained(tokenizer).get_vocab()
+    vocabulary: dict[str, int] = AutoTokenizer.from_pretrained(tokenizer, trust_remote_code=False).get_vocab()
     return vocabulary

@@ -9,6 +9,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 
 from llmcore.errors import ConfigError
 from llmcore.storage import Folder, Manifest, content_hash, folder_at
+from llmcore.tokens.vetting import vet_files
 
 __all__ = [
     "END_OF_TEXT",
@@ -164,9 +165,10 @@ def find_tokenizer(url: str, *, begin: bool = False, new_tokens: Sequence[str] =
     With `new_tokens` it has these entries, too, after its own, and finds them in texts.
 
     Raises:
-        ConfigError: there is none, or it has nothing that ends, or begins, a text, or one of the new entries already;
-            the message has the URL.
+        ConfigError: there is none, or it has nothing that ends, or begins, a text, or one of the new entries already,
+            or wants files or code from elsewhere; the message has the URL.
     """
+    vet_files(folder_at(url), f"tokenizer.folder={url!r}")
     files = tokenizer_files(url)
     try:
         loaded = _loaded(files)
@@ -262,4 +264,4 @@ def _loaded(files: dict[str, bytes]) -> Any:
     with tempfile.TemporaryDirectory() as local:
         for name, data in files.items():
             Path(local, name).write_bytes(data)
-        return AutoTokenizer.from_pretrained(local)
+        return AutoTokenizer.from_pretrained(local, trust_remote_code=False)

@@ -37,7 +37,7 @@ class Vocabulary:
         """Of a Hugging Face tokenizer folder. Raises ConfigError where it has no mask token."""
         from transformers import AutoTokenizer
 
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         if tokenizer.mask_token_id is None:
             raise ConfigError("objective=masked_lm needs a tokenizer with a mask token: train one, or take BERT's")
         entries = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))

@@ -39,7 +39,7 @@ def write_architecture(model: Any, tokenizer: Path, folder: Path) -> None:
     model.config.save_pretrained(folder)
     if model.can_generate():
         model.generation_config.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(tokenizer).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(tokenizer, trust_remote_code=False).save_pretrained(folder)
 
 
 def weight_specs(model: Any, weights: Mapping[str, PlainWeight]) -> dict[str, TensorSpec]:

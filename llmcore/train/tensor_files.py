@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from llmcore.errors import CheckpointError
-from llmcore.storage import FileEntry, Folder, write_file
+from llmcore.storage import FileEntry, Folder, parsed_json, write_file
 
 __all__ = ["Layout", "TensorReader", "TensorSpec", "Wanted", "write_tensors"]
 
@@ -91,7 +91,7 @@ class Layout:
     @classmethod
     def parse(cls, text: bytes) -> "Layout":
         """The layout that a header tells of, less its first eight bytes. Raises ValueError and KeyError."""
-        entries = json.loads(text)
+        entries = parsed_json(text)
         metadata = entries.pop("__metadata__", {})
         specs = {name: TensorSpec(_DTYPES[entry["dtype"]], tuple(entry["shape"])) for name, entry in entries.items()}
         return cls(specs, {name: entry["data_offsets"][0] for name, entry in entries.items()}, metadata)

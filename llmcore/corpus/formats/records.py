@@ -1,13 +1,13 @@
 """JSON Lines and CSV: a record after another."""
 
 import csv
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from llmcore.corpus.formats.base import ID, MAX_CHARACTERS, as_text, check_there, in_tables
 from llmcore.corpus.formats.opened import COMPRESSIONS, lines_of, opened_text, reading
 from llmcore.errors import BadShardError
+from llmcore.storage import parsed_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -44,7 +44,7 @@ class JSONLines:
 
 def _record(url: str, row: int, line: str) -> dict[str, Any]:
     try:
-        record = json.loads(line)
+        record = parsed_json(line)
     except ValueError as error:
         raise BadShardError(f"{url}: row {row} is not JSON ({error}); one object a line is expected") from error
     if not isinstance(record, dict):

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from llmcore.errors import ConfigError
@@ -29,7 +30,7 @@ def load_writer(folder: Path, *, device: torch.device, dtype: torch.dtype) -> tu
         ConfigError: it is no model that writes, as an encoder is none; or has no tokenizer, or one of more entries.
     """
     try:
-        config = AutoConfig.from_pretrained(folder)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"{folder} is no model folder: it needs a config.json of a model ({_brief(error)})"
@@ -46,9 +47,11 @@ def load_writer(folder: Path, *, device: torch.device, dtype: torch.dtype) -> tu
             f"encoder-decoder ({_SEQ2SEQ[0]})"
         )
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        model = auto.from_pretrained(folder, dtype=dtype, attn_implementation="sdpa")
-    except (OSError, ValueError) as error:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        model = auto.from_pretrained(
+            folder, dtype=dtype, attn_implementation="sdpa", trust_remote_code=False, use_safetensors=True
+        )
+    except (OSError, ValueError, SafetensorError) as error:
         raise ConfigError(f"{folder} cannot be loaded as a {name} with its tokenizer: {_brief(error)}") from error
     if len(tokenizer) > config.vocab_size:
         raise ConfigError(

@@ -1,7 +1,8 @@
 """Answers that stand in a context: as files write them, and where those are wrong, where the answer really stands."""
 
-import json
 from typing import Any, Literal, NamedTuple
+
+from llmcore.storage import parsed_json
 
 __all__ = ["Answer", "Placed", "parsed_answers", "placed"]
 
@@ -26,7 +27,7 @@ def parsed_answers(value: str) -> list[Answer]:
 
     Raises ValueError for anything else.
     """
-    found: Any = json.loads(value) or []
+    found: Any = parsed_json(value) or []
     if isinstance(found, dict) and set(found) == {"text", "answer_start"}:
         found = [
             {"text": text, "start": start} for text, start in zip(found["text"], found["answer_start"], strict=True)

@@ -1,6 +1,5 @@
 """The texts that a file has for columns, paths into columns, and templates of both."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +7,7 @@ from llmcore.config.template import columns_in, is_template
 from llmcore.corpus.formats import as_text
 from llmcore.corpus.template import rendered
 from llmcore.errors import CorpusError
+from llmcore.storage import parsed_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -59,7 +59,7 @@ def _at_path(part: str, first_row: int, name: str, path: str, values: "pa.Chunke
     found: list[str | None] = []
     for number, text in enumerate(values.to_pylist()):
         try:
-            value: Any = None if text is None else json.loads(text)
+            value: Any = None if text is None else parsed_json(text)
             for key in path.split("."):
                 value = value[int(key)] if isinstance(value, list) else value[key]
         except (ValueError, KeyError, IndexError, TypeError) as error:

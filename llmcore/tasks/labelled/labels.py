@@ -1,12 +1,12 @@
 """The classes of a labelled set, and what a file calls them."""
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from llmcore.corpus.formats import as_text
+from llmcore.storage import parsed_json
 
 __all__ = ["Labels", "parts_of_labels"]
 
@@ -55,7 +55,7 @@ def parts_of_labels(text: str, separator: str | None) -> list[str]:
     if separator is not None:
         return list(dict.fromkeys(part.strip() for part in text.split(separator) if part.strip()))
     try:
-        found: Any = json.loads(text)
+        found: Any = parsed_json(text)
     except ValueError:
         found = None
     if not isinstance(found, list) or None in found:

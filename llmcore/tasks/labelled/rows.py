@@ -1,6 +1,5 @@
 """One row of a file as a row of a labelled set."""
 
-import json
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from llmcore.config.labelled import LabelledDataSettings
 from llmcore.corpus.chat import messages_of
 from llmcore.errors import CorpusError
+from llmcore.storage import parsed_json
 from llmcore.tasks.columns import Column
 from llmcore.tasks.labelled.answers import parsed_answers, placed
 from llmcore.tasks.labelled.fields import Texts
@@ -124,7 +124,7 @@ class RowMaker:
 
 
 def _texts(text: str) -> list[str]:
-    found: Any = json.loads(text) if text.lstrip().startswith("[") else [text]
+    found: Any = parsed_json(text) if text.lstrip().startswith("[") else [text]
     if not all(isinstance(one, str) for one in found):
         raise ValueError(f"{text!r:.80} is no list of texts")
     if not any(map(str.strip, found)):

@@ -5,14 +5,17 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from llmcore.corpus.formats.base import check_there, in_tables
+from llmcore.corpus.formats.base import MAX_CHARACTERS, check_there, in_tables
 from llmcore.corpus.formats.opened import COMPRESSIONS, opened_text, reading
 from llmcore.errors import BadShardError
+from llmcore.storage import parsed_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = ["Squad"]
+
+_MOST_CHARACTERS = 4 * MAX_CHARACTERS
 
 
 class Squad:
@@ -37,7 +40,10 @@ class Squad:
     def _rows(url: str) -> Iterator[tuple[Mapping[str, str | None], int]]:
         with reading(url) as row, opened_text(url) as file:
             try:
-                for article in json.load(file)["data"]:
+                text = file.read(_MOST_CHARACTERS + 1)
+                if len(text) > _MOST_CHARACTERS:
+                    raise ValueError(f"it has more than {_MOST_CHARACTERS:,} characters; give it in several files")
+                for article in parsed_json(text)["data"]:
                     for paragraph in article["paragraphs"]:
                         shared = _shared(article.get("title"), paragraph["context"])
                         for question in paragraph["qas"]:
