@@ -19,7 +19,7 @@ from cluster.warm import WarmStart, runtime_env
 from llmcore.config.common import ClusterSettings
 from llmcore.errors import ConfigError
 
-__all__ = ["Session", "connect", "inside_ray_job", "set_environment", "worker_environment"]
+__all__ = ["Session", "connect", "inside_ray_job", "set_environment", "why_unreachable", "worker_environment"]
 
 _JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Set, under this very name, by the supervisor that starts a Ray job's entrypoint."""
@@ -179,10 +179,11 @@ def _join(address: str, environment: dict[str, Any], chatter: dict[str, Any]) ->
             pass
         ray.init(address=address, runtime_env=environment, **chatter)
     except (OSError, RuntimeError, ValueError) as error:  # a ConnectionError is an OSError
-        raise ConfigError(f"cluster.address={address!r}: {_why_unreachable(error)}") from error
+        raise ConfigError(f"cluster.address={address!r}: {why_unreachable(error)}") from error
 
 
-def _why_unreachable(error: BaseException) -> str:
+def why_unreachable(error: BaseException) -> str:
+    """Why there is no way to a cluster, and the fix, from what Ray raised."""
     from ray.exceptions import AuthenticationError
 
     cause: BaseException | None = error

@@ -4,13 +4,17 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
+from cluster.connect import inside_ray_job
+from cluster.pinned import check_pinned
 from jobs.cli import commands
 from jobs.runtime.endings import in_one_line, own_error
 from jobs.runtime.interrupt import interrupt_on_sigterm
 from llmcore.errors import InterruptedRunError, UserError
+from llmcore.redaction import redact
 
 __all__ = ["main"]
 
@@ -22,6 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     received = interrupt_on_sigterm()
     try:
+        if inside_ray_job():
+            check_pinned(Path.cwd())
         with commands.make_context("llmcore", given) as context:  # `main` of click would hide an interrupt
             commands.invoke(context)
         sys.stdout.flush()
@@ -40,7 +46,7 @@ def _end(error: BaseException, *, verbose: bool, signal_name: str | None) -> int
     own = own_error(error)
     trace = verbose and not isinstance(own or error, UserError | click.ClickException)
     if trace:
-        traceback.print_exception(error)
+        print(redact("".join(traceback.format_exception(error))), end="", file=sys.stderr)
     if own is not None:
         message, code = str(own), own.exit_code
     elif isinstance(error, click.ClickException):
@@ -53,7 +59,7 @@ def _end(error: BaseException, *, verbose: bool, signal_name: str | None) -> int
     else:
         hint = "" if trace else "; --verbose shows where it happened"
         message, code = f"{in_one_line(error)}{hint}", 1
-    print(f"error: {message}", file=sys.stderr, flush=True)
+    print(redact(f"error: {message}"), file=sys.stderr, flush=True)
     return code
 
 

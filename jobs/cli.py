@@ -12,6 +12,7 @@ import click
 from cluster.connect import inside_ray_job
 from jobs.runtime.console import quiet, say
 from jobs.runtime.options import RunOptions
+from llmcore.config.commands import config_class
 from llmcore.errors import InterruptedRunError
 
 __all__ = ["JOBS", "Job", "commands"]
@@ -19,37 +20,23 @@ __all__ = ["JOBS", "Job", "commands"]
 
 @dataclass(frozen=True)
 class Job:
-    """A command: `module:name` of its configuration's class and of its `run(config, options)`."""
+    """A command that takes a configuration: `module:name` of its `run(config, options)`."""
 
-    config: str
     run: str
     help: str
 
 
 JOBS = {
-    "prepare": Job(
-        "llmcore.config.prepare:PrepareConfig", "jobs.prepare:run", "From documents to token shards and labelled sets."
-    ),
-    "pretrain": Job(
-        "llmcore.config.pretrain:PretrainConfig", "jobs.pretrain:run", "From token shards to a pre-trained model."
-    ),
-    "finetune": Job(
-        "llmcore.config.finetune:FinetuneConfig", "jobs.finetune:run", "A model specialized on a labelled set."
-    ),
-    "tune": Job("llmcore.config.tune:TuneConfig", "jobs.tune:run", "A search over fine-tuning configurations."),
-    "evaluate": Job(
-        "llmcore.config.evaluate:EvaluateConfig", "jobs.evaluate:run", "One shared job that judges all trials."
-    ),
-    "transfer": Job(
-        "llmcore.config.transfer:TransferConfig",
-        "jobs.transfer:run",
-        "What pre-training buys, at several label and compute budgets.",
-    ),
-    "pipeline": Job("llmcore.config.pipeline:PipelineConfig", "jobs.pipeline:run", "All stages, one file."),
-    "report": Job(
-        "llmcore.config.pipeline:ReportConfig", "jobs.report:run", "One page on a pipeline's runs, or on any."
-    ),
+    "prepare": Job("jobs.prepare:run", "From documents to token shards and labelled sets."),
+    "pretrain": Job("jobs.pretrain:run", "From token shards to a pre-trained model."),
+    "finetune": Job("jobs.finetune:run", "A model specialized on a labelled set."),
+    "tune": Job("jobs.tune:run", "A search over fine-tuning configurations."),
+    "evaluate": Job("jobs.evaluate:run", "One shared job that judges all trials."),
+    "transfer": Job("jobs.transfer:run", "What pre-training buys, at several label and compute budgets."),
+    "pipeline": Job("jobs.pipeline:run", "All stages, one file."),
+    "report": Job("jobs.report:run", "One page on a pipeline's runs, or on any."),
 }
+"""Each with the configuration that `llmcore.config.commands` names."""
 
 
 class _Commands(click.Group):
@@ -82,7 +69,7 @@ def _job_command(name: str, job: Job) -> click.Command:
         from llmcore.config import load_config
 
         options = RunOptions(allow_changes=allow_changes, verbose=verbose, inside_ray_job=inside_ray_job())
-        resolved = load_config(_named(job.config), config, overrides)  # before the job's module, and Ray, is imported
+        resolved = load_config(config_class(name), config, overrides)  # before the job's module, and Ray, is imported
         _do(job, resolved, options, dry_run=dry_run)
 
     return command
@@ -118,7 +105,7 @@ def _report(
     if Path(of[0]).suffix in {".yaml", ".yml"} or Path(of[0]).is_file():
         if storage is not None or name is not None:
             raise click.UsageError("--storage and --name go with a RUN; with a CONFIG, give storage=… and name=…")
-        resolved = load_config(_named(job.config), of[0], of[1:])
+        resolved = load_config(config_class("report"), of[0], of[1:])
     else:
         resolved = _named("jobs.report:config_of_runs")(of, storage or "runs", name)
     _do(job, resolved, options, dry_run=dry_run)

@@ -3,10 +3,13 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from llmcore.redaction import redact
+
 __all__ = [
     "BadShardError",
     "BudgetSpentError",
     "CheckpointError",
+    "ClusterAwayError",
     "ConfigError",
     "CorpusError",
     "DivergedError",
@@ -28,9 +31,15 @@ __all__ = [
 
 
 class LLMCoreError(Exception):
-    """Anything this package raises on purpose; `exit_code` is what the process ends with."""
+    """Anything this package raises on purpose; `exit_code` is what the process ends with.
+
+    Its message has no credentials from the start on: Ray writes the errors of workers into logs of its own.
+    """
 
     exit_code = 1
+
+    def __init__(self, *told: object) -> None:
+        super().__init__(*(redact(one) if isinstance(one, str) else one for one in told))
 
 
 class UserError(LLMCoreError):
@@ -79,6 +88,10 @@ class CheckpointError(RunError):
     """A checkpoint cannot be written or read."""
 
 
+class ClusterAwayError(RunError):
+    """A cluster does not answer: it may come back."""
+
+
 class DivergedError(RunError):
     """The optimization came to nothing; it would do so again, so nobody tries anew."""
 
@@ -121,4 +134,4 @@ def as_note_of(error: BaseException | None, told: str) -> Iterator[None]:
     except Exception as other:
         if error is None:
             raise
-        error.add_note(f"{told}: {other}")
+        error.add_note(redact(f"{told}: {other}"))

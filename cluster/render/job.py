@@ -9,20 +9,17 @@ from typing import Any
 from cluster.placement import why_nowhere
 from cluster.resources import Need, why_not
 from llmcore.config.cluster import ClusterConfig
+from llmcore.config.commands import COMMANDS, config_class
 from llmcore.config.common import ClusterSettings, JobSettings, WorkerSettings
 from llmcore.config.evaluate import EvaluateConfig
 from llmcore.config.loading import dump_config, load_config, validate_data
-from llmcore.config.pipeline import PipelineConfig, ReportConfig
+from llmcore.config.pipeline import PipelineConfig
 from llmcore.config.place import ROLE
 from llmcore.config.pretrain import PretrainConfig
-from llmcore.config.reference import CONFIGS
 from llmcore.config.tune import TuneConfig
 from llmcore.errors import ConfigError
 
-__all__ = ["COMMANDS", "JobOnCluster", "load_job"]
-
-COMMANDS = [name for name, cls in CONFIGS.items() if issubclass(cls, JobSettings) and cls is not ReportConfig]
-"""What a cluster can be rendered for."""
+__all__ = ["JobOnCluster", "load_job"]
 
 _READING_CPUS = 0.5
 """Of Ray Data beside workers that train, as the job reserves it."""
@@ -59,8 +56,7 @@ def load_job(config: ClusterConfig, command: str, path: Path, overrides: Sequenc
     """
     if command not in COMMANDS:
         raise ConfigError(f"--job {command}: no such job; expected one of {', '.join(COMMANDS)}")
-    given = load_config(CONFIGS[command], path, overrides)
-    assert isinstance(given, JobSettings)
+    given = load_config(config_class(command), path, overrides)
     whole = given.model_dump(mode="json")
     whole |= {"storage": config.storage, "cluster": _settings(config, given).model_dump(mode="json")}
     job = JobOnCluster(command, validate_data(type(given), whole), str(path), tuple(overrides))

@@ -11,6 +11,8 @@ from typing import Any, Self
 
 from tqdm import tqdm
 
+from llmcore.redaction import redact
+
 __all__ = ["Progress", "listen", "progress", "quiet", "say"]
 
 _LINE_EVERY_S = 10.0
@@ -41,7 +43,8 @@ def listen(listener: Callable[[str, bool], None]) -> None:
 
 
 def say(line: str) -> None:
-    """Print one line on standard output, above a progress bar if there is one."""
+    """Print one line on standard output, above a progress bar if there is one; credentials in it are not shown."""
+    line = redact(line)
     if _listener is not None:
         _listener(line, False)
         return
@@ -108,9 +111,9 @@ class Progress:
         elif self._clock() - self._last_line >= (_LINE_EVERY_S if _listener is None else _TOLD_EVERY_S):
             self._last_line = self._clock()
             if _listener is not None:
-                _listener(self.line(), True)
+                _listener(redact(self.line()), True)
             else:
-                print(self.line(), file=sys.stderr, flush=True)
+                print(redact(self.line()), file=sys.stderr, flush=True)
 
     def line(self) -> str:
         """How far it is, in words: `pretrain: 40/200 steps (20 %), 31 s left, loss 5.1`."""

@@ -1,6 +1,5 @@
 """Failures of a run's workers, in our words: recorded when the group starts anew, and told when it does not."""
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,34 +8,28 @@ from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError, Work
 
 from jobs.runtime.console import say
 from llmcore.errors import LLMCoreError, RunError, StorageError
-from llmcore.records import PartsWriter, read_part
+from llmcore.records import FailureWriter
 from llmcore.storage import Folder
 
-__all__ = ["FailureLog", "failures_of", "in_our_words"]
-
-_FAILURES = "failures"
+__all__ = ["FailureLog", "in_our_words"]
 
 
 class FailureLog(UserCallback):  # type: ignore[misc]  # Ray is not typed
-    """Writes each failure of the worker group under the attempt, `failures/part-00000.jsonl`: time, reason by rank."""
+    """Writes down each failure of the worker group: see `FailureWriter`."""
 
     def __init__(self, attempt: Folder) -> None:
-        self._lines = PartsWriter(attempt / _FAILURES)
+        self._failures = FailureWriter(attempt)
 
     def after_exception(self, run_context: Any, worker_exceptions: Mapping[int, Exception]) -> None:
         """Workers have failed."""
-        reasons = {str(rank): _reason(error) for rank, error in sorted(worker_exceptions.items())}
-        self._lines.add({"time": time.time(), "ranks": reasons})
+        errors = dict(sorted(worker_exceptions.items()))
         try:
-            self._lines.flush()
+            self._failures.write(
+                {rank: _reason(error) for rank, error in errors.items()},
+                {rank: str(_cause(error)) for rank, error in errors.items()},
+            )
         except StorageError as error:  # may be why they failed: the next failure, or the run's end, tells of it
             say(f"failures: {error}")
-
-
-def failures_of(attempt: Folder) -> list[dict[str, Any]]:
-    """Each failure of an attempt's workers so far: `time`, and the reason of each failed rank in `ranks`."""
-    parts = attempt / _FAILURES
-    return [row for name in parts.names() for row in read_part(parts, name) if row]
 
 
 def in_our_words(failures: Mapping[int, Exception], otherwise: str) -> LLMCoreError:
@@ -55,9 +48,13 @@ def _reason(error: BaseException) -> str:
         return str(error)
     if isinstance(error, WorkerHealthCheckTimeoutError):
         return f"it does not answer: its process is stopped, or hangs outside Python ({_first_line(error)})"
-    if isinstance(error, WorkerHealthCheckFailedError):
-        error = error.health_check_failure
+    error = _cause(error)
     return f"{type(error).__name__}: {_first_line(error)}"
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What a health check found, which Ray Train wraps."""
+    return error.health_check_failure if isinstance(error, WorkerHealthCheckFailedError) else error
 
 
 def _first_line(error: BaseException) -> str:

@@ -20,7 +20,7 @@ from ray.train.v2.api.exceptions import WorkerGroupError
 from cluster.placement import placed, selector_of
 from cluster.resources import Need, gpus_each
 from jobs.runtime.console import progress, say
-from jobs.runtime.failures import FailureLog, failures_of, in_our_words
+from jobs.runtime.failures import FailureLog, in_our_words
 from jobs.runtime.freeing import free_dead_groups
 from jobs.runtime.interrupt import stop_first
 from jobs.runtime.process_group import FormedByWorkers
@@ -30,7 +30,7 @@ from llmcore.config.common import WorkerSettings
 from llmcore.config.train import TrainSettings
 from llmcore.cost import CATEGORIES, Ledger
 from llmcore.errors import ConfigError, DivergedError, InterruptedRunError, RunError, StorageError
-from llmcore.records import ask_to_stop, seconds_before_restarts
+from llmcore.records import ask_to_stop, failures_of, seconds_before_restarts
 from llmcore.storage import Folder
 from llmcore.train.place import Place
 from llmcore.train.trackers import check_trackers

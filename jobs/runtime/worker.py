@@ -40,11 +40,20 @@ def train_worker(spec: dict[str, Any]) -> dict[str, Any]:
 
     `spec`: `kind` (pretrain, finetune or transfer), `config` (its JSON), `place` (run, attempt, accepted), `launched`
     (when the driver called `fit`, seconds since the epoch), and the URLs of what is read. Raises `HungRankError` where
-    the rank hangs.
+    the rank hangs. What it raises it has written down: see `record_rank_error`.
     """
     from jobs.runtime.watchdog import supervised
 
-    return supervised(lambda pulse: _train(spec, pulse), spec["config"]["workers"]["hang_s"])
+    try:
+        return supervised(lambda pulse: _train(spec, pulse), spec["config"]["workers"]["hang_s"])
+    except Exception as error:
+        import ray.train
+
+        from llmcore.records import record_rank_error
+        from llmcore.train.place import Place
+
+        record_rank_error(Place.from_json(spec["place"]).records, ray.train.get_context().get_world_rank(), error)
+        raise
 
 
 def _train(spec: dict[str, Any], pulse: "Pulse") -> dict[str, Any]:

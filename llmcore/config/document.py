@@ -19,6 +19,7 @@ Path = tuple[str | int, ...]
 
 _MERGE, _STR = "tag:yaml.org,2002:merge", "tag:yaml.org,2002:str"
 _DIGITS = "[0-9]+(?:_[0-9]+)*"
+_MOST_VALUES = 1_000_000
 _WHOLE_EXPONENT = re.compile(rf"^[-+]?{_DIGITS}[eE]\+?[0-9]{{1,2}}$")
 _PLAIN_VALUES: dict[str, tuple[str, str]] = {  # tag: (pattern, characters it may begin with; "" is the empty scalar)
     "null": (r"^(?:~|null|Null|NULL|)$", "~nN"),
@@ -67,6 +68,7 @@ def read_yaml(text: str) -> Document:
         loader = _Loader(text)
         node = loader.get_single_node()
         if node is not None:
+            _check_size(node)
             document.data = _Reader(loader, document).value(node, ())
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -77,6 +79,33 @@ def read_yaml(text: str) -> Document:
     except RecursionError:
         document.mistakes.append((1, "not valid YAML: nested too deeply"))
     return document
+
+
+def _check_size(root: yaml.Node) -> None:
+    """Raises MarkedYAMLError for a document of more values than any configuration has.
+
+    Aliases are counted as often as they stand: a few lines of aliases to aliases can stand for billions of values.
+    """
+    sizes: dict[int, int] = {}
+
+    def size(node: yaml.Node) -> int:
+        if id(node) not in sizes:
+            sizes[id(node)] = 0  # one that contains itself, which has a message of its own
+            inner = (
+                [part for pair in node.value for part in pair]
+                if isinstance(node, yaml.MappingNode)
+                else node.value
+                if isinstance(node, yaml.SequenceNode)
+                else []
+            )
+            sizes[id(node)] = 1 + sum(map(size, inner))
+        return sizes[id(node)]
+
+    if (found := size(root)) > _MOST_VALUES:
+        raise yaml.MarkedYAMLError(
+            problem=f"{found:,} values, aliases unfolded; a configuration has at most {_MOST_VALUES:,}",
+            problem_mark=root.start_mark,
+        )
 
 
 def dump_yaml(data: Any) -> str:

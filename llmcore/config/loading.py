@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from llmcore.config.base import Section
+from llmcore.config.credentials import credentials_in
 from llmcore.config.document import Document, Path, dotted, dump_yaml, read_yaml
 from llmcore.config.mistakes import describe
 from llmcore.errors import ConfigError
@@ -50,6 +51,8 @@ def _load(cls: type[AnySection], source: "_Source", overrides: Sequence[str]) ->
     for number, override in enumerate(overrides):
         source.apply(number, override)
     if not source.unreadable:
+        for place, message in credentials_in(source.data):
+            source.add(place, message)
         try:
             config = validate_data(cls, source.data)
         except ValidationError as error:

@@ -11,27 +11,15 @@ from pydantic_core import PydanticUndefined
 
 from llmcore.config.base import Section, change_of, nested_in
 from llmcore.config.cluster import ClusterConfig
+from llmcore.config.commands import config_class
 from llmcore.config.common import JobSettings
-from llmcore.config.evaluate import EvaluateConfig
-from llmcore.config.finetune import FinetuneConfig
-from llmcore.config.pipeline import PipelineConfig, ReportConfig
-from llmcore.config.prepare import PrepareConfig
-from llmcore.config.pretrain import PretrainConfig
 from llmcore.config.prices import PricesConfig
-from llmcore.config.transfer import TransferConfig
-from llmcore.config.tune import TuneConfig
 
 __all__ = ["CONFIGS", "reference_page"]
 
+_IN_ORDER = ("pipeline", "prepare", "pretrain", "finetune", "tune", "evaluate", "transfer", "report")
 CONFIGS: dict[str, type[Section]] = {
-    "pipeline": PipelineConfig,
-    "prepare": PrepareConfig,
-    "pretrain": PretrainConfig,
-    "finetune": FinetuneConfig,
-    "tune": TuneConfig,
-    "evaluate": EvaluateConfig,
-    "transfer": TransferConfig,
-    "report": ReportConfig,
+    **{command: config_class(command) for command in _IN_ORDER},
     "plan": PricesConfig,
     "cluster": ClusterConfig,
 }

@@ -1,6 +1,7 @@
 """What a run leaves behind: its identity, its attempts, its metrics."""
 
 from llmcore.records.attempt import CONFIG, Attempt, begin_attempt, in_line
+from llmcore.records.failures import FAILURE, FailureWriter, failures_of, rank_errors_of, record_rank_error
 from llmcore.records.heartbeat import TIMING, Timing, last_beat
 from llmcore.records.identity import RUN, finished_result, recorded_inputs
 from llmcore.records.layout import (
@@ -14,7 +15,7 @@ from llmcore.records.layout import (
     step_of,
 )
 from llmcore.records.lineage import Ancestor, lineage_of
-from llmcore.records.listing import RunStatus, list_runs
+from llmcore.records.listing import RunStatus, list_runs, status_of
 from llmcore.records.metrics import (
     MetricRows,
     MetricsWriter,
@@ -27,14 +28,17 @@ from llmcore.records.parts import PartsWriter, read_part
 from llmcore.records.results import newest_result, run_folder
 from llmcore.records.spent import Spent, spent_on_training
 from llmcore.records.stop import STOP, StopSignal, ask_to_stop
+from llmcore.records.why import Why, why_failed
 
 __all__ = [
     "CONFIG",
+    "FAILURE",
     "RUN",
     "STOP",
     "TIMING",
     "Ancestor",
     "Attempt",
+    "FailureWriter",
     "MetricRows",
     "MetricsWriter",
     "PartsWriter",
@@ -43,6 +47,7 @@ __all__ = [
     "Spent",
     "StopSignal",
     "Timing",
+    "Why",
     "ask_to_stop",
     "attempt_folder",
     "attempt_numbers",
@@ -50,6 +55,7 @@ __all__ = [
     "begin_attempt",
     "check_newest",
     "checkpoint_name",
+    "failures_of",
     "finished_result",
     "folder_of",
     "in_line",
@@ -57,13 +63,17 @@ __all__ = [
     "lineage_of",
     "list_runs",
     "newest_result",
+    "rank_errors_of",
     "read_metrics",
     "read_metrics_counted",
     "seconds_before_restarts",
     "read_part",
+    "record_rank_error",
     "recorded_inputs",
     "run_folder",
     "software_versions",
     "spent_on_training",
+    "status_of",
     "step_of",
+    "why_failed",
 ]

@@ -16,6 +16,7 @@ from llmcore.config.common import JobSettings
 from llmcore.config.fingerprint import flagged_of
 from llmcore.cost import Ledger
 from llmcore.errors import InterruptedRunError, as_note_of
+from llmcore.redaction import redact, redacted
 from llmcore.records.heartbeat import BEGIN, END, TIMING, Heartbeat, Say, Timing, await_silence
 from llmcore.records.identity import changes_of, open_run
 from llmcore.records.layout import attempt_folder, attempt_numbers, attempt_of, check_newest, software_versions
@@ -117,9 +118,9 @@ def begin_attempt(
         "pid": getpid(),
         "started": 0.0,
         "accepted": None,
-        "command": shlex.join(sys.argv),
-        "flagged": flagged_of(config),
-        "changes": changes,
+        "command": redact(shlex.join(sys.argv)),
+        "flagged": redacted(flagged_of(config)),
+        "changes": redacted(changes),
         "versions": software_versions(),
         "token": uuid4().hex,
     }
@@ -136,7 +137,8 @@ def begin_attempt(
             break
     attempt = Attempt(run, number + 1, Heartbeat(folder, timing.beat_s, say))
     try:
-        run.write_text(CONFIG, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+        resolved = redacted(config.model_dump(mode="json"))
+        run.write_text(CONFIG, yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True))
         if accept is not None:
             attempt.accepted = in_line(run, accept(run), before=attempt.number)
             folder.write_json(BEGIN, begin | {"accepted": attempt.accepted})

@@ -8,6 +8,7 @@ from typing import Any
 from llmcore.config.common import JobSettings
 from llmcore.config.fingerprint import differences, fingerprint, flagged_of, identity_of
 from llmcore.errors import RunChangedError, StorageError
+from llmcore.redaction import redacted
 from llmcore.records.heartbeat import BEGIN, END
 from llmcore.records.layout import attempt_folder, attempt_numbers, software_versions
 from llmcore.storage import Folder, canonical_json
@@ -32,13 +33,13 @@ def open_run(
     record = {
         "kind": kind,
         "name": config.name,
-        "identity": identity_of(config),
-        "flagged": flagged_of(config),
+        "identity": redacted(identity_of(config)),
+        "flagged": redacted(flagged_of(config)),
         "inputs": dict(inputs),
         "step_version": step_version,
         "fingerprint": fingerprint(config, inputs, step_version),
         "versions": software_versions(),
-        "parents": list(parents),
+        "parents": redacted(parents),
         "created": time.time(),
     }
     if run.create_bytes(RUN, readable_json(record)):
@@ -110,4 +111,4 @@ def _newest_flagged(run: Folder) -> dict[str, Any]:
 
 
 def _plain_flagged(config: JobSettings) -> dict[str, Any]:
-    return dict(json.loads(canonical_json(flagged_of(config))))
+    return dict(json.loads(canonical_json(redacted(flagged_of(config)))))

@@ -12,7 +12,7 @@ from llmcore.records.identity import RUN
 from llmcore.records.layout import attempt_folder, attempt_numbers
 from llmcore.storage import Folder
 
-__all__ = ["RunStatus", "Status", "list_runs"]
+__all__ = ["RunStatus", "Status", "list_runs", "status_of"]
 
 Status = Literal["succeeded", "failed", "interrupted", "running", "dead"]
 
@@ -48,6 +48,16 @@ def list_runs(storage: Folder, *, timing: Timing = TIMING) -> list[RunStatus]:
         histories = [history for history in pool.map(lambda name: _read(storage / name, timing), names) if history]
     alive = _watched([history.attempts[-1] for history in histories if history.alive is None], timing)
     return [history.status(alive) for history in histories]
+
+
+def status_of(run: Folder, attempt: int, *, timing: Timing = TIMING) -> Status:
+    """How one attempt of a run stands; it may be watched for `timing.stale_s`. Raises StorageError."""
+    folder = attempt_folder(run, attempt)
+    alive = _is_alive(folder, timing)
+    if alive is None:
+        alive = _watched([folder], timing)[folder]
+    end = folder.find_json(END)
+    return end["status"] if end is not None else "running" if alive else "dead"
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from llmcore.redaction import redacted
 from llmcore.storage import Folder
 from llmcore.storage.content import plain_number
 
@@ -30,8 +31,11 @@ class PartsWriter:
         return len(self._lines) >= _LINES_PER_PART
 
     def add(self, row: Mapping[str, Any], *, written: bool = False) -> None:
-        """Add a line, plain numbers and words; one that counts as `written` is no reason to write a part."""
-        self._lines.append(json.dumps(row, ensure_ascii=False, default=plain_number).encode() + b"\n")
+        """Add a line, plain numbers and words without credentials.
+
+        One that counts as `written` is no reason to write a part.
+        """
+        self._lines.append(json.dumps(redacted(row), ensure_ascii=False, default=plain_number).encode() + b"\n")
         self._unwritten = self._unwritten or not written
 
     def flush(self) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from llmcore.redaction import redact
 from llmcore.report import figures, search_figures, words
 from llmcore.report.model import PipelineReport, StageReport
 
@@ -29,7 +30,7 @@ def render(report: PipelineReport) -> str:
 def render_page(template: str, pictures: Mapping[str, str], **told: Any) -> str:
     """A template of this folder that extends the skeleton, with the style and these drawings, which stand for markup.
 
-    Everything else that is told is escaped.
+    Everything else that is told is escaped, and nothing of it leaves with a credential.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
@@ -48,7 +49,7 @@ def render_page(template: str, pictures: Mapping[str, str], **told: Any) -> str:
         pictures={name: Markup(svg) for name, svg in pictures.items()},
         **told,
     )
-    return page.rstrip() + "\n"
+    return redact(page).rstrip() + "\n"
 
 
 def shown_of(report: PipelineReport, a_row: str = "stage") -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, Literal
 from fsspec.implementations.local import LocalFileSystem
 
 from llmcore.errors import LLMCoreError, StorageError
+from llmcore.redaction import redact_error, redacted
 from llmcore.storage import local
 from llmcore.storage.content import readable_json
 from llmcore.storage.retries import answer_behind, file_system, within
@@ -32,15 +33,17 @@ def storage_errors(url: str, doing: str) -> Iterator[None]:
     """Whatever a file system raises becomes a StorageError with the URL and the reason.
 
     Each fsspec backend has exceptions of its own (botocore's are no OSErrors), so this catches all of them, around
-    single calls of the backend only.
+    single calls of the backend only. The backend's own errors stay as the cause, without credentials.
     """
     try:
         yield
     except LLMCoreError:
         raise
     except FileNotFoundError as error:
+        redact_error(error)
         raise StorageError(f"{url} does not exist, or not any more") from error
     except Exception as error:
+        redact_error(error)
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise StorageError(f"{url} cannot be {doing}: {reason}") from error
 
@@ -192,8 +195,8 @@ class Folder:
         self.write_bytes(name, text.encode())
 
     def write_json(self, name: str, value: Any) -> None:
-        """Write or replace a JSON record, laid out for people and `diff`. Raises StorageError."""
-        self.write_bytes(name, readable_json(value))
+        """Write or replace a JSON record, laid out for people and `diff`, without credentials. Raises StorageError."""
+        self.write_bytes(name, readable_json(redacted(value)))
 
     def create_bytes(self, name: str, data: bytes) -> bool:
         """Write a file if it is not there; False when it is. Raises StorageError.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from llmcore.errors import CheckpointError, StorageError
+from llmcore.redaction import redacted
 from llmcore.storage.content import FileEntry, canonical_json, chunks, readable_json
 from llmcore.storage.folder import Folder, checked_name
 
@@ -48,7 +49,7 @@ def write_file(folder: Folder, name: str, data: bytes | Path | Iterable[bytes | 
 
 
 def write_manifest(folder: Folder, kind: str, entries: Iterable[FileEntry], about: Mapping[str, Any]) -> Manifest:
-    """Write the manifest, last: from now on readers take the folder as complete.
+    """Write the manifest, last: from now on readers take the folder as complete. What is said has no credentials.
 
     Raises StorageError, also for two entries of one name or an entry named like the manifest.
     """
@@ -58,7 +59,7 @@ def write_manifest(folder: Folder, kind: str, entries: Iterable[FileEntry], abou
             raise StorageError(f"{folder.url}: two files are named {entry.name!r}; each needs a name of its own")
         files[checked_name(entry.name)] = entry
     # Through JSON and back: the hash is of what a reader will see (tuples are lists there, keys are strings).
-    manifest = _from_body(json.loads(readable_json(_body(kind, files, about))))
+    manifest = _from_body(json.loads(readable_json(_body(kind, files, redacted(about)))))
     folder.write_bytes(MANIFEST, _text(manifest))
     return manifest
 

@@ -20,6 +20,7 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from llmcore.errors import StorageError
+from llmcore.redaction import holds_credential
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -56,7 +57,15 @@ _listener: Callable[[], None] | None = None
 
 
 def file_system(url: str) -> tuple[Any, str]:
-    """The fsspec file system of a URL, a remote one with retries, and the path in it. Raises StorageError."""
+    """The fsspec file system of a URL, a remote one with retries, and the path in it.
+
+    Raises StorageError, also for a URL that has a credential in it: it would stand in records and errors.
+    """
+    if holds_credential(url):
+        raise StorageError(
+            f"{url} has a credential in it: give the URL without one, and the credential in the environment of every "
+            "node (for S3: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY) or by the role of the machines"
+        )
     # Listings must be true now: another process may have just written what is asked for.
     options: dict[str, Any] = {"use_listings_cache": False}
     if url.startswith(("s3://", "s3a://")):

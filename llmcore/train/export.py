@@ -11,6 +11,7 @@ from torch import Tensor, distributed
 from llmcore.errors import CheckpointError
 from llmcore.models.adapters import PlainWeight, adapter_weights, plain_weights
 from llmcore.models.quantized import dequantized
+from llmcore.redaction import redact
 from llmcore.storage import Folder, publish
 from llmcore.train.engine import Engine
 from llmcore.train.kept import MODEL
@@ -57,7 +58,7 @@ def export_model(
             with publish(folder, MODEL, about) as publication:
                 with publication.staging() as staged:
                     write_architecture(engine.model, tokenizer, staged)
-                publication.write_bytes(CARD, card.encode())
+                publication.write_bytes(CARD, redact(card).encode())
                 for entry in chain(
                     write_weights(folder, layouts, tensors), write_adapter(folder, engine.model, beside, tensors)
                 ):

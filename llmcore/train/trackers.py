@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from typing import Any, Protocol
 
 from llmcore.errors import ConfigError
+from llmcore.redaction import redacted
 
 __all__ = ["Tracker", "check_trackers", "numbers_of", "open_trackers"]
 
@@ -63,10 +64,10 @@ def check_trackers(names: Sequence[str]) -> None:
 def open_trackers(names: Sequence[str], run: str, about: Mapping[str, Any]) -> list[Tracker]:
     """The trackers of these names; where they write is said to them by their own environment variables.
 
-    `about` is what they show of the run besides its numbers.
+    `about` is what they show of the run besides its numbers, less any credential.
     """
     check_trackers(names)
-    return [_TRACKERS[name](run, about) for name in names]
+    return [_TRACKERS[name](run, redacted(about)) for name in names]
 
 
 def numbers_of(row: Mapping[str, Any]) -> dict[str, float]:

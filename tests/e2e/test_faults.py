@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from jobs.runtime.failures import failures_of
+from llmcore.records import failures_of
 from tests.clusters import LocalCluster, local_cluster
 from tests.drivers import ray_folder, run_jobs, wait_for
 from tests.faults import CHECKPOINT_EVERY, NUM_STEPS, Training, assert_same_losses

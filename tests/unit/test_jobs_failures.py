@@ -3,8 +3,9 @@ from pathlib import Path
 import pytest
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError, WorkerHealthCheckTimeoutError
 
-from jobs.runtime.failures import FailureLog, failures_of, in_our_words
+from jobs.runtime.failures import FailureLog, in_our_words
 from llmcore.errors import ConfigError, HungRankError, RunError, StorageError
+from llmcore.records import failures_of
 from llmcore.storage import Folder
 
 GONE = WorkerHealthCheckFailedError("A worker health check failed.", RuntimeError("\nThe actor died.\n\tpid: 7"))
@@ -21,6 +22,7 @@ def test_each_failure_is_a_line_with_a_reason_for_each_rank(tmp_path: Path) -> N
     assert first["ranks"] == {"0": "ConnectionError: reset by peer", "1": "RuntimeError: The actor died."}
     assert second["ranks"]["2"].startswith("it does not answer") and "12.30 seconds" in second["ranks"]["2"]
     assert first["time"] <= second["time"]
+    assert first["details"] == {"0": "reset by peer\nmore", "1": "\nThe actor died.\n\tpid: 7"}
 
 
 def test_a_full_storage_is_said_and_hides_no_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

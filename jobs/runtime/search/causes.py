@@ -4,17 +4,11 @@ from collections.abc import Iterator
 from typing import Literal
 
 from llmcore.errors import DivergedError, HungRankError, LLMCoreError, NonFiniteError
+from llmcore.records.signs import CUT_OFF, CUT_OFF_WORDS, HUNG, LOST, MEMORY_WORDS
 
 __all__ = ["Cause", "cause_of", "may_pass"]
 
 Cause = Literal["out_of_memory", "non_finite", "hang", "timeout", "crash", "budget", "configuration", "error"]
-
-_LOST = ("ActorDiedError", "ActorUnavailableError", "NodeDiedError", "WorkerCrashedError", "RayActorError")
-_HUNG = ("WorkerHealthCheckTimeoutError", "HungRankError")
-_CUT_OFF = ("DistBackendError", "DistNetworkError", "DistStoreError")
-_CUT_OFF_WORDS = ("gloo", "connection reset by peer", "connection closed by peer", "nccl")
-"""What a rank says in a collective whose other side is gone."""
-_MEMORY_WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory")
 
 
 def may_pass(cause: Cause) -> bool:
@@ -35,11 +29,11 @@ def _one(error: BaseException) -> Cause | None:
     name = type(error).__name__
     if isinstance(error, DivergedError | NonFiniteError):
         return "non_finite"
-    if isinstance(error, MemoryError) or name == "OutOfMemoryError" or _says(error, _MEMORY_WORDS):
+    if isinstance(error, MemoryError) or name == "OutOfMemoryError" or _says(error, MEMORY_WORDS):
         return "out_of_memory"
-    if isinstance(error, HungRankError) or name in _HUNG:
+    if isinstance(error, HungRankError) or name in HUNG:
         return "hang"
-    if name in _LOST or name in _CUT_OFF or _says(error, _CUT_OFF_WORDS):
+    if name in LOST or name in CUT_OFF or _says(error, CUT_OFF_WORDS):
         return "crash"
     return (
         None if isinstance(error, LLMCoreError) or name.endswith(("GroupError", "HealthCheckFailedError")) else "error"

@@ -22,7 +22,7 @@ from jobs.runtime.search.lives import Life, begin_life, newest_life
 from jobs.runtime.search.plan import SearchPlan
 from llmcore.config.finetune import FinetuneConfig
 from llmcore.errors import CheckpointError, LLMCoreError
-from llmcore.records import STOP, TIMING, ask_to_stop
+from llmcore.records import FAILURE, STOP, TIMING, ask_to_stop
 from llmcore.storage import Folder
 from llmcore.train.place import Place
 
@@ -30,7 +30,7 @@ __all__ = ["DONOR", "drive", "failure_of"]
 
 DONOR = "donor.json"
 """In a checkpoint of Tune's: which life it is of, and the step. The checkpoint itself stays where it is."""
-_FAILURE, _STARTED = "failure.json", "started.json"
+_STARTED = "started.json"
 _END = None
 
 
@@ -86,18 +86,18 @@ def _begin(records: Folder) -> None:
     if records.exists(_STARTED):
         free_dead_groups()
         time.sleep(TIMING.drained_s)
-    for name in (_FAILURE, STOP):
+    for name in (FAILURE, STOP):
         records.delete(name)
     records.write_json(_STARTED, {"time": time.time()})
 
 
 def failure_of(records: Folder) -> dict[str, Any] | None:
     """`cause` and `error` of a trial's attempt that has failed."""
-    return records.find_json(_FAILURE)
+    return records.find_json(FAILURE)
 
 
 def _fail(records: Folder, cause: Cause, error: str) -> None:
-    records.write_json(_FAILURE, {"cause": cause, "error": error})
+    records.write_json(FAILURE, {"cause": cause, "error": error, "time": time.time()})
 
 
 def _place(life: Life, search: str, attempt: int) -> Place:

@@ -1,0 +1,1 @@
+"""The commands of `python -m cluster`, each imported when it is needed."""

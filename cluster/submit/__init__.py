@@ -1,0 +1,1 @@
+"""A job on a cluster: what travels, under which name, and how it is watched."""
