@@ -113,7 +113,6 @@ def stop(job: str, wait: bool, **where: Any) -> int:
 def _tell_why(job: "Job") -> int:
     """Print why the job's run failed, from the run's own records, which this machine has to reach."""
     from llmcore.records.why import why_failed
-
     from llmcore.storage import Folder
 
     if not {"storage", "run"} <= job.metadata.keys():

@@ -11,8 +11,9 @@ from cluster.resources import Need, why_not
 from llmcore.config.cluster import ClusterConfig
 from llmcore.config.commands import COMMANDS, config_class
 from llmcore.config.common import ClusterSettings, JobSettings, WorkerSettings
+from llmcore.config.document import dump_yaml
 from llmcore.config.evaluate import EvaluateConfig
-from llmcore.config.loading import dump_config, load_config, validate_data
+from llmcore.config.loading import load_config, validate_data
 from llmcore.config.pipeline import PipelineConfig
 from llmcore.config.place import ROLE
 from llmcore.config.pretrain import PretrainConfig
@@ -40,8 +41,8 @@ class JobOnCluster:
         return " ".join(["--job", self.command, self.path, *map(shlex.quote, self.overrides)])
 
     def text(self) -> str:
-        """The configuration, as YAML."""
-        return dump_config(self.config)
+        """The configuration, as YAML: what is not as it is by default."""
+        return dump_yaml(self.config.model_dump(mode="json", exclude_defaults=True))
 
 
 def load_job(config: ClusterConfig, command: str, path: Path, overrides: Sequence[str] = ()) -> JobOnCluster:

@@ -4,15 +4,12 @@ from typing import Any
 
 from cluster.render.job import JobOnCluster
 from cluster.render.kubernetes import NAME_LABEL, config_map, network_policy, service_accounts
-from cluster.render.pods import autoscaler_options, head_pod, submitter_pod, worker_pod
+from cluster.render.pods import JOB_FOLDER, autoscaler_options, head_pod, submitter_pod, worker_pod
 from cluster.render.text import ray_version
 from llmcore.config.cluster import ClusterConfig, HeadSettings, NodeGroup
 from llmcore.config.cluster_targets import KubeRaySettings
 
 __all__ = ["kuberay_objects"]
-
-JOB_FOLDER = "/etc/llmcore"
-"""Where the job's configuration is mounted in the head's pod."""
 
 
 def kuberay_objects(config: ClusterConfig, job: JobOnCluster | None) -> list[dict[str, Any]]:

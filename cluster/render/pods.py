@@ -6,10 +6,13 @@ from cluster.render.kubernetes import NAME_LABEL, head_account, worker_account
 from llmcore.config.cluster import ClusterConfig, HeadSettings, NodeGroup
 from llmcore.config.cluster_targets import KubeRaySettings, NodeLabel
 
-__all__ = ["USER", "autoscaler_options", "head_pod", "submitter_pod", "worker_pod"]
+__all__ = ["JOB_FOLDER", "USER", "autoscaler_options", "head_pod", "submitter_pod", "worker_pod"]
 
 USER = 1000
 """As in `cluster/docker/Dockerfile`."""
+
+JOB_FOLDER = "/etc/llmcore"
+"""Where the job's configuration is mounted in the head's pod."""
 
 _GRACE_S = {True: 30, False: 120}
 """Of a pod, by whether its node may be taken away: clouds leave half a minute then."""
@@ -33,7 +36,7 @@ def head_pod(config: ClusterConfig, *, mounts_job: bool) -> dict[str, Any]:
     ]
     volumes = _volumes(config.kuberay, config.head)
     if mounts_job:
-        container["volumeMounts"].append({"name": "job", "mountPath": "/etc/llmcore", "readOnly": True})
+        container["volumeMounts"].append({"name": "job", "mountPath": JOB_FOLDER, "readOnly": True})
         volumes.append({"name": "job", "configMap": {"name": config.name}})
     spec = {
         "serviceAccountName": head_account(config),

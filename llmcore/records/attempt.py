@@ -16,10 +16,10 @@ from llmcore.config.common import JobSettings
 from llmcore.config.fingerprint import flagged_of
 from llmcore.cost import Ledger
 from llmcore.errors import InterruptedRunError, as_note_of
-from llmcore.redaction import redact, redacted
 from llmcore.records.heartbeat import BEGIN, END, TIMING, Heartbeat, Say, Timing, await_silence
 from llmcore.records.identity import changes_of, open_run
 from llmcore.records.layout import attempt_folder, attempt_numbers, attempt_of, check_newest, software_versions
+from llmcore.redaction import redact, redacted
 from llmcore.storage import Folder
 from llmcore.storage.content import readable_json
 
