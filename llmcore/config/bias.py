@@ -98,3 +98,15 @@ class BiasSettings(Section):
         description="Further models, by what they are called here, of which nothing else is judged: a run that has "
         "ended (a `pretrain` run, say), a published model's URL, a Hugging Face folder, or `owner/name` of the hub.",
     )
+    against: Name | None = identity(
+        None,
+        description="One of `models`, against which every other model is held: what its figures are less that one's, "
+        "with intervals of which both are asked the same rows. Null: each stands for itself.",
+    )
+
+    @model_validator(mode="after")
+    def _against_one_of_them(self) -> "BiasSettings":
+        if self.against is not None and self.against not in self.models:
+            there = ", ".join(self.models) or "none"
+            raise ValueError(f"against={self.against}: it is none of bias.models, which has {there}: add it there")
+        return self

@@ -42,6 +42,7 @@ _REFERENCE = re.compile(r"(\$?)\$\{([^{}]*)\}")
 _SAID_FOR_ALL = ("name", "storage", "cluster")
 _MAY_NAME = {
     "tokens": ("prepare",),
+    "tokenizer": ("prepare",),
     "base": ("pretrain", "finetune"),
     "data": ("prepare",),
     "validation_sets": ("prepare",),

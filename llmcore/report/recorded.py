@@ -274,6 +274,8 @@ class BiasRecord(Record):
     sets: dict[str, BiasSetRecord] = {}
     models: dict[str, dict[str, BiasToldRecord]] = {}
     left_out: dict[str, str] = {}
+    against: str | None = None
+    differences: dict[str, dict[str, dict[str, BiasFigureRecord]]] = {}
 
 
 class EvaluationRecord(Record):
