@@ -8,7 +8,7 @@ from llmcore.evaluation.transfer import COSTS, Cell, TransferOutcome
 from llmcore.report import words
 from llmcore.report.drawing import COLOURS, draw_svg
 from llmcore.report.page import render_page
-from llmcore.report.transfer_words import amount, paid, sentences
+from llmcore.report.transfer_words import amount, paid, paid_between, sentences
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,6 +38,7 @@ def render_transfer(outcome: TransferOutcome) -> str:
         units={"device_seconds": "device-seconds", "flops": "FLOPs"},
         amount=amount,
         paid=paid,
+        paid_between=paid_between,
     )
 
 
