@@ -93,6 +93,7 @@ class Cell:
         flops: The same.
         tokens: The same.
         num_steps: The same.
+        energy_j: Joules of all of it, start-up and validation included, where the devices tell it; the same.
     """
 
     weights: Weights
@@ -105,6 +106,7 @@ class Cell:
     flops: float
     tokens: float
     num_steps: float
+    energy_j: float | None = None
 
     @property
     def budget(self) -> "Budget":
@@ -129,6 +131,7 @@ class Cell:
             "flops": self.flops,
             "tokens": self.tokens,
             "num_steps": self.num_steps,
+            "energy_j": self.energy_j,
         }
 
 
@@ -255,7 +258,7 @@ class TransferOutcome:
     def to_csv(self) -> str:
         """A line for each cell: `transfer.csv`."""
         buffer = io.StringIO()
-        names = ["weights", "labels", "epochs", "value", "low", "high", "num_steps", "tokens", *COSTS]
+        names = ["weights", "labels", "epochs", "value", "low", "high", "num_steps", "tokens", *COSTS, "energy_j"]
         writer = csv.DictWriter(buffer, names, lineterminator="\n", extrasaction="ignore")
         writer.writeheader()
         for cell in self.cells:
@@ -362,6 +365,7 @@ def _cell(
         flops=average("flops"),
         tokens=average("tokens"),
         num_steps=average("num_steps"),
+        energy_j=None if any(one.about.get("energy_j") is None for one in judged) else average("energy_j"),
     )
 
 

@@ -256,6 +256,7 @@ class Reader:
             tokens=_sum_known(cost.tokens for cost in costs),
             mfu=last.mfu,
             money=_sum_known(cost.money for cost in costs),
+            energy_j=_sum_known(cost.energy_j for cost in costs),
             counts=dict(_flat(result.get("counts"), (int,))),
             dropped=_left_out(result),
         )

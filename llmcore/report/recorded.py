@@ -123,6 +123,7 @@ class CostRecord(Record):
     tokens: int | None = None
     mfu: float | None = None
     money: float | None = None
+    energy_j: float | None = None
 
 
 class SampleRecord(Record):

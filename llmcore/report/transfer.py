@@ -35,6 +35,7 @@ def render_transfer(outcome: TransferOutcome) -> str:
         by_labels=outcome.by_labels(),
         by_cost={cost: outcome.by_cost(cost) for cost in COSTS},
         paid_off={cost: outcome.paid_off(cost) for cost in COSTS},
+        tells_energy=any(cell.energy_j is not None for cell in outcome.cells),
         units={"device_seconds": "device-seconds", "flops": "FLOPs"},
         amount=amount,
         paid=paid,

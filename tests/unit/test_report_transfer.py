@@ -101,6 +101,14 @@ def test_the_page_stands_by_itself(tmp_path: Path) -> None:
     assert "0.975" in page
 
 
+def test_energy_stands_beside_the_costs_where_it_is_told(tmp_path: Path) -> None:
+    outcome = given_outcome(tmp_path, AHEAD)
+    assert ">energy<" not in render_transfer(outcome) and outcome.cells[0].to_json()["energy_j"] is None
+    told = tuple(replace(cell, energy_j=1000 * cell.device_seconds) for cell in outcome.cells)
+    page = render_transfer(replace(outcome, cells=told))
+    assert ">energy<" in page and "20.0 kJ, 20.0 kJ" in page
+
+
 def test_what_is_in_the_records_is_escaped(tmp_path: Path) -> None:
     outcome = given_outcome(tmp_path, AHEAD)
     page = render_transfer(replace(outcome, about=dict(outcome.about) | {"base": "<b>bold</b>"}))
