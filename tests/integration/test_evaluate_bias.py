@@ -2,14 +2,9 @@
 
 import csv
 import json
-import os
-import signal
-import threading
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from jobs.evaluate import evaluate, finished, plan, result_line
@@ -22,6 +17,7 @@ from llmcore.storage import Folder, publish, read_manifest
 from tests.bases import write_base
 from tests.integration.test_evaluate_harness import Written
 from tests.judged import OPTIONS, TASK, InProcess, write_classifier
+from tests.killed_workers import first_killed
 from tests.unit.test_bias_sets import WINOBIAS
 from tests.unit.test_bias_sets_measured import write_pairs
 
@@ -97,38 +93,14 @@ def test_models_are_measured_alone_once_and_left_out_where_they_have_no_likeliho
 @pytest.mark.usefixtures("ray_session")
 def test_a_measuring_process_that_is_killed_is_started_again_and_all_is_measured(bias: Bias) -> None:
     write_pairs(Path(bias.sets["crows"]["url"]), 1500)
-    killed: list[int] = []
-    ended = threading.Event()
-
-    def kill_the_first() -> None:
-        while not killed and not ended.wait(0.02):
-            for measurer in _measuring()[:1]:
-                os.kill(measurer, signal.SIGKILL)
-                killed.append(measurer)
-
-    killer = threading.Thread(target=kill_the_first)
-    killer.start()
-    try:
+    with first_killed("_Measurer.measure") as killed:
         result = bias.evaluate("killed", sets={"crows": bias.sets["crows"]})
-    finally:
-        ended.set()
-        killer.join()
     assert len(killed) == 1 and all(told["crows"]["num_rows"] == 1500 for told in result["bias"]["models"].values())
     one = BiasSet.read("crows", bias.config().bias.sets["crows"])  # type: ignore[union-attr]
     for name in ("bert", "gpt2"):
         manifest = read_manifest(bias.storage / name)
         assert manifest is not None
         assert all(stored_scored(bias.storage, portion, manifest.sha256) for portion in one.portions())
-
-
-def _measuring() -> list[int]:
-    """Processes of this test's own Ray that measure just now."""
-    found = []
-    for process in psutil.Process().children(recursive=True):
-        with suppress(psutil.Error):
-            if "_Measurer.measure" in " ".join(process.cmdline()):
-                found.append(process.pid)
-    return found
 
 
 def test_what_cannot_be_measured_is_refused_before_an_attempt_begins(bias: Bias, tmp_path: Path) -> None:
