@@ -1,13 +1,14 @@
 """The bias of language models on Ray: actors that each hold one model, and score one portion of a set after another."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from jobs.runtime.console import say
 from jobs.runtime.harness import Writer
 from llmcore.bias.bias_set import BiasSet, Portion
+from llmcore.bias.bold import Judge, read_bold
 from llmcore.bias.fitting import is_masked, why_not_measured
 from llmcore.bias.intervals import Resampling
 from llmcore.bias.scored import Scored, store_scored, stored_scored
@@ -16,8 +17,9 @@ from llmcore.config.bias import BiasSetSettings, BiasSettings
 from llmcore.config.evaluate import EvaluateConfig
 from llmcore.cost import Ledger
 from llmcore.errors import CheckpointError, ConfigError, CorpusError, RunError
-from llmcore.storage import Folder, content_hash, verify_published
-from llmcore.tasks.bases import base_model
+from llmcore.records import newest_result, run_folder
+from llmcore.storage import Folder, content_hash, folder_at, verify_published
+from llmcore.tasks.bases import base_model, find_base
 
 if TYPE_CHECKING:
     from llmcore.bias.scoring import Scorer
@@ -27,10 +29,24 @@ __all__ = ["Biases", "MeasureBias", "check_bias_sets", "plan_of_bias"]
 _RESTARTS = 3
 
 
-def check_bias_sets(config: EvaluateConfig) -> None:
-    """Raises CorpusError where a set is not there, or is none: hours before a pipeline comes to measure by it."""
+def check_bias_sets(config: EvaluateConfig, storage: Folder, to_come: Collection[str] = ()) -> None:
+    """Raises CorpusError where a set is not there, or is none: hours before a pipeline comes to measure by it.
+
+    A classifier among the runs that are `to_come` cannot be looked at yet; the texts that it is to judge can.
+    """
     for name, one in (config.bias.sets if config.bias else {}).items():
-        BiasSet.read(name, one)
+        if one.classifier in to_come:
+            read_bold(folder_at(one.url), one.domains, judge=Judge("", "", ""), num_tokens=1, seed=0)
+        else:
+            _read(storage, name, one)
+
+
+def _read(storage: Folder, name: str, settings: BiasSetSettings) -> BiasSet:
+    """A set; where a run is named as its classifier, by the model of that run."""
+    if settings.classifier is not None and newest_result(run_folder(storage, settings.classifier)) is not None:
+        model, _ = find_base(storage, settings.classifier, f"bias.sets.{name}.classifier")
+        settings = settings.model_copy(update={"classifier": model.url})
+    return BiasSet.read(name, settings)
 
 
 def plan_of_bias(config: EvaluateConfig) -> list[str]:
@@ -70,7 +86,7 @@ class Biases:
             CorpusError: A set is not there, or a file is not as its makers left it.
         """
         found = cls(
-            [BiasSet.read(name, one) for name, one in settings.sets.items()],
+            [_read(storage, name, one) for name, one in settings.sets.items()],
             [_model(storage, *named) for named in settings.models.items()],
             settings.against,
         )

@@ -57,8 +57,8 @@ class BiasSetSettings(Section):
     )
     classifier: str | None = identity(
         None,
-        description="`bold`: by what continuations are judged: the URL of the folder of a classifier, one fine-tuned "
-        "here (`<storage>/<run>/model`) or of Hugging Face.",
+        description="`bold`: by what continuations are judged, a classifier: the run of a `finetune`, in a pipeline a "
+        "stage of it (`${sentiment}`), or the URL of a folder of Hugging Face.",
     )
     label: str | None = identity(
         None, description="`bold`: the class of the classifier whose probability is compared between groups."

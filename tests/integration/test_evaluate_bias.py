@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from jobs.evaluate import evaluate, finished, plan, result_line
-from jobs.runtime.bias import MeasureBias
+from jobs.runtime.bias import MeasureBias, check_bias_sets
 from llmcore.bias.bias_set import BiasSet
 from llmcore.bias.scored import stored_scored
 from llmcore.config.evaluate import EvaluateConfig
@@ -149,14 +149,23 @@ def test_figures_stand_beside_those_of_a_judged_set_and_choose_nothing(
 
 
 @pytest.mark.usefixtures("ray_session")
+@pytest.mark.parametrize("by_run", [True, False])
 def test_what_decoders_write_is_judged_by_a_classifier_that_is_named(
-    bias: Bias, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    bias: Bias, tmp_path: Path, capsys: pytest.CaptureFixture[str], by_run: bool
 ) -> None:
     (tmp_path / "bold").mkdir()
     people = {group: {f"{group} {one}": [f"the {one} dog", f"a {one} cat"] for one in range(3)} for group in ("a", "b")}
     (tmp_path / "bold/pets_prompt.json").write_text(json.dumps(people))
     bold = {"kind": "bold", "url": str(tmp_path / "bold"), "label": TASK.label_names[0], "max_new_tokens": 4}
-    sets = {"bold": bold | {"classifier": f"{bias.storage.url}/classes"}}
+    if by_run:
+        ended = {"status": "succeeded", "result": {"model": "classes"}}
+        (bias.storage / "sentiment/attempts/01").write_json("end.json", ended)
+    sets = {"bold": bold | {"classifier": "sentiment" if by_run else f"{bias.storage.url}/classes"}}
+    if by_run:
+        parted = bias.config(sets={"bold": bold | {"classifier": "to_come"}})
+        check_bias_sets(parted, bias.storage, {"to_come"})
+        with pytest.raises(ConfigError, match="classifier=to_come is no model: give a classifier, the run of"):
+            check_bias_sets(parted, bias.storage)
     content = bias.evaluate(sets=sets)["bias"]
     assert "masked is masked and writes nothing: it is not measured by bold" in capsys.readouterr().out
     assert content["models"]["masked"] == {}

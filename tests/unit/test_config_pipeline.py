@@ -63,6 +63,21 @@ def test_a_stage_may_take_the_tokenizer_of_another(tmp_path: Path) -> None:
         load(tmp_path, more=more | {"tokenizer": {"folder": "${bert}"}})
 
 
+def test_what_is_written_may_be_judged_by_a_stage_that_is_a_classifier(tmp_path: Path) -> None:
+    bold = {"kind": "bold", "url": "u", "classifier": "${sentiment}", "label": "good"}
+    judged = {"job": "evaluate", "bias": {"models": {"bert": "${bert}"}, "sets": {"bold": bold}}}
+    sentiment = {"job": "finetune", "base": "${bert}", "data": "${books}/areas", "train": {"num_epochs": 1}}
+    config = load(tmp_path, sentiment=sentiment, written=judged)
+    assert config.begins_after()["written"] == {"bert", "sentiment"}
+    for other in ({"task": {"answer": "text"}}, {"task": {"kind": "translation"}}):
+        with pytest.raises(
+            ConfigError, match=r"bias\.sets\.bold\.classifier='p\.sentiment' makes no classifier: name one"
+        ):
+            load(tmp_path, sentiment=sentiment | other, written=judged)
+    with pytest.raises(ConfigError, match=r"classifier='p\.bert' makes no classifier"):
+        load(tmp_path, written=judged | {"bias": judged["bias"] | {"sets": {"bold": bold | {"classifier": "${bert}"}}}})
+
+
 def test_an_evaluation_that_follows_begins_with_its_searches(tmp_path: Path) -> None:
     config = load(tmp_path)
     assert config.begins_after() == {
