@@ -7,9 +7,9 @@ others go on from their checkpoints.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from jobs.finetune import (
@@ -21,7 +21,7 @@ from jobs.finetune import (
     parents_of,
     plan_of_data,
 )
-from jobs.runtime.budget import run_s, spent
+from jobs.runtime.budget import clock_of, run_s, spent
 from jobs.runtime.console import say
 from jobs.runtime.options import RunOptions
 from jobs.runtime.search.plan import SEED, SearchPlan, final_ids, proposals_of, trial_ids
@@ -325,8 +325,12 @@ class _Search:
             )
         return budget.why
 
+    @cached_property
+    def _clock(self) -> Callable[[], float]:
+        return clock_of(self.attempt.run, self.attempt.number)
+
     def _spent(self) -> str | None:
         if not self.plan.config.budget.has_bound:
             return None  # asked every other second: the storage is left alone
-        hours = run_s(self.attempt.run, alive=self.attempt.number) / 3600
+        hours = self._clock() / 3600
         return spent(self.plan.config.budget, hours, self.records.device_s() / 3600)

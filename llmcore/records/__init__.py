@@ -1,7 +1,7 @@
 """What a run leaves behind: its identity, its attempts, its metrics."""
 
 from llmcore.records.attempt import CONFIG, Attempt, begin_attempt, in_line
-from llmcore.records.heartbeat import TIMING, Timing, last_beat
+from llmcore.records.heartbeat import TIMING, Timing, last_beat, lived
 from llmcore.records.identity import RUN, finished_result, recorded_inputs
 from llmcore.records.layout import (
     attempt_folder,
@@ -54,6 +54,7 @@ __all__ = [
     "folder_of",
     "in_line",
     "last_beat",
+    "lived",
     "lineage_of",
     "list_runs",
     "newest_result",

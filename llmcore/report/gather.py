@@ -10,8 +10,7 @@ from pydantic import ValidationError
 
 from llmcore.config.pipeline import STAGE_JOBS
 from llmcore.evaluation.searches import Search
-from llmcore.records import RunStatus, attempt_folder, attempt_numbers, list_runs, run_folder
-from llmcore.records.heartbeat import last_beat
+from llmcore.records import RunStatus, attempt_folder, attempt_numbers, list_runs, lived, run_folder
 from llmcore.report.closer import closer_look
 from llmcore.report.curves import RunCurves, read_curves
 from llmcore.report.model import (
@@ -28,7 +27,6 @@ from llmcore.report.model import (
 )
 from llmcore.report.passport import DataPassport, passport_of
 from llmcore.report.recorded import (
-    BeginRecord,
     BiasRecord,
     CostRecord,
     EndRecord,
@@ -264,10 +262,10 @@ class Reader:
     def _attempt(self, run: Folder, number: int) -> _Attempt:
         folder = attempt_folder(run, number)
         end = self._read(EndRecord, folder, "end.json") or EndRecord()
-        started = (self._read(BeginRecord, folder, "begin.json") or BeginRecord()).started or 0.0
+        started, last = lived(folder)
         return _Attempt(
             number,
-            span=(started, max(started, end.ended or last_beat(folder) or started)),
+            span=(started, max(started, end.ended or last)),
             end=end,
             cost=self._read(CostRecord, folder, "cost.json"),
         )

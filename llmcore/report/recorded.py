@@ -8,7 +8,6 @@ from llmcore.evaluation.bootstrap import Interval
 
 __all__ = [
     "BaselineRecord",
-    "BeginRecord",
     "BiasRecord",
     "CostRecord",
     "EndRecord",
@@ -38,12 +37,6 @@ class RunRecord(Record):
 
     fingerprint: str = ""
     versions: dict[str, Any] = {}
-
-
-class BeginRecord(Record):
-    """`attempts/NN/begin.json`."""
-
-    started: float | None = None
 
 
 class EndRecord(Record):
