@@ -16,7 +16,11 @@ SMALL = {
     "stages.plain.tokenizer.vocab_size": 400,
     "stages.plain.packing.sequence_length": 48,
     **{f"stages.{stage}.packing.sequence_length": 48 for stage in ("swapped", "balanced", "prose")},
-    **{f"stages.{stage}.train.num_steps": 120 for stage in ("as_it_is", "of_swapped", "of_balanced")},
+    **{
+        f"stages.{stage}.{key}": value
+        for stage in ("as_it_is", "of_swapped", "of_balanced")
+        for key, value in (("train.num_steps", 100), ("train.global_batch_size", 16), ("model.sizes.n_embd", 64))
+    },
 }
 
 
