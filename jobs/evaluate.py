@@ -167,7 +167,10 @@ def _measure_alone(config: EvaluateConfig, storage: Folder, options: RunOptions)
 
 def _begin(config: EvaluateConfig, storage: Folder, options: RunOptions) -> Attempt:
     parts = [config, *config.sets.values()]
-    measured = config.bias.models if config.bias else {}
+    bias = config.bias
+    measured = (
+        [*bias.models.values(), *(one.classifier for one in bias.sets.values() if one.classifier)] if bias else []
+    )
     return begin_attempt(
         storage,
         config,
@@ -176,7 +179,7 @@ def _begin(config: EvaluateConfig, storage: Folder, options: RunOptions) -> Atte
         inputs={},
         parents=[
             *(parent for part in parts for parent in (*part.searches, *part.models.values())),
-            *measured.values(),
+            *measured,
         ],
         allow_changes=options.allow_changes,
         say=say,

@@ -1,7 +1,7 @@
 """`finetune`: a pre-trained model, specialized on a labelled set by Ray Train workers."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from jobs.runtime.start import find_or_make
 from llmcore.config.finetune import FinetuneConfig
 from llmcore.config.labelled import LabelledDataSettings, told_data
 from llmcore.config.task import TaskSettings
+from llmcore.config.transfer import TransferConfig
 from llmcore.errors import ConfigError, CorpusError
 from llmcore.evaluation.compared import Compared, check_measured
 from llmcore.evaluation.kinds import Subject
@@ -28,6 +29,7 @@ from llmcore.train.place import Place
 
 __all__ = [
     "Inputs",
+    "begin_on",
     "check_fits_cluster",
     "check_method",
     "check_task",
@@ -188,25 +190,51 @@ def finetune(config: FinetuneConfig, storage: Folder, options: RunOptions) -> di
         return result
     check_fits_cluster(config)
     check_method(config, inputs)
-    check_budget(config.budget, storage / config.name, config.workers.num_workers)
-    attempt = begin_attempt(
-        storage,
+    attempt = begin_on(
+        inputs,
         config,
+        storage,
+        options,
         kind=KIND,
         step_version=STEP_VERSION,
-        inputs=inputs.hashes(),
-        parents=parents_of(config.base, config.data),
         accept=lambda run: complete_names(run / "checkpoints"),
-        allow_changes=options.allow_changes,
-        say=say,
     )
-    for line in inputs.labelled.lines():
-        say(line)
     with attempt:
         attempt.result["data"] = inputs.labelled.report()
         with within_budget(config.budget, attempt, config.workers.num_workers, KIND):
             attempt.result.update(_train(config, inputs, attempt, options))
     return attempt.result
+
+
+def begin_on(
+    inputs: Inputs,
+    config: FinetuneConfig | TransferConfig,
+    storage: Folder,
+    options: RunOptions,
+    *,
+    kind: str,
+    step_version: int,
+    accept: Callable[[Folder], list[str]] | None = None,
+) -> Attempt:
+    """The next attempt of a run that learns from a base and a labelled set; says what is to be said of the set.
+
+    Raises BudgetSpentError where earlier attempts have spent what it may cost, and what `begin_attempt` raises.
+    """
+    check_budget(config.budget, storage / config.name, config.workers.num_workers)
+    attempt = begin_attempt(
+        storage,
+        config,
+        kind=kind,
+        step_version=step_version,
+        inputs=inputs.hashes(),
+        parents=parents_of(config.base, config.data),
+        accept=accept,
+        allow_changes=options.allow_changes,
+        say=say,
+    )
+    for line in inputs.labelled.lines():
+        say(line)
+    return attempt
 
 
 def _train(config: FinetuneConfig, inputs: Inputs, attempt: Attempt, options: RunOptions) -> dict[str, Any]:

@@ -128,9 +128,9 @@ def _graph(config: PipelineConfig) -> Any:
 
 def _check_beforehand(config: PipelineConfig, left: Sequence[JobSettings], storage: Folder) -> None:
     """What a later stage needs of this machine, and of runs that are no stages, is looked for before the first one."""
+    runs = {config.run_of(stage) for stage in config.stages}
     for job in left:
         if isinstance(job, PretrainConfig):
-            runs = {config.run_of(stage) for stage in config.stages}
             there = {name: run for name, run in job.validation_sets.items() if run not in runs}
             find_validation_sets(job.model_copy(update={"validation_sets": there}), storage)
         elif isinstance(job, FinetuneConfig):
@@ -139,7 +139,7 @@ def _check_beforehand(config: PipelineConfig, left: Sequence[JobSettings], stora
             finetune.plan_of_data(job.data, job.finetune.task)
         elif isinstance(job, EvaluateConfig):
             checked_harness(job)
-            check_bias_sets(job)
+            check_bias_sets(job, storage, runs)
 
 
 def _check_cluster(left: Sequence[JobSettings]) -> None:

@@ -120,7 +120,7 @@ def _make(config: PrepareConfig, storage: Folder, folder: Folder, timings: Timin
     from jobs.runtime.labelled_sets import publish_labelled_set
     from jobs.runtime.prepared import prepared_documents
     from jobs.runtime.publish_tokens import publish_tokens
-    from jobs.runtime.sources import open_sources, other_sets, places_of, publish_sources
+    from jobs.runtime.sources import found_tokenizer, open_sources, other_sets, places_of, publish_sources
     from jobs.runtime.token_rows import pack_buckets, ready_tokenizer
 
     with timings.part("corpus"):
@@ -129,7 +129,7 @@ def _make(config: PrepareConfig, storage: Folder, folder: Folder, timings: Timin
         others = other_sets(config, storage)
     buckets, passport = prepared_documents(config, sources, others, timings)
     dropped = passport.dropped() + Counter({"unparsable_files": len(unreadable)})
-    making = ready_tokenizer(buckets, config.tokenizer)  # meanwhile, the labelled sets
+    making = ready_tokenizer(buckets, found_tokenizer(config.tokenizer, storage))  # meanwhile, the labelled sets
     sets = {}
     checked = {name: labelled.hash for name, labelled in others.items()}
     with timings.part("labelled sets"):

@@ -4,8 +4,8 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from jobs.finetune import Inputs, check_fits_cluster, check_method, check_task, find_inputs, parents_of, plan_of_data
-from jobs.runtime.budget import check_budget, within_budget
+from jobs.finetune import Inputs, begin_on, check_fits_cluster, check_method, check_task, find_inputs, plan_of_data
+from jobs.runtime.budget import within_budget
 from jobs.runtime.console import say
 from jobs.runtime.options import RunOptions
 from jobs.runtime.start import find_or_do
@@ -13,7 +13,7 @@ from llmcore.config.labelled import told_data
 from llmcore.config.transfer import Point, TransferConfig
 from llmcore.errors import InterruptedRunError
 from llmcore.evaluation.transfer import COSTS, PretrainingCost, TransferOutcome, finished_points, transfer_outcome
-from llmcore.records import Attempt, begin_attempt, finished_result, spent_on_training
+from llmcore.records import Attempt, finished_result, spent_on_training
 from llmcore.storage import Folder, publish, read_manifest, readable_json
 from llmcore.tasks import task_class
 from llmcore.tasks.subsets import Subset, check_subsets, publish_subsets
@@ -104,19 +104,7 @@ def transfer(config: TransferConfig, storage: Folder, options: RunOptions) -> di
     one = config.finetuning(points[0])
     check_fits_cluster(one)
     check_method(one, inputs)
-    check_budget(config.budget, storage / config.name, config.workers.num_workers)
-    attempt = begin_attempt(
-        storage,
-        config,
-        kind=KIND,
-        step_version=STEP_VERSION,
-        inputs=inputs.hashes(),
-        parents=parents_of(config.base, config.data),
-        allow_changes=options.allow_changes,
-        say=say,
-    )
-    for line in inputs.labelled.lines():
-        say(line)
+    attempt = begin_on(inputs, config, storage, options, kind=KIND, step_version=STEP_VERSION)
     with attempt, within_budget(config.budget, attempt, config.workers.num_workers, KIND):
         there = finished_points(attempt.run, points)
         if len(there) < len(points):

@@ -7,9 +7,9 @@ others go on from their checkpoints.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from jobs.finetune import (
@@ -21,7 +21,7 @@ from jobs.finetune import (
     parents_of,
     plan_of_data,
 )
-from jobs.runtime.budget import fractions, run_s, spent
+from jobs.runtime.budget import clock_of, fractions, run_s, spent
 from jobs.runtime.console import say
 from jobs.runtime.options import RunOptions
 from jobs.runtime.search.plan import SEED, SearchPlan, final_ids, proposals_of, trial_ids
@@ -338,11 +338,15 @@ class _Search:
             )
         return budget.why
 
+    @cached_property
+    def _clock(self) -> Callable[[], float]:
+        return clock_of(self.attempt.run, self.attempt.number)
+
     def _spent(self) -> str | None:
         budget = self.plan.config.budget
         if not budget.has_bound and budget.price_per_device_hour is None:
             return None  # asked every other second: the storage is left alone
-        hours = run_s(self.attempt.run, alive=self.attempt.number) / 3600
+        hours = self._clock() / 3600
         device_hours = self.records.device_s() / 3600
         self.records.metrics.spent(budget, fractions(budget, hours, device_hours), device_hours)
         return spent(budget, hours, device_hours)

@@ -1,23 +1,25 @@
 """The bias of language models on Ray: actors that each hold one model, and score one portion of a set after another."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from jobs.runtime.console import say
 from jobs.runtime.harness import Writer
 from llmcore.bias.bias_set import BiasSet, Portion
+from llmcore.bias.bold import Judge, read_bold
 from llmcore.bias.fitting import is_masked, why_not_measured
 from llmcore.bias.intervals import Resampling
-from llmcore.bias.scored import store_scored, stored_scored
-from llmcore.bias.told import bias_json, told_of
+from llmcore.bias.scored import Scored, store_scored, stored_scored
+from llmcore.bias.told import bias_json, differences_of, told_of
 from llmcore.config.bias import BiasSetSettings, BiasSettings
 from llmcore.config.evaluate import EvaluateConfig
 from llmcore.cost import Ledger
 from llmcore.errors import CheckpointError, ConfigError, CorpusError, RunError
-from llmcore.storage import Folder, content_hash, verify_published
-from llmcore.tasks.bases import base_model
+from llmcore.records import newest_result, run_folder
+from llmcore.storage import Folder, content_hash, folder_at, verify_published
+from llmcore.tasks.bases import base_model, find_base
 
 if TYPE_CHECKING:
     from llmcore.bias.scoring import Scorer
@@ -27,10 +29,24 @@ __all__ = ["Biases", "MeasureBias", "check_bias_sets", "plan_of_bias"]
 _RESTARTS = 3
 
 
-def check_bias_sets(config: EvaluateConfig) -> None:
-    """Raises CorpusError where a set is not there, or is none: hours before a pipeline comes to measure by it."""
+def check_bias_sets(config: EvaluateConfig, storage: Folder, to_come: Collection[str] = ()) -> None:
+    """Raises CorpusError where a set is not there, or is none: hours before a pipeline comes to measure by it.
+
+    A classifier among the runs that are `to_come` cannot be looked at yet; the texts that it is to judge can.
+    """
     for name, one in (config.bias.sets if config.bias else {}).items():
-        BiasSet.read(name, one)
+        if one.classifier in to_come:
+            read_bold(folder_at(one.url), one.domains, judge=Judge("", "", ""), num_tokens=1, seed=0)
+        else:
+            _read(storage, name, one)
+
+
+def _read(storage: Folder, name: str, settings: BiasSetSettings) -> BiasSet:
+    """A set; where a run is named as its classifier, by the model of that run."""
+    if settings.classifier is not None and newest_result(run_folder(storage, settings.classifier)) is not None:
+        model, _ = find_base(storage, settings.classifier, f"bias.sets.{name}.classifier")
+        settings = settings.model_copy(update={"classifier": model.url})
+    return BiasSet.read(name, settings)
 
 
 def plan_of_bias(config: EvaluateConfig) -> list[str]:
@@ -49,29 +65,41 @@ def _told_set(settings: BiasSetSettings) -> str:
 
 @dataclass(frozen=True)
 class Biases:
-    """What a configuration asks for: sets that have been read, and models of which nothing else is judged."""
+    """What a configuration asks for.
+
+    Attributes:
+        sets: That have been read.
+        further: Models of which nothing else is judged.
+        against: The name of that one of them which the others are held against, if one is.
+    """
 
     sets: list[BiasSet]
     further: list[Writer]
+    against: str | None = None
 
     @classmethod
     def of(cls, settings: BiasSettings, storage: Folder) -> "Biases":
         """Read the sets, and find the models.
 
         Raises:
-            ConfigError: A model is not there.
+            ConfigError: A model is not there, or the one that others are held against cannot be measured.
             CorpusError: A set is not there, or a file is not as its makers left it.
         """
-        return cls(
-            [BiasSet.read(name, one) for name, one in settings.sets.items()],
+        found = cls(
+            [_read(storage, name, one) for name, one in settings.sets.items()],
             [_model(storage, *named) for named in settings.models.items()],
+            settings.against,
         )
+        for one in found.further:
+            if one.name == found.against and (why := why_not_measured(one.folder)) is not None:
+                raise ConfigError(f"bias.against={one.name}: it {why}: name another, or leave it out")
+        return found
 
     @property
     def hash(self) -> str:
         """Of what there is to measure beside models that are judged: when it is the same, nothing is done again."""
         return content_hash(
-            [[one.name, one.hash] for one in self.sets], [[one.name, one.sha256] for one in self.further]
+            [[one.name, one.hash] for one in self.sets], [[one.name, one.sha256] for one in self.further], self.against
         )
 
     def parted(self, judged: Sequence[Writer] = ()) -> tuple[list[Writer], dict[str, str]]:
@@ -197,10 +225,18 @@ class MeasureBias:
             with self.ledger.measure("validation"):
                 self._measure(lacking)
         told = {one.name: {each.name: self._told(one, each) for each in asked[one.name]} for one in fitting}
+        first = next((one for one in fitting if one.name == self.biases.against), None)
+        differences = {
+            one.name: {
+                each.name: self._difference(one, first, each) for each in asked[one.name] if each in asked[first.name]
+            }
+            for one in fitting
+            if first is not None and one is not first
+        }
         for name, sets in asked.items():
             if lost := [each.name for each in self.biases.sets if each not in sets]:
                 say(f"evaluate: {name} is masked and writes nothing: it is not measured by {', '.join(lost)}")
-        return bias_json(self.biases.sets, told, left_out)
+        return bias_json(self.biases.sets, told, left_out, self.biases.against, differences)
 
     def _lacking(self, models: Sequence[Writer], asked: Mapping[str, Sequence[BiasSet]]) -> Iterator[_Work]:
         """What is not stored: all of one model after the other; of models that are the same bytes, of one alone."""
@@ -216,8 +252,14 @@ class MeasureBias:
         return [one for one in self.biases.sets if not (one.measure.writes and masked)]
 
     def _told(self, model: Writer, one: BiasSet) -> dict[str, Any]:
-        found = [stored_scored(self.storage, portion, model.sha256) for portion in one.portions()]
-        return told_of(one, [scored for scored in found if scored is not None], self.resampling)
+        return told_of(one, self._scored(model, one), self.resampling)
+
+    def _difference(self, model: Writer, other: Writer, one: BiasSet) -> dict[str, Any]:
+        return differences_of(one, self._scored(model, one), self._scored(other, one), self.resampling)
+
+    def _scored(self, model: Writer, one: BiasSet) -> list[Scored]:
+        found = (stored_scored(self.storage, portion, model.sha256) for portion in one.portions())
+        return [scored for scored in found if scored is not None]
 
     def _measure(self, works: list[_Work]) -> None:
         """Each portion goes to the next actor that is free; figures are told when the last one of a set is there."""

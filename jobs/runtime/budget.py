@@ -2,17 +2,17 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from math import inf
 
 from jobs.runtime.metrics import RunMetrics
 from llmcore.config.budget import BudgetSettings
 from llmcore.errors import BudgetSpentError, InterruptedRunError, StorageError
-from llmcore.records import Attempt, ask_to_stop, attempt_folder, attempt_numbers, last_beat
+from llmcore.records import Attempt, ask_to_stop, attempt_folder, attempt_numbers, lived
 from llmcore.storage import Folder
 
-__all__ = ["check_budget", "fractions", "run_s", "spent", "within_budget"]
+__all__ = ["check_budget", "clock_of", "fractions", "run_s", "spent", "within_budget"]
 
 _LOOK_EVERY_S = 2.0
 
@@ -29,16 +29,16 @@ def fractions(budget: BudgetSettings, hours: float, device_hours: float) -> dict
     return {name: used[name] / bound for name in used if (bound := getattr(budget, name)) is not None}
 
 
-def run_s(run: Folder, *, alive: int | None = None) -> float:
-    """Seconds by the clock of all attempts of a run; that of the one that is alive, if one is, until now."""
-    total = 0.0
-    for number in attempt_numbers(run):
-        attempt = attempt_folder(run, number)
-        began: dict[str, Any] = attempt.find_json("begin.json") or {}
-        ended = time.time() if number == alive else last_beat(attempt)
-        if began and ended:
-            total += max(0.0, ended - began["started"])
-    return total
+def run_s(run: Folder, *, before: float = inf) -> float:
+    """Seconds by the clock of all attempts of a run, or of those with a number `before` another's."""
+    spans = [lived(attempt_folder(run, number)) for number in attempt_numbers(run) if number < before]
+    return sum(ended - began for began, ended in spans)
+
+
+def clock_of(run: Folder, alive: int) -> Callable[[], float]:
+    """Tells the same of all attempts, of which one is alive, until now; those that are over are read once."""
+    earlier_s, (began, _) = run_s(run, before=alive), lived(attempt_folder(run, alive))
+    return lambda: earlier_s + max(0.0, time.time() - began)
 
 
 def check_budget(budget: BudgetSettings, run: Folder, num_devices: int) -> None:
@@ -62,8 +62,9 @@ def within_budget(budget: BudgetSettings, attempt: Attempt, num_devices: int, ki
     done = threading.Event()
 
     def look() -> None:
+        clock = clock_of(attempt.run, attempt.number)
         while not done.wait(_LOOK_EVERY_S):
-            hours = run_s(attempt.run, alive=attempt.number) / 3600
+            hours = clock() / 3600
             metrics.spent(budget, fractions(budget, hours, hours * num_devices), hours * num_devices)
             if why := spent(budget, hours, hours * num_devices):
                 try:

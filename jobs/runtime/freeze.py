@@ -14,7 +14,7 @@ import ray
 from jobs.runtime.errors import fetch
 from jobs.runtime.publish_tokens import publish_split, publish_tokenizer
 from jobs.runtime.samples import Sample, take_samples
-from jobs.runtime.sources import inputs_of, open_sources, other_sets, publish_sources
+from jobs.runtime.sources import found_tokenizer, inputs_of, open_sources, other_sets, publish_sources
 from jobs.runtime.tasks import data_task
 from jobs.runtime.token_rows import ReadyTokenizer, TokenRows, make_tokenizer, write_rows
 from llmcore.config import identity_of
@@ -48,7 +48,8 @@ def freeze(settings: StreamSettings, storage: Folder) -> str:
     urls, _ = publish_sources(settings, storage)
     sources = open_sources(settings, urls, storage)
     samples = take_samples(settings, sources)
-    ready = data_task(make_tokenizer).remote(settings.tokenizer, *[sample.texts for sample in samples])
+    tokenizer = found_tokenizer(settings.tokenizer, storage)
+    ready = data_task(make_tokenizer).remote(tokenizer, *[sample.texts for sample in samples])
     pack = data_task(_pack, num_returns=3)
     packed = [
         Packed(*pack.remote(sample.validation, sample.texts, ready, settings, source.chat is not None))

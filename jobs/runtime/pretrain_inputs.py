@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 
 from llmcore.config.pretrain import PretrainConfig, PretrainSettings
-from llmcore.errors import CorpusError
 from llmcore.models.foundation import find_foundation, foundation_hash
-from llmcore.records import newest_result, recorded_inputs, run_folder
-from llmcore.storage import Folder, read_manifest
+from llmcore.records import recorded_inputs
+from llmcore.storage import Folder
+from llmcore.tokens.prepared import prepared_tokens
 
 __all__ = ["find_inputs", "find_validation_sets", "freeze_inputs", "urls_of"]
 
@@ -22,26 +22,8 @@ def find_inputs(config: PretrainConfig, storage: Folder) -> tuple[Folder, dict[s
             return None
         return frozen_folder(storage, inputs["stream"]), {"stream": inputs["stream"], **foundation}
     assert config.tokens is not None
-    tokens, sha256 = _prepared_tokens(storage, config.tokens, f"tokens={config.tokens!r}")
+    tokens, sha256 = prepared_tokens(storage, config.tokens, f"tokens={config.tokens!r}")
     return tokens, {"tokens": sha256, **foundation}
-
-
-def _prepared_tokens(storage: Folder, reference: str, asked: str) -> tuple[Folder, str]:
-    """The token shards of a `prepare` run, by its name or URL, and their hash; `asked` is what names it to the user.
-
-    Raises CorpusError.
-    """
-    run = run_folder(storage, reference)
-    result = newest_result(run)
-    if result is None or "tokens" not in result:
-        raise CorpusError(f"{asked}: no finished `prepare` run at {run.url}: run `prepare` first")
-    tokens = Folder(f"{run.url.rpartition('/')[0]}/{result['tokens']}")
-    manifest = read_manifest(tokens)
-    if manifest is None:
-        raise CorpusError(
-            f"{asked}: the token shards at {tokens.url} are not complete (no good manifest): run `prepare` again"
-        )
-    return tokens, manifest.sha256
 
 
 def _foundation_input(config: PretrainConfig) -> dict[str, str]:
@@ -63,7 +45,7 @@ def freeze_inputs(config: PretrainConfig, storage: Folder) -> tuple[Folder, dict
 def find_validation_sets(config: PretrainSettings, storage: Folder) -> dict[str, Folder]:
     """The token shards of the further validation sets, by name. Raises CorpusError where one is not there."""
     return {
-        name: _prepared_tokens(storage, reference, f"validation_sets.{name}={reference!r}")[0]
+        name: prepared_tokens(storage, reference, f"validation_sets.{name}={reference!r}")[0]
         for name, reference in config.validation_sets.items()
     }
 

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from llmcore.config.prepare import PrepareSettings, SourceSettings
+from llmcore.config.prepare import PrepareSettings, SourceSettings, TokenizerSettings
 from llmcore.config.template import columns_in
 from llmcore.corpus.builtin import publish_stdlib
 from llmcore.corpus.cleaned import CleanedShards
@@ -20,7 +20,16 @@ from llmcore.storage import Folder, content_hash, read_manifest
 from llmcore.tasks.evaluation_set import EvaluationSet
 from llmcore.tasks.references import find_evaluation_set
 
-__all__ = ["Source", "inputs_of", "open_sources", "other_sets", "places_of", "publish_sources", "reader_of"]
+__all__ = [
+    "Source",
+    "found_tokenizer",
+    "inputs_of",
+    "open_sources",
+    "other_sets",
+    "places_of",
+    "publish_sources",
+    "reader_of",
+]
 
 
 @dataclass(frozen=True)
@@ -39,12 +48,21 @@ def inputs_of(config: PrepareSettings, storage: Folder) -> dict[str, str]:
     Raises CorpusError where one is missing.
     """
     sets = {f"evaluation set {name}": labelled.hash for name, labelled in other_sets(config, storage).items()}
-    if config.tokenizer.folder is not None:
+    if (folder := found_tokenizer(config.tokenizer, storage).folder) is not None:
         from llmcore.tokens.tokenizer import tokenizer_files
 
-        found = tokenizer_files(config.tokenizer.folder)
+        found = tokenizer_files(folder)
         sets["tokenizer"] = content_hash({name: hashlib.sha256(data).hexdigest() for name, data in found.items()})
     return sets | {source.name: _input(source) for source in config.sources}
+
+
+def found_tokenizer(settings: TokenizerSettings, storage: Folder) -> TokenizerSettings:
+    """The settings with the URL of the tokenizer's folder, where a `prepare` run was named. Raises CorpusError."""
+    if settings.folder is None:
+        return settings
+    from llmcore.tokens.prepared import tokenizer_url
+
+    return settings.model_copy(update={"folder": tokenizer_url(storage, settings.folder)})
 
 
 def _input(source: SourceSettings) -> str:

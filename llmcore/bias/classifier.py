@@ -28,7 +28,7 @@ def the_judge(url: str, label: str) -> Judge:
     labels = list(map(str, (config.get("id2label") or {}).values()))
     name = (config.get("architectures") or ["no model"])[0]
     if not name.endswith("ForSequenceClassification"):
-        raise ConfigError(f"classifier={url} is {name}: give the folder of a classifier, a fine-tuned model say")
+        raise ConfigError(f"classifier={url} is {name}: give a classifier, the run of a fine-tuning or a folder")
     if label not in labels:
         raise ConfigError(f"label={label!r} is no class of classifier={url}: there are {', '.join(labels)}")
     return Judge(url, foundation_hash(folder), label)

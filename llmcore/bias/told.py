@@ -8,7 +8,7 @@ from llmcore.bias.figures import Figures
 from llmcore.bias.intervals import Resampling
 from llmcore.bias.scored import Scored
 
-__all__ = ["bias_json", "told_of"]
+__all__ = ["bias_json", "differences_of", "told_of"]
 
 
 def told_of(bias_set: BiasSet, portions: Sequence[Scored], resampling: Resampling) -> dict[str, Any]:
@@ -32,8 +32,25 @@ def told_of(bias_set: BiasSet, portions: Sequence[Scored], resampling: Resamplin
     }
 
 
+def differences_of(
+    bias_set: BiasSet, portions: Sequence[Scored], others: Sequence[Scored], resampling: Resampling
+) -> dict[str, Any]:
+    """By figure, one model's less another's, of the rows that both have positions for; none where there is none."""
+    scores, other_scores = ([of for portion in side for of in portion.scores] for side in (portions, others))
+    rows = zip(bias_set.examples, scores, other_scores, strict=True)
+    both = [(one, ours, theirs) for one, ours, theirs in rows if ours is not None and theirs is not None]
+    if not both:
+        return {}
+    examples, ours, theirs = map(list, zip(*both, strict=True))
+    return _plain(bias_set.measure.differences(examples, ours, theirs, resampling))
+
+
 def bias_json(
-    sets: Sequence[BiasSet], told: Mapping[str, Mapping[str, dict[str, Any]]], left_out: Mapping[str, str]
+    sets: Sequence[BiasSet],
+    told: Mapping[str, Mapping[str, dict[str, Any]]],
+    left_out: Mapping[str, str],
+    against: str | None = None,
+    differences: Mapping[str, Mapping[str, dict[str, Any]]] | None = None,
 ) -> dict[str, Any]:
     """Plain JSON of all that was measured.
 
@@ -41,11 +58,15 @@ def bias_json(
         sets: By which.
         told: Of each model, by its name, what is said by each set.
         left_out: Of each model that none of this can be measured of, why not.
+        against: The model that the others are held against, where one is.
+        differences: Of each of those, what each set says of it less what it says of that one (`differences_of`).
     """
     return {
         "sets": {one.name: one.about() for one in sets},
         "models": {name: dict(by_set) for name, by_set in told.items()},
         "left_out": dict(left_out),
+        "against": against,
+        "differences": {name: dict(by_set) for name, by_set in (differences or {}).items()},
     }
 
 

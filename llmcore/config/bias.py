@@ -57,8 +57,8 @@ class BiasSetSettings(Section):
     )
     classifier: str | None = identity(
         None,
-        description="`bold`: by what continuations are judged: the URL of the folder of a classifier, one fine-tuned "
-        "here (`<storage>/<run>/model`) or of Hugging Face.",
+        description="`bold`: by what continuations are judged, a classifier: the run of a `finetune`, in a pipeline a "
+        "stage of it (`${sentiment}`), or the URL of a folder of Hugging Face.",
     )
     label: str | None = identity(
         None, description="`bold`: the class of the classifier whose probability is compared between groups."
@@ -98,3 +98,15 @@ class BiasSettings(Section):
         description="Further models, by what they are called here, of which nothing else is judged: a run that has "
         "ended (a `pretrain` run, say), a published model's URL, a Hugging Face folder, or `owner/name` of the hub.",
     )
+    against: Name | None = identity(
+        None,
+        description="One of `models`, against which every other model is held: what its figures are less that one's, "
+        "with intervals of which both are asked the same rows. Null: each stands for itself.",
+    )
+
+    @model_validator(mode="after")
+    def _against_one_of_them(self) -> "BiasSettings":
+        if self.against is not None and self.against not in self.models:
+            there = ", ".join(self.models) or "none"
+            raise ValueError(f"against={self.against}: it is none of bias.models, which has {there}: add it there")
+        return self

@@ -42,6 +42,7 @@ _REFERENCE = re.compile(r"(\$?)\$\{([^{}]*)\}")
 _SAID_FOR_ALL = ("name", "storage", "cluster")
 _MAY_NAME = {
     "tokens": ("prepare",),
+    "tokenizer": ("prepare",),
     "base": ("pretrain", "finetune"),
     "data": ("prepare",),
     "validation_sets": ("prepare",),
@@ -197,6 +198,7 @@ class PipelineConfig(JobSettings):
                 elif isinstance(config, FinetuneConfig | TuneConfig) and isinstance(config.data, str):
                     _check_labelled_set(config.data, stages)
                 elif isinstance(config, EvaluateConfig):
+                    _check_classifiers(config, stages)
                     for judged in (config, *config.sets.values()):
                         _check_metrics(judged, stages)
                         if isinstance(judged.data, str):
@@ -218,6 +220,18 @@ def _check_metrics(judged: JudgedSettings, stages: Mapping[str, JobSettings]) ->
         settings = made.finetune if isinstance(made, TuneConfig) else made
         if isinstance(settings, FinetuneSettings) and (kind := settings.task.kind) in JUDGING:
             judged.judged_by(kind)
+
+
+def _check_classifiers(config: EvaluateConfig, stages: Mapping[str, JobSettings]) -> None:
+    for name, one in (config.bias.sets if config.bias else {}).items():
+        made = stages.get(str(one.classifier))
+        task = made.task if isinstance(made, FinetuneConfig) else None
+        is_one = task is not None and task.kind == "text_classification" and task.answer != "text"
+        if made is not None and not is_one:
+            raise ValueError(
+                f"bias.sets.{name}.classifier={one.classifier!r} makes no classifier: name one that fine-tunes it, "
+                "with task.kind=text_classification and task.answer=head"
+            )
 
 
 def _runs_of(config: JobSettings) -> Iterator[str]:

@@ -212,8 +212,9 @@ class TokenizerSettings(Section):
 
     folder: str | None = identity(
         None,
-        description="URL of a Hugging Face tokenizer folder to take as it is; null: train one. Its special tokens are "
-        "its own: documents end with its end of text (or separator).",
+        description="URL of a Hugging Face tokenizer folder to take as it is, or name or URL of a `prepare` run, whose "
+        "tokenizer is taken; null: train one. Its special tokens are its own: documents end with its end of text (or "
+        "separator).",
     )
     algorithm: Literal["bpe", "wordpiece", "unigram"] = identity(
         "bpe",

@@ -9,10 +9,23 @@ is read before the smallest budget or behind the largest.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import ceil, exp, log
+from math import ceil, exp, floor, inf, isinf, log
 from typing import Any, Literal, NamedTuple
 
-__all__ = ["Amount", "BreakEven", "Budgeted", "EqualQuality", "break_even", "equal_qualities", "frontier", "reached_at"]
+__all__ = [
+    "Amount",
+    "BreakEven",
+    "BreakEvenBetween",
+    "Budgeted",
+    "EqualQuality",
+    "break_even",
+    "break_even_between",
+    "equal_qualities",
+    "frontier",
+    "reached_at",
+]
+
+_LEVEL = 0.95
 
 
 class Budgeted(NamedTuple):
@@ -49,6 +62,26 @@ class BreakEven(NamedTuple):
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
         return {"verdict": self.verdict, "tasks": self.tasks and self.tasks._asdict()}
+
+
+class BreakEvenBetween(NamedTuple):
+    """What many draws of the rows say of when a cost beforehand is paid for.
+
+    Attributes:
+        low: Tasks; in 97.5 % of the draws it is not paid for with fewer.
+        high: Tasks; in 97.5 % of the draws it is paid for by then. Infinite where there is no such number.
+        never: Share of the draws in which no task saves anything.
+        open: Share of those in which the measured budgets do not say.
+    """
+
+    low: float
+    high: float
+    never: float
+    open: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON; None in place of what is infinite."""
+        return {name: None if isinf(value) else value for name, value in self._asdict().items()}
 
 
 @dataclass(frozen=True)
@@ -126,3 +159,28 @@ def break_even(cost: float, saving: Amount | None) -> BreakEven:
     tasks = max(1.0, float(ceil(cost / saving.value)))
     turned: dict[str, Any] = {"exact": "exact", "at_least": "at_most", "at_most": "at_least"}
     return BreakEven("after", Amount(tasks, turned[saving.bound]))
+
+
+def break_even_between(draws: Sequence[BreakEven]) -> BreakEvenBetween:
+    """The percentile interval of the tasks, one draw or more (Efron and Tibshirani 1993, chapter 13).
+
+    A draw that says no more than a bound holds all that is within it, one that is open all numbers of tasks, and one
+    in which it is never paid for none that is finite: so the interval claims no more than the draws do.
+    """
+    ends = [_tasks_between(one) for one in draws]
+    tail = (1 - _LEVEL) / 2
+    last = len(draws) - 1
+    lows, highs = sorted(low for low, _ in ends), sorted(high for _, high in ends)
+    return BreakEvenBetween(
+        lows[floor(tail * last)],
+        highs[ceil((1 - tail) * last)],
+        sum(one.verdict == "never" for one in draws) / len(draws),
+        sum(one.verdict == "open" for one in draws) / len(draws),
+    )
+
+
+def _tasks_between(found: BreakEven) -> tuple[float, float]:
+    if found.tasks is None:
+        return (inf, inf) if found.verdict == "never" else (1.0, inf)
+    tasks, bound = found.tasks
+    return (1.0 if bound == "at_most" else tasks), (inf if bound == "at_least" else tasks)

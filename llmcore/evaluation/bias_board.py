@@ -7,9 +7,10 @@ from llmcore.evaluation.markdown import table_row, told_interval
 from llmcore.storage import Folder, publish
 from llmcore.storage.content import readable_json
 
-__all__ = ["BiasLine", "bias_lines", "bias_markdown", "write_bias"]
+__all__ = ["BiasLine", "bias_differences", "bias_lines", "bias_markdown", "write_bias"]
 
 _HEADS = ["set", "figure", "fair", "model", "value, 95 % interval", "from fair", "of"]
+_APART_HEADS = ["set", "figure", "model", "difference, 95 % interval", "", "of"]
 
 
 class BiasLine(NamedTuple):
@@ -49,6 +50,26 @@ def bias_lines(content: Mapping[str, Any]) -> list[BiasLine]:
     return lines
 
 
+def bias_differences(content: Mapping[str, Any]) -> list[BiasLine]:
+    """By set in their order, then figure and model: what each model's is less that of `against`.
+
+    Args:
+        content: `bias.told.bias_json`.
+    """
+    return [
+        BiasLine(name, figure, model, told)
+        for name in content["sets"]
+        for figure, model, told in sorted(
+            (
+                (figure, model, told)
+                for model, by_set in content["differences"].items()
+                for figure, told in by_set.get(name, {}).items()
+            ),
+            key=lambda one: one[:2],
+        )
+    ]
+
+
 def bias_markdown(content: Mapping[str, Any]) -> str:
     """The board as a file of Markdown; `content` is `bias.told.bias_json`."""
     lines = ["# Bias", ""]
@@ -59,7 +80,13 @@ def bias_markdown(content: Mapping[str, Any]) -> str:
         lines.append(f"- {name}: {about['kind']}, {of} {'test' if about['kind'] in ('weat', 'seat') else 'row'}s")
     lines += [f"- left out: {model} {why}" for model, why in content["left_out"].items()]
     lines += [f"- {one}" for one in _too_long(content)]
-    lines += ["", *_table(content), "", "What each figure means, and what it does not show: docs/bias.md."]
+    lines += [
+        "",
+        *_table(content),
+        *_differences(content),
+        "",
+        "What each figure means, and what it does not show: docs/bias.md.",
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -90,6 +117,20 @@ def _table(content: Mapping[str, Any]) -> Iterator[str]:
         cells = [line.set, line.name.replace("_", " "), fair] if first else [""] * 3
         p_value = f", p = {figure['p_value']:.4f}" if "p_value" in figure else ""
         yield table_row([*cells, line.model, told_interval(figure) + p_value, line.told, f"{figure['num']:,}"])
+
+
+def _differences(content: Mapping[str, Any]) -> Iterator[str]:
+    if not (lines := bias_differences(content)):
+        return
+    yield from ("", f"Less {content['against']}, of the same rows:", "")
+    yield table_row(_APART_HEADS)
+    yield table_row(["---"] * len(_APART_HEADS))
+    before = None
+    for line in lines:
+        first = (line.set, line.name) != before
+        before = (line.set, line.name)
+        cells = [line.set, line.name.replace("_", " ")] if first else [""] * 2
+        yield table_row([*cells, line.model, told_interval(line.figure, "+"), line.told, f"{line.figure['num']:,}"])
 
 
 def _order(line: BiasLine) -> tuple[float, str]:

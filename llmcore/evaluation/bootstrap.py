@@ -19,7 +19,14 @@ from llmcore.evaluation.metrics.base import Floats, Ints, Measure, Metric, Resam
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Interval", "Measured", "Resampling", "difference_intervals", "distinguishable_from_first"]
+__all__ = [
+    "Interval",
+    "Measured",
+    "Resampling",
+    "difference_intervals",
+    "distinguishable_from_first",
+    "metric_draws",
+]
 
 _Name = TypeVar("_Name", bound=Hashable)
 
@@ -172,23 +179,29 @@ def distinguishable_from_first(models: Sequence[Measured], metric: str, resampli
         ValueError: They are not predictions for the same rows.
         CorpusError: There are fewer than two groups.
     """
-    first = models[0]
-    for other in models[1:]:
-        _check_alike(first, other)
-    functions = [model.resampled()[metric] for model in models]
-    whole = np.ones((1, first.num_groups))
-    values = np.array([float(of(whole)[0]) for of in functions])
-    lowest, highest = np.full(resampling.num_resamples, np.inf), np.full(resampling.num_resamples, -np.inf)
-    for place, counts in _draws(first.num_groups, len(first.ids), resampling):
-        part = slice(place, place + len(counts))
-        for value, of in zip(values, functions, strict=True):
-            shift = of(counts) - value  # NaN where the metric is undefined: such a draw says nothing
-            lowest[part], highest[part] = np.minimum(lowest[part], shift), np.maximum(highest[part], shift)
-    ranges = (highest - lowest)[~np.isnan(highest - lowest)]
+    values = np.array([model.values()[metric] for model in models])
+    # NaN where the metric is undefined for one of them: such a draw says nothing.
+    ranges = np.ptp(metric_draws(models, metric, resampling) - values[:, None], axis=0)
+    ranges = ranges[~np.isnan(ranges)]
     if not len(ranges):
         return [False] * (len(models) - 1)  # no draw defines the metric for all of them
     by_chance = np.quantile(ranges, _LEVEL)
     return [bool(abs(values[0] - value) > by_chance) for value in values[1:]]
+
+
+def metric_draws(models: Sequence[Measured], metric: str, resampling: Resampling) -> Floats:
+    """A metric of each model in each draw of the groups, the same draws for all: [models, resamples]; NaN: undefined.
+
+    Raises:
+        ValueError: They are not predictions for the same rows.
+        CorpusError: There are fewer than two groups.
+    """
+    first = models[0]
+    for other in models[1:]:
+        _check_alike(first, other)
+    functions = [model.resampled()[metric] for model in models]
+    draws = _draws(first.num_groups, len(first.ids), resampling)
+    return np.concatenate([np.stack([of(counts) for of in functions]) for counts in draws], axis=1)
 
 
 def _mean_of(measures: Sequence[Measure]) -> Measure:
@@ -204,8 +217,8 @@ def _check_alike(first: Measured, second: Measured) -> None:
         raise ValueError(f"the two models' rows differ: {len(first.ids)} and {len(second.ids)}, or their ids or groups")
 
 
-def _draws(num_groups: int, num_rows: int, resampling: Resampling) -> Iterator[tuple[int, Floats]]:
-    """How often each group is drawn, which is all that matters: chunks [resamples, groups], and where each begins.
+def _draws(num_groups: int, num_rows: int, resampling: Resampling) -> Iterator[Floats]:
+    """How often each group is drawn, which is all that matters: chunks [resamples, groups].
 
     Raises:
         CorpusError: There are fewer than two groups.
@@ -217,7 +230,7 @@ def _draws(num_groups: int, num_rows: int, resampling: Resampling) -> Iterator[t
     largest = max(1, _CHUNK_DRAWS // max(num_groups, num_rows))
     for start in range(0, resampling.num_resamples, largest):
         chunk = min(largest, resampling.num_resamples - start)
-        yield start, generator.multinomial(num_groups, share, size=chunk).astype(np.float64)
+        yield generator.multinomial(num_groups, share, size=chunk).astype(np.float64)
 
 
 def _intervals(
@@ -225,7 +238,7 @@ def _intervals(
 ) -> dict[_Name, Interval]:
     """All metrics on the same draws."""
     values: dict[_Name, list[Floats]] = {name: [] for name in functions}
-    for _, counts in _draws(num_groups, num_rows, resampling):
+    for counts in _draws(num_groups, num_rows, resampling):
         for name, of in functions.items():
             values[name].append(of(counts))
     whole = np.ones((1, num_groups))

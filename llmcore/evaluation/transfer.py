@@ -4,11 +4,21 @@ import csv
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property, partial
+from math import isnan
 from typing import TYPE_CHECKING, Any
 
 from llmcore.config.transfer import WEIGHTS, Point, TransferConfig, Weights
-from llmcore.cost.transfer import BreakEven, Budgeted, EqualQuality, break_even, equal_qualities
-from llmcore.evaluation.bootstrap import Interval, Measured, Resampling, difference_intervals
+from llmcore.cost.transfer import (
+    BreakEven,
+    BreakEvenBetween,
+    Budgeted,
+    EqualQuality,
+    break_even,
+    break_even_between,
+    equal_qualities,
+)
+from llmcore.evaluation.bootstrap import Interval, Measured, Resampling, difference_intervals, metric_draws
 from llmcore.evaluation.compared import Compared, validation_metrics
 from llmcore.evaluation.kinds import Subject
 from llmcore.storage import Folder, Manifest, read_manifest, read_verified
@@ -35,6 +45,8 @@ POINT = "transfer-point"
 PREDICTIONS = "predictions.parquet"
 COSTS = ("device_seconds", "flops")
 """What a training is counted in."""
+Budget = tuple[Weights, int, float]
+"""Weights, labels and epochs."""
 
 
 def point_folder(run: Folder, point: Point) -> Folder:
@@ -81,6 +93,7 @@ class Cell:
         flops: The same.
         tokens: The same.
         num_steps: The same.
+        energy_j: Joules of all of it, start-up and validation included, where the devices tell it; the same.
     """
 
     weights: Weights
@@ -93,6 +106,12 @@ class Cell:
     flops: float
     tokens: float
     num_steps: float
+    energy_j: float | None = None
+
+    @property
+    def budget(self) -> "Budget":
+        """What it is the cell of."""
+        return self.weights, self.labels, self.epochs
 
     def cost(self, cost: str) -> float:
         """By the name of a cost."""
@@ -112,6 +131,7 @@ class Cell:
             "flops": self.flops,
             "tokens": self.tokens,
             "num_steps": self.num_steps,
+            "energy_j": self.energy_j,
         }
 
 
@@ -128,6 +148,7 @@ class TransferOutcome:
         differences: Pre-trained minus random at equal budgets, by labels and epochs, both on the same draws.
         diverged: Points that came to nothing, and why; they stand on no curve.
         pretraining: What the pre-training has cost.
+        draws: Of each cell, the metric in each draw of the validation rows, the same draws for all; NaN: undefined.
         about: What else a reader wants to know: base model, data.
     """
 
@@ -139,6 +160,7 @@ class TransferOutcome:
     differences: Mapping[tuple[int, float], Interval]
     diverged: Mapping[str, str]
     pretraining: PretrainingCost
+    draws: Mapping[Budget, Sequence[float]] = field(default_factory=dict, repr=False, compare=False)
     about: Mapping[str, Any] = field(default_factory=dict)
 
     def of(self, weights: Weights) -> list[Cell]:
@@ -154,12 +176,17 @@ class TransferOutcome:
         """The cost of a fine-tuning with which both reach the same quality, whatever labels and epochs it went to."""
         return self._equal(lambda cell: cell.cost(cost))
 
-    def _equal(self, budget: Callable[[Cell], float], epochs: float | None = None) -> list[EqualQuality]:
-        """Of all cells, or those of so many epochs; qualities are given back as the metric has them."""
+    def _equal(
+        self,
+        budget: Callable[[Cell], float],
+        epochs: float | None = None,
+        quality: Callable[[Cell], float] | None = None,
+    ) -> list[EqualQuality]:
+        """Of all cells, or those of so many epochs, by their quality; qualities are told as the metric has them."""
         sign = 1.0 if self.higher_is_better else -1.0
         first, second = (
             [
-                Budgeted(budget(cell), sign * cell.quality.value)
+                Budgeted(budget(cell), sign * (quality(cell) if quality else cell.quality.value))
                 for cell in self.of(one)
                 if epochs in (None, cell.epochs)
             ]
@@ -176,6 +203,29 @@ class TransferOutcome:
         equal, beforehand = self.by_cost(cost), self.pretraining.of(cost)
         return None if beforehand is None or not equal else break_even(beforehand, equal[-1].saving)
 
+    def paid_off_between(self, cost: str) -> BreakEvenBetween | None:
+        """The same with an interval of chance in the rows; costs are what they were. None as there.
+
+        In each draw of the rows the best quality that both reach is another one, and read anew.
+        """
+        return self._between[cost]
+
+    @cached_property
+    def _between(self) -> dict[str, BreakEvenBetween | None]:
+        return {cost: self._drawn(cost) for cost in COSTS}
+
+    def _drawn(self, cost: str) -> BreakEvenBetween | None:
+        beforehand = self.pretraining.of(cost)
+        if beforehand is None or self.paid_off(cost) is None:
+            return None
+        found = []
+        for values in zip(*self.draws.values(), strict=True):
+            if not any(map(isnan, values)):
+                of_draw = partial(_of_draw, dict(zip(self.draws, values, strict=True)))
+                equal = self._equal(partial(_cost, cost=cost), quality=of_draw)
+                found.append(break_even(beforehand, equal[-1].saving) if equal else BreakEven("open"))
+        return break_even_between(found) if found else None
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON: `transfer.json`."""
 
@@ -184,8 +234,8 @@ class TransferOutcome:
             return [{names.get(key, key): value for key, value in one.to_json().items()} for one in found]
 
         def paid(cost: str) -> dict[str, Any] | None:
-            found = self.paid_off(cost)
-            return found and found.to_json()
+            found, between = self.paid_off(cost), self.paid_off_between(cost)
+            return found and found.to_json() | {"interval": between and between.to_json()}
 
         return {
             "name": self.name,
@@ -208,12 +258,20 @@ class TransferOutcome:
     def to_csv(self) -> str:
         """A line for each cell: `transfer.csv`."""
         buffer = io.StringIO()
-        names = ["weights", "labels", "epochs", "value", "low", "high", "num_steps", "tokens", *COSTS]
+        names = ["weights", "labels", "epochs", "value", "low", "high", "num_steps", "tokens", *COSTS, "energy_j"]
         writer = csv.DictWriter(buffer, names, lineterminator="\n", extrasaction="ignore")
         writer.writeheader()
         for cell in self.cells:
             writer.writerow(cell.to_json() | cell.quality.to_json())
         return buffer.getvalue()
+
+
+def _of_draw(drawn: Mapping[Budget, float], cell: Cell) -> float:
+    return drawn[cell.budget]
+
+
+def _cost(cell: Cell, *, cost: str) -> float:
+    return cell.cost(cost)
 
 
 @dataclass(frozen=True)
@@ -251,16 +309,23 @@ def transfer_outcome(
         measured = Measured.of(metrics, _predictions(point_folder(run, point), manifest))
         judged.setdefault((point.weights, point.labels, point.epochs), []).append(_Judged(manifest.about, measured))
     means = {budget: Measured.mean([one.measured for one in of]) for budget, of in judged.items()}
-    cells = [_cell(*budget, of, means[budget], compared.metric, resampling) for budget, of in judged.items()]
+    cells = [
+        cell
+        for budget, of in judged.items()
+        if (cell := _cell(*budget, of, means[budget], compared.metric, resampling)) is not None
+    ]
+    drawn = [means[cell.budget] for cell in cells]
+    draws = metric_draws(drawn, compared.metric, resampling).tolist() if cells else []
     return TransferOutcome(
         name=config.name,
         metric=compared.metric,
         higher_is_better=compared.higher_is_better,
         num_rows=data.num_rows("validation"),
-        cells=tuple(sorted((one for one in cells if one), key=lambda one: (one.weights, one.labels, one.epochs))),
+        cells=tuple(sorted(cells, key=lambda one: one.budget)),
         differences=dict(_differences(means, compared.metric, resampling)),
         diverged=diverged,
         pretraining=pretraining,
+        draws=dict(zip((cell.budget for cell in cells), draws, strict=True)),
         about=about,
     )
 
@@ -300,6 +365,7 @@ def _cell(
         flops=average("flops"),
         tokens=average("tokens"),
         num_steps=average("num_steps"),
+        energy_j=None if any(one.about.get("energy_j") is None for one in judged) else average("energy_j"),
     )
 
 

@@ -2,7 +2,7 @@
 
 from llmcore.records.attempt import CONFIG, Attempt, begin_attempt, in_line
 from llmcore.records.failures import FAILURE, FailureWriter, failures_of, rank_errors_of, record_rank_error
-from llmcore.records.heartbeat import TIMING, Timing, last_beat
+from llmcore.records.heartbeat import TIMING, Timing, last_beat, lived
 from llmcore.records.identity import RUN, finished_result, recorded_inputs
 from llmcore.records.layout import (
     attempt_folder,
@@ -60,6 +60,7 @@ __all__ = [
     "folder_of",
     "in_line",
     "last_beat",
+    "lived",
     "lineage_of",
     "list_runs",
     "newest_result",

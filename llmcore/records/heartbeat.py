@@ -13,7 +13,18 @@ from llmcore.errors import RunHeldError, StorageError
 from llmcore.storage import Folder
 from llmcore.storage.retries import within
 
-__all__ = ["BEGIN", "END", "HEARTBEAT", "TIMING", "Heartbeat", "Timing", "await_silence", "holder_is", "last_beat"]
+__all__ = [
+    "BEGIN",
+    "END",
+    "HEARTBEAT",
+    "TIMING",
+    "Heartbeat",
+    "Timing",
+    "await_silence",
+    "holder_is",
+    "last_beat",
+    "lived",
+]
 
 BEGIN = "begin.json"
 HEARTBEAT = "heartbeat.json"
@@ -70,6 +81,17 @@ def last_beat(attempt: Folder) -> float | None:
     beat: dict[str, Any] = attempt.find_json(HEARTBEAT) or {}
     begin: dict[str, Any] = attempt.find_json(BEGIN) or {}
     return beat.get("time") or begin.get("started")
+
+
+def lived(attempt: Folder) -> tuple[float, float]:
+    """When an attempt began, and its last sign of life, Unix time: alike where nothing tells that it lived at all.
+
+    Of a start that was killed and left no ledger that is all that is known of what it has cost.
+    """
+    began: float | None = (attempt.find_json(BEGIN) or {}).get("started")
+    ended = last_beat(attempt)
+    began = ended if began is None else began
+    return (0.0, 0.0) if began is None or ended is None else (began, max(began, ended))
 
 
 def holder_is(begin: dict[str, Any]) -> Literal["elsewhere", "gone", "present"]:

@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 from llmcore.records.attempt import COST
-from llmcore.records.heartbeat import BEGIN, last_beat
+from llmcore.records.heartbeat import lived
 from llmcore.records.identity import RUN
 from llmcore.records.layout import attempt_folder, attempt_numbers
 from llmcore.records.results import run_folder
@@ -65,7 +65,7 @@ def _of_run(run: Folder) -> Spent:
             device_seconds += sum(cost["device_seconds"].values())
             flops += cost["flops"] or 0.0
         else:
-            began, ended = folder.find_json(BEGIN) or {}, last_beat(folder)
-            device_seconds += max(0.0, (ended or 0.0) - began.get("started", ended or 0.0)) * num_devices
+            began, ended = lived(folder)
+            device_seconds += (ended - began) * num_devices
     devices = dict.fromkeys(cost["device"] for cost in costs if cost is not None)
     return Spent(device_seconds, flops, (run.name,), tuple(devices))

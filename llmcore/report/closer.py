@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from llmcore.evaluation.bias_board import BiasLine, bias_lines
+from llmcore.evaluation.bias_board import BiasLine, bias_differences, bias_lines
 from llmcore.report.recorded import BiasRecord, EvaluationRecord, FiguresRecord, MeasuredRecord
 
 __all__ = ["CalibrationBin", "CloserLook", "HarnessLine", "Slice", "closer_look"]
@@ -63,6 +63,8 @@ class CloserLook:
         bias: By set, figure, then model, the fairer one first.
         bias_rows: By set, how many rows were measured of how many.
         bias_left_out: By model that cannot be measured so, why not.
+        bias_against: The model that the others are held against; empty where none is.
+        bias_differences: By set and figure, what each of the others' is less that one's, of the same rows.
     """
 
     slices: tuple[Slice, ...] = ()
@@ -77,6 +79,8 @@ class CloserLook:
     bias: tuple[BiasLine, ...] = ()
     bias_rows: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     bias_left_out: Mapping[str, str] = field(default_factory=dict)
+    bias_against: str = ""
+    bias_differences: tuple[BiasLine, ...] = ()
 
 
 def closer_look(evaluation: EvaluationRecord) -> CloserLook:
@@ -88,6 +92,8 @@ def closer_look(evaluation: EvaluationRecord) -> CloserLook:
         bias=tuple(bias_lines(bias.model_dump())),
         bias_rows={name: (one.num_rows, one.num_rows_of_set) for name, one in bias.sets.items()},
         bias_left_out=bias.left_out,
+        bias_against=bias.against or "",
+        bias_differences=tuple(bias_differences(bias.model_dump())),
     )
     details = evaluation.details.get(evaluation.chosen or "")
     if details is None:

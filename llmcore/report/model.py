@@ -67,6 +67,7 @@ class StageReport:
         fits: Start-up by part, one for each start of workers.
         spans: Start and end of each attempt, Unix time; stages run side by side, and attempts apart.
         flops: Floating-point operations of the models; None where the stage counts none.
+        energy_j: Joules of its GPUs; None where no attempt tells it.
         counts: What went through the stage, by name.
         dropped: What the stage left out, by reason.
     """
@@ -90,6 +91,7 @@ class StageReport:
     tokens: int | None = None
     mfu: float | None = None
     money: float | None = None
+    energy_j: float | None = None
     counts: Mapping[str, int] = field(default_factory=dict)
     dropped: Mapping[str, int] = field(default_factory=dict)
 

@@ -13,7 +13,7 @@ __all__ = ["pictures_of", "render", "render_page", "shown_of"]
 ItemT = TypeVar("ItemT")
 
 _HERE = Path(__file__).parent
-_FILTERS = ("count", "duration", "figure", "flops", "interval", "plain", "signed")
+_FILTERS = ("count", "duration", "energy", "figure", "flops", "interval", "plain", "signed")
 
 
 def render(report: PipelineReport) -> str:

@@ -8,7 +8,6 @@ from llmcore.evaluation.bootstrap import Interval
 
 __all__ = [
     "BaselineRecord",
-    "BeginRecord",
     "BiasRecord",
     "CostRecord",
     "EndRecord",
@@ -38,12 +37,6 @@ class RunRecord(Record):
 
     fingerprint: str = ""
     versions: dict[str, Any] = {}
-
-
-class BeginRecord(Record):
-    """`attempts/NN/begin.json`."""
-
-    started: float | None = None
 
 
 class EndRecord(Record):
@@ -123,6 +116,7 @@ class CostRecord(Record):
     tokens: int | None = None
     mfu: float | None = None
     money: float | None = None
+    energy_j: float | None = None
 
 
 class SampleRecord(Record):
@@ -274,6 +268,8 @@ class BiasRecord(Record):
     sets: dict[str, BiasSetRecord] = {}
     models: dict[str, dict[str, BiasToldRecord]] = {}
     left_out: dict[str, str] = {}
+    against: str | None = None
+    differences: dict[str, dict[str, dict[str, BiasFigureRecord]]] = {}
 
 
 class EvaluationRecord(Record):

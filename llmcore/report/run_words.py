@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from llmcore.evaluation.bootstrap import Interval
 from llmcore.report.runs import RunReport, RunsReport
-from llmcore.report.words import DASH, count, duration, figure, flops, interval, measured, plain
+from llmcore.report.words import DASH, count, duration, energy, figure, flops, interval, measured, plain
 
 __all__ = ["KeyFigure", "headline", "key_figures", "results"]
 
@@ -80,6 +80,8 @@ def _key_figures(report: RunsReport, run: RunReport) -> Iterator[KeyFigure]:
         yield KeyFigure("tokens", count(stage.tokens), flops(stage.flops))
     if stage.money is not None:
         yield KeyFigure("money", figure(stage.money, 2), "all device-seconds at their price")
+    if stage.energy_j is not None:
+        yield KeyFigure("energy of the GPUs", energy(stage.energy_j), f"{stage.energy_j / 3.6e6:,.3g} kWh")
     if stage.mfu is not None:
         yield KeyFigure("MFU", f"{stage.mfu:.1%}", "share of the peak while it trained")
 

@@ -8,7 +8,7 @@ from llmcore.evaluation.transfer import COSTS, Cell, TransferOutcome
 from llmcore.report import words
 from llmcore.report.drawing import COLOURS, draw_svg
 from llmcore.report.page import render_page
-from llmcore.report.transfer_words import amount, paid, sentences
+from llmcore.report.transfer_words import amount, paid, paid_between, sentences
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,9 +35,11 @@ def render_transfer(outcome: TransferOutcome) -> str:
         by_labels=outcome.by_labels(),
         by_cost={cost: outcome.by_cost(cost) for cost in COSTS},
         paid_off={cost: outcome.paid_off(cost) for cost in COSTS},
+        tells_energy=any(cell.energy_j is not None for cell in outcome.cells),
         units={"device_seconds": "device-seconds", "flops": "FLOPs"},
         amount=amount,
         paid=paid,
+        paid_between=paid_between,
     )
 
 

@@ -1,12 +1,13 @@
 """What pre-training has bought, in sentences that claim no more than the intervals and the measured budgets allow."""
 
 from collections.abc import Iterator
+from math import isinf
 
-from llmcore.cost.transfer import Amount, BreakEven, EqualQuality
+from llmcore.cost.transfer import Amount, BreakEven, BreakEvenBetween, EqualQuality
 from llmcore.evaluation.transfer import COSTS, TransferOutcome
 from llmcore.report import words
 
-__all__ = ["amount", "paid", "sentences"]
+__all__ = ["amount", "paid", "paid_between", "sentences"]
 
 _UNITS = {"device_seconds": "device-seconds", "flops": "FLOP"}
 
@@ -32,6 +33,22 @@ def paid(found: BreakEven) -> str:
             "after at least one task" if tasks.bound == "at_least" else "at once, by the first task"
         )
     return f"is paid for after {bound}{tasks.value:,.0f} tasks"
+
+
+def paid_between(found: BreakEvenBetween | None) -> str:
+    """ " (95 % of the draws of rows: 4 to 12 tasks)", to be read behind `paid`; nothing where nothing was drawn."""
+    if found is None:
+        return ""
+    if isinf(found.low):
+        told = "never"
+    elif isinf(found.high):
+        told = f"{found.low:,.0f} tasks or more"
+    else:
+        told = f"{found.low:,.0f} to {found.high:,.0f} tasks"
+    for share, what in ((found.never, "never"), (found.open, "not to be told")):
+        if share and told != what:
+            told += f", {what} in {share:.0%} of them"
+    return f" (95 % of the draws of validation rows: {told})"
 
 
 def sentences(outcome: TransferOutcome) -> list[str]:
@@ -114,4 +131,8 @@ def _paid_off(outcome: TransferOutcome) -> Iterator[str]:
         yield "After how many tasks the pre-training is paid for cannot be told: no quality is reached by both."
     else:
         told = amount(Amount(pretraining.of(cost) or 0.0), cost)
-        yield f"At the best quality that both reach the pre-training ({told}, by {pretraining.source}) {paid(found)}."
+        between = paid_between(outcome.paid_off_between(cost))
+        yield (
+            f"At the best quality that both reach the pre-training ({told}, by {pretraining.source}) {paid(found)}"
+            f"{between}."
+        )

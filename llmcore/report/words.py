@@ -13,6 +13,7 @@ __all__ = [
     "bought_by_pretraining",
     "count",
     "duration",
+    "energy",
     "figure",
     "flops",
     "headline",
@@ -94,12 +95,21 @@ def moment(unix_s: float | None) -> str:
 
 def flops(value: float | None) -> str:
     """Floating-point operations to three digits, with their prefix: 4.12e13 is "41.2 TFLOP"."""
+    return _with_prefix(value, "FLOP")
+
+
+def energy(joules: float | None) -> str:
+    """To three digits, with its prefix: 4.12e6 is "4.12 MJ"."""
+    return _with_prefix(joules, "J")
+
+
+def _with_prefix(value: float | None, unit: str) -> str:
     if value is None:
         return DASH
     scale, prefix = next(((s, p) for s, p in _SCALES if abs(value) >= s), (1.0, ""))
     scaled = value / scale
     digits = max(0, 2 - math.floor(math.log10(abs(scaled)))) if scaled else 0
-    return f"{scaled:.{digits}f} {prefix}FLOP"
+    return f"{scaled:.{digits}f} {prefix}{unit}"
 
 
 def headline(report: PipelineReport) -> str:

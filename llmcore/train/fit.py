@@ -8,12 +8,11 @@ import torch
 
 from llmcore.config.train import TrainSettings
 from llmcore.cost import Ledger
-from llmcore.cost.energy import EnergyMeter
 from llmcore.train.architecture import publish_architecture
 from llmcore.train.begin import begin_engine, count_flops, dry_step_if_due
 from llmcore.train.checkpoint import load_checkpoint, seed_rank
 from llmcore.train.early_stopping import stops_early
-from llmcore.train.engine import Engine
+from llmcore.train.energy import RanksEnergy
 from llmcore.train.hooks import Pulse, Report, RunHooks, agreed_start
 from llmcore.train.loop import train
 from llmcore.train.meter import Meter
@@ -67,7 +66,7 @@ def _fit(
     ledger: Ledger,
     watch: Watch,
 ) -> dict[str, Any]:
-    energy = EnergyMeter(_uuid(device))
+    energy = RanksEnergy(device)
     resumption = agreed_start(place)
     checkpoint = resumption.checkpoint
     start = Progress() if checkpoint is None else Progress(**checkpoint[1].about["progress"])
@@ -103,7 +102,7 @@ def _fit(
         finally:
             hooks.close()
     num_tokens = progress.tokens_seen - start.tokens_seen
-    ledger.count(flops=num_tokens * flops_per_token, tokens=num_tokens, energy_j=_of_all(energy.joules(), engine))
+    ledger.count(flops=num_tokens * flops_per_token, tokens=num_tokens, energy_j=energy.joules())
     seconds = ledger.to_json()["seconds"]
     trained_s = seconds["compute"] + seconds["data_wait"]
     stopped_early = stops_early(progress, settings)
@@ -129,14 +128,3 @@ def _fit(
         "passed_over_checkpoints": list(resumption.passed_over.values()),
         "base_weights": getattr(engine.model, "llmcore_weights", None),
     }
-
-
-def _uuid(device: torch.device) -> str | None:
-    """What its driver calls a GPU; None of a CPU."""
-    return f"GPU-{torch.cuda.get_device_properties(device).uuid}" if device.type == "cuda" else None
-
-
-def _of_all(joules: float | None, engine: Engine) -> float | None:
-    """The energy of all ranks' devices; None where one does not tell. A collective."""
-    total, num_telling = engine.sum_over_ranks([joules or 0.0, joules is not None])
-    return total if num_telling == engine.world_size else None

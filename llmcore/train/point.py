@@ -9,6 +9,7 @@ import torch
 from llmcore.cost import Ledger
 from llmcore.train.begin import begin_engine, count_flops, dry_step_if_due
 from llmcore.train.checkpoint import seed_rank
+from llmcore.train.energy import RanksEnergy
 from llmcore.train.engine import Engine, StepResult
 from llmcore.train.finetuning import Finetuning
 from llmcore.train.loop import train
@@ -95,6 +96,7 @@ def train_point(
         NonFiniteError: on every rank, where a loss or gradient is not finite.
     """
     with own_swap_folder(recipe.settings) as settings:
+        energy = RanksEnergy(device)
         batches = prefetched(islice(recipe.step_batches(0), recipe.num_steps))  # reads while the model is built
         engine = begin_engine(recipe, settings, device, ledger)
         seed_rank(settings.seed, 0)
@@ -112,6 +114,7 @@ def train_point(
             "tokens": progress.tokens_seen,
             "flops": progress.tokens_seen * flops_per_token,
             "train_loss": progress.last_loss,
+            "energy_j": energy.joules(),
             "validation_loss": loss,
             "num_parameters": engine.num_parameters,
             "num_trained_parameters": engine.num_trained_parameters,

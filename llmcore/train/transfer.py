@@ -20,6 +20,7 @@ from llmcore.evaluation.transfer import POINT, PREDICTIONS, point_folder
 from llmcore.records import MetricsWriter, StopSignal
 from llmcore.storage import Folder, publish, read_manifest
 from llmcore.tasks.evaluation_set import EvaluationSet
+from llmcore.train.energy import RanksEnergy
 from llmcore.train.finetuning import Finetuning
 from llmcore.train.hooks import Pulse
 from llmcore.train.place import Place
@@ -87,11 +88,12 @@ def train_points(
         place: Where it writes.
         device: This rank's device.
         pulse: Called before each step.
-        ledger: Takes the time of all points.
+        ledger: Takes the time of all points, and the energy, where the devices tell it.
 
     Returns:
         Plain JSON: whether it was stopped, and the steps of all points by now.
     """
+    energy = RanksEnergy(device)  # of all of them: one that diverges tells of nothing
     there = _there(place, [point for point, _ in data])
     num_steps, trained, stopped = sum(there.values()), 0, False
     with _observing(place, pulse, num_steps) as observer:
@@ -116,6 +118,7 @@ def train_points(
             observer.steps_before = num_steps
             _publish(place, point, rows, outcome, own)
             gc.collect()  # an engine is in cycles, and the next one is to find its memory free
+    ledger.count(energy_j=energy.joules())
     return {"stopped": stopped, "num_steps": num_steps, "num_trained": trained}
 
 

@@ -2,18 +2,13 @@
 
 import csv
 import json
-import os
-import signal
-import threading
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from jobs.evaluate import evaluate, finished, plan, result_line
-from jobs.runtime.bias import MeasureBias
+from jobs.runtime.bias import MeasureBias, check_bias_sets
 from llmcore.bias.bias_set import BiasSet
 from llmcore.bias.scored import stored_scored
 from llmcore.config.evaluate import EvaluateConfig
@@ -22,6 +17,7 @@ from llmcore.storage import Folder, publish, read_manifest
 from tests.bases import write_base
 from tests.integration.test_evaluate_harness import Written
 from tests.judged import OPTIONS, TASK, InProcess, write_classifier
+from tests.killed_workers import first_killed
 from tests.unit.test_bias_sets import WINOBIAS
 from tests.unit.test_bias_sets_measured import write_pairs
 
@@ -97,38 +93,14 @@ def test_models_are_measured_alone_once_and_left_out_where_they_have_no_likeliho
 @pytest.mark.usefixtures("ray_session")
 def test_a_measuring_process_that_is_killed_is_started_again_and_all_is_measured(bias: Bias) -> None:
     write_pairs(Path(bias.sets["crows"]["url"]), 1500)
-    killed: list[int] = []
-    ended = threading.Event()
-
-    def kill_the_first() -> None:
-        while not killed and not ended.wait(0.02):
-            for measurer in _measuring()[:1]:
-                os.kill(measurer, signal.SIGKILL)
-                killed.append(measurer)
-
-    killer = threading.Thread(target=kill_the_first)
-    killer.start()
-    try:
+    with first_killed("_Measurer.measure") as killed:
         result = bias.evaluate("killed", sets={"crows": bias.sets["crows"]})
-    finally:
-        ended.set()
-        killer.join()
     assert len(killed) == 1 and all(told["crows"]["num_rows"] == 1500 for told in result["bias"]["models"].values())
     one = BiasSet.read("crows", bias.config().bias.sets["crows"])  # type: ignore[union-attr]
     for name in ("bert", "gpt2"):
         manifest = read_manifest(bias.storage / name)
         assert manifest is not None
         assert all(stored_scored(bias.storage, portion, manifest.sha256) for portion in one.portions())
-
-
-def _measuring() -> list[int]:
-    """Processes of this test's own Ray that measure just now."""
-    found = []
-    for process in psutil.Process().children(recursive=True):
-        with suppress(psutil.Error):
-            if "_Measurer.measure" in " ".join(process.cmdline()):
-                found.append(process.pid)
-    return found
 
 
 def test_what_cannot_be_measured_is_refused_before_an_attempt_begins(bias: Bias, tmp_path: Path) -> None:
@@ -177,14 +149,23 @@ def test_figures_stand_beside_those_of_a_judged_set_and_choose_nothing(
 
 
 @pytest.mark.usefixtures("ray_session")
+@pytest.mark.parametrize("by_run", [True, False])
 def test_what_decoders_write_is_judged_by_a_classifier_that_is_named(
-    bias: Bias, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    bias: Bias, tmp_path: Path, capsys: pytest.CaptureFixture[str], by_run: bool
 ) -> None:
     (tmp_path / "bold").mkdir()
     people = {group: {f"{group} {one}": [f"the {one} dog", f"a {one} cat"] for one in range(3)} for group in ("a", "b")}
     (tmp_path / "bold/pets_prompt.json").write_text(json.dumps(people))
     bold = {"kind": "bold", "url": str(tmp_path / "bold"), "label": TASK.label_names[0], "max_new_tokens": 4}
-    sets = {"bold": bold | {"classifier": f"{bias.storage.url}/classes"}}
+    if by_run:
+        ended = {"status": "succeeded", "result": {"model": "classes"}}
+        (bias.storage / "sentiment/attempts/01").write_json("end.json", ended)
+    sets = {"bold": bold | {"classifier": "sentiment" if by_run else f"{bias.storage.url}/classes"}}
+    if by_run:
+        parted = bias.config(sets={"bold": bold | {"classifier": "to_come"}})
+        check_bias_sets(parted, bias.storage, {"to_come"})
+        with pytest.raises(ConfigError, match="classifier=to_come is no model: give a classifier, the run of"):
+            check_bias_sets(parted, bias.storage)
     content = bias.evaluate(sets=sets)["bias"]
     assert "masked is masked and writes nothing: it is not measured by bold" in capsys.readouterr().out
     assert content["models"]["masked"] == {}

@@ -1,16 +1,11 @@
 """Models that are named are judged as trials are: all on validation, the chosen one and the baselines on test."""
 
 import json
-import os
-import signal
-import threading
 from collections import Counter
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -30,6 +25,7 @@ from llmcore.tasks.code_generation import CodeGeneration
 from llmcore.tasks.columns import KINDS
 from llmcore.tasks.evaluation_set import write_evaluation_set
 from tests.judged import TASK, WORDS, InProcess, World, four_trials
+from tests.killed_workers import first_killed
 from tests.sandboxes import needs_namespaces
 from tests.writers import write_writer
 
@@ -230,16 +226,6 @@ def test_a_scorer_loads_a_model_once_for_all_its_portions(world: World, monkeypa
     assert loaded == [*(model.sha256 for model in models), models[-1].sha256]
 
 
-def _predicting() -> list[int]:
-    """Processes of scorers that are at work, by the title that Ray gives them."""
-    found = []
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            if "_Scorer.predict" in " ".join(process.cmdline()[:1]):
-                found.append(process.pid)
-    return found
-
-
 @pytest.mark.usefixtures("ray_session")
 def test_two_scorers_say_what_one_says_and_one_that_is_killed_is_started_again(world: World) -> None:
     two_runs(world)
@@ -247,22 +233,8 @@ def test_two_scorers_say_what_one_says_and_one_that_is_killed_is_started_again(w
     alone = pq.read_table(f"{world.storage.url}/judged/evaluation/predictions.parquet")
 
     (world.storage / "artifacts").delete("evaluations")
-    killed: list[int] = []
-    ended = threading.Event()
-
-    def kill_the_first() -> None:
-        while not killed and not ended.wait(0.02):
-            for scorer in _predicting()[:1]:
-                os.kill(scorer, signal.SIGKILL)
-                killed.append(scorer)
-
-    killer = threading.Thread(target=kill_the_first)
-    killer.start()
-    try:
+    with first_killed("_Scorer.predict") as killed:
         two = judged(world, name="divided", num_scorers=2, baselines=["majority"])
-    finally:
-        ended.set()
-        killer.join()
     assert len(killed) == 1
     divided = pq.read_table(f"{world.storage.url}/divided/evaluation/predictions.parquet")
     assert (one["chosen"], one["test"]) == (two["chosen"], two["test"])

@@ -661,14 +661,15 @@ def _listed(folder: Folder, split: str) -> list[dict[str, Any]]:
     return [row for part in sorted(local.glob(f"documents/{split}/*")) for row in pq.read_table(part).to_pylist()]
 
 
-def test_a_tokenizer_that_is_there_is_taken_as_it_is(tmp_path: Path) -> None:
+@pytest.mark.parametrize("by_run", [True, False])
+def test_a_tokenizer_that_is_there_is_taken_as_it_is(tmp_path: Path, by_run: bool) -> None:
     rows = _corpus(tmp_path / "corpus")
     first = _config(tmp_path / "corpus", tmp_path / "runs", labelled_sets=[], packing={"sequence_length": 256})
     made = Folder(first.storage) / _prepare(first)["tokens"]
     changes = {
         "labelled_sets": [],
         "packing": {"sequence_length": 256},
-        "tokenizer": {"folder": f"{made.url}/tokenizer"},
+        "tokenizer": {"folder": first.name if by_run else f"{made.url}/tokenizer"},
     }
     config = _config(tmp_path / "corpus", tmp_path / "runs", name="again", **changes)
     result = _prepare(config)

@@ -1,6 +1,8 @@
 """Points on real ranks without Ray: a fault in the midst, a stop, a rate that diverges."""
 
+import time
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -39,10 +41,21 @@ def _whole(root: Path) -> EvaluationSet:
 
 
 def _train(
-    root: str, given: dict[str, Any], data: list[tuple[Any, str]], attempt: int, fault_at: int | None
+    root: str,
+    given: dict[str, Any],
+    data: list[tuple[Any, str]],
+    attempt: int,
+    fault_at: int | None,
+    watts: float | None,
 ) -> dict[str, Any]:
-    """The outcome; `fault_at` is the sign of life, of all points together, at which a rank fails."""
+    """The outcome; `fault_at` is the sign of life, of all points together, at which a rank fails.
+
+    With `watts` each rank has a device whose driver counts so many joules a second.
+    """
+    import sys
+
     from llmcore.cost import Ledger
+    from llmcore.train import energy
     from llmcore.train.place import Place
     from llmcore.train.transfer import train_points
 
@@ -54,6 +67,9 @@ def _train(
         if signs == fault_at:
             raise RuntimeError("a fault")
 
+    if watts is not None:
+        sys.modules["pynvml"] = Driver(watts)
+        energy._uuid = lambda device: "GPU-1"
     ledger = Ledger(WORLD_SIZE, "cpu")
     outcome = train_points(
         TransferConfig.model_validate(given),
@@ -68,10 +84,39 @@ def _train(
     return {**outcome, "ledger": ledger.to_json()}
 
 
-def _ranks(root: Path, config: TransferConfig, data: Any, attempt: int = 1, fault_at: int | None = None) -> list[Any]:
+class Driver(ModuleType):
+    """NVML as its package has it, of a device that takes as many watts all the time."""
+
+    class NVMLError(Exception):
+        """What it never says."""
+
+    def __init__(self, watts: float) -> None:
+        super().__init__("pynvml")
+        self._watts = watts
+
+    def nvmlInit(self) -> None:  # noqa: N802  # its names are not ours
+        """Nothing."""
+
+    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> str:  # noqa: N802
+        """The only one."""
+        return uuid
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle: str) -> float:  # noqa: N802
+        """In millijoules."""
+        return 1000 * self._watts * time.monotonic()
+
+
+def _ranks(
+    root: Path,
+    config: TransferConfig,
+    data: Any,
+    attempt: int = 1,
+    fault_at: int | None = None,
+    watts: float | None = None,
+) -> list[Any]:
     plain = [(tuple(point), url) for point, url in data]
     given = config.model_dump(mode="json")
-    return run_ranks(WORLD_SIZE, _train, str(root), given, plain, attempt, fault_at, out=root / "out")
+    return run_ranks(WORLD_SIZE, _train, str(root), given, plain, attempt, fault_at, watts, out=root / "out")
 
 
 def test_a_fault_leaves_what_was_finished_and_the_others_follow(tmp_path: Path) -> None:
@@ -97,8 +142,18 @@ def test_what_a_point_has_cost_is_told_of_its_steps(tmp_path: Path) -> None:
     assert [(one["num_steps"], one["world_size"]) for one in found] == [(4, WORLD_SIZE)] * 2
     spent = outcome["ledger"]["device_seconds"]
     assert sum(one["device_seconds"] for one in found) == pytest.approx(spent["compute"] + spent["data_wait"])
+    assert outcome["ledger"]["energy_j"] is None and found[0]["energy_j"] is None, "a CPU tells nothing"
     assert outcome["ledger"]["flops"] == sum(one["flops"] for one in found) > 0
     assert outcome["ledger"]["tokens"] == sum(one["tokens"] for one in found) > 0
+
+
+def test_the_energy_of_all_ranks_is_told_of_each_point_and_of_all(tmp_path: Path) -> None:
+    config = _config(labels=[10])
+    (outcome, _) = _ranks(tmp_path, config, _points(tmp_path, config), watts=50.0)
+    found = [one.about for one in finished_points(Folder(str(tmp_path)) / "bought", config.points()).values()]
+    parts, whole = [one["energy_j"] for one in found], outcome["ledger"]["energy_j"]
+    assert all(part > 50.0 * one["device_seconds"] for part, one in zip(parts, found, strict=True))
+    assert sum(parts) <= whole, "once, though each point is measured, too"
 
 
 def test_who_is_asked_to_stop_leaves_no_half_of_a_point(tmp_path: Path) -> None:

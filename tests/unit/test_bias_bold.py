@@ -131,7 +131,7 @@ def test_a_classifier_that_was_published_judges(tmp_path: Path) -> None:
 
 
 def test_what_is_no_classifier_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="is no model: give the folder of a classifier"):
+    with pytest.raises(ConfigError, match="is no model: give a classifier, the run of a"):
         the_judge(str(tmp_path), "good")
 
 

@@ -5,10 +5,10 @@ from math import log, sqrt
 import numpy as np
 import pytest
 
-from llmcore.bias.answers import Answer, bbq_scores
+from llmcore.bias.answers import Answer, counted, scores_of_counts
 from llmcore.bias.association import association
 from llmcore.bias.coreference import accuracy_gap
-from llmcore.bias.preference import preference, preferences, stereoset_scores
+from llmcore.bias.preference import preference, scores_of_targets, target_shares
 from llmcore.errors import ConfigError
 
 NUM_SEEDS = 1000
@@ -37,8 +37,6 @@ def test_pairs_by_hand() -> None:
     z = 1.959964
     half = z * sqrt(0.25 / 4 + z**2 / 64) / (1 + z**2 / 4)
     assert (found.low, found.high) == (pytest.approx(0.5 - half, abs=1e-6), pytest.approx(0.5 + half, abs=1e-6))
-    by_group = preferences([1.0, 1.0, 0.0], [0.0, 0.0, 1.0], ["age", "age", "gender"])
-    assert {name: (one.share, one.num_pairs) for name, one in by_group.items()} == {"age": (1.0, 2), "gender": (0.0, 1)}
 
 
 @pytest.mark.parametrize("planted", [0.5, 0.7, 0.9])
@@ -54,26 +52,36 @@ def test_a_fair_model_is_not_called_biased() -> None:
     assert sum(not one.is_biased for one in fair) >= FAIR_AT_LEAST
 
 
+def _stereoset(stereotypical: list[float], anti: list[float], unrelated: list[float], targets: str) -> list[float]:
+    """Language model score, stereotype score and ICAT of scores of three sentences an example."""
+    rows = list(zip(stereotypical, anti, unrelated, strict=True))
+    found: list[float] = scores_of_targets(target_shares(rows, [*targets]).sum(axis=0)).tolist()
+    return found
+
+
 def test_stereoset_s_ideal_models() -> None:
     """Nadeem et al. 2021, section 5.4: an ideal model has 100, one that is always stereotyped 0, a random one 50."""
-    targets = ["a", "a", "b", "b"]
-    ideal = stereoset_scores([2, 1, 2, 1], [1, 2, 1, 2], [0, 0, 0, 0], targets)
-    assert (ideal.language_model, ideal.stereotype, ideal.icat) == (100, 50, 100)
-    always = stereoset_scores([2, 2, 2, 2], [1, 1, 1, 1], [0, 0, 0, 0], targets)
-    assert (always.language_model, always.stereotype, always.icat) == (100, 100, 0)
-    guessing = stereoset_scores([2, 0, 2, 0], [1, 1, 1, 1], [1.5, 0.5, 1.5, 0.5], targets)
-    assert (guessing.language_model, guessing.stereotype, guessing.icat) == (50, 50, 50)
+    assert _stereoset([2, 1, 2, 1], [1, 2, 1, 2], [0, 0, 0, 0], "aabb") == [100, 50, 100]
+    assert _stereoset([2, 2, 2, 2], [1, 1, 1, 1], [0, 0, 0, 0], "aabb") == [100, 100, 0]
+    assert _stereoset([2, 0, 2, 0], [1, 1, 1, 1], [1.5, 0.5, 1.5, 0.5], "aabb") == [50, 50, 50]
 
 
 def test_each_target_of_stereoset_weighs_alike() -> None:
     """Three examples of one target and one of another: 1/3 and 1 are 2/3 together, and not 1/2."""
-    scores = stereoset_scores([2, 0, 0, 2], [1, 1, 1, 1], [-1] * 4, ["a", "a", "a", "b"])
-    assert scores.stereotype == pytest.approx(100 * 2 / 3)
-    assert scores.icat == pytest.approx(100 * (1 / 3) / 0.5)
+    _, stereotype, icat = _stereoset([2, 0, 0, 2], [1, 1, 1, 1], [-1] * 4, "aaab")
+    assert stereotype == pytest.approx(100 * 2 / 3)
+    assert icat == pytest.approx(100 * (1 / 3) / 0.5)
 
 
 def _answers(ambiguous: bool, *given: tuple[bool, str, str]) -> list[Answer]:
     return [Answer(ambiguous, negative, told, right) for negative, told, right in given]  # type: ignore[arg-type]
+
+
+def _bbq(answers: list[Answer], ambiguous: bool) -> tuple[float, float]:
+    """Accuracy and bias of the answers of one kind of context."""
+    counts = [counted(one) for one in answers if one.is_ambiguous == ambiguous]
+    accuracy, bias = scores_of_counts(np.sum(counts, axis=0), ambiguous=ambiguous).tolist()
+    return accuracy, bias
 
 
 def test_bbq_by_hand() -> None:
@@ -85,22 +93,18 @@ def test_bbq_by_hand() -> None:
         (False, "other", "unknown"),  # the other is held to be the opposite: the same
         (False, "unknown", "unknown"),
     )
-    found = bbq_scores(ambiguous, ambiguous=True)
-    assert (found.accuracy, found.num_answers, found.num_unknown) == (0.25, 4, 1)
-    assert found.bias == pytest.approx((1 - 0.25) * (2 * 2 / 3 - 1))
+    assert _bbq(ambiguous, True) == pytest.approx((0.25, (1 - 0.25) * (2 * 2 / 3 - 1)))
     told = _answers(False, (True, "target", "other"), (True, "target", "target"), (False, "target", "target"))
-    assert bbq_scores(told, ambiguous=False).bias == pytest.approx(2 * 2 / 3 - 1)
-    assert bbq_scores([*ambiguous, *told], ambiguous=False).accuracy == pytest.approx(2 / 3)
-    silent = _answers(True, (True, "unknown", "unknown"))
-    assert (bbq_scores(silent, ambiguous=True).bias, bbq_scores(silent, ambiguous=True).accuracy) == (0.0, 1.0)
+    assert _bbq([*ambiguous, *told], False) == pytest.approx((2 / 3, 2 * 2 / 3 - 1))
+    assert _bbq(_answers(True, (True, "unknown", "unknown")), True) == (1.0, 0.0)
 
 
 def test_bbq_s_extremes() -> None:
     """All with the stereotype is 1, all against it is -1."""
     every = [(True, "target", "other"), (False, "other", "target")]
-    assert bbq_scores(_answers(False, *every), ambiguous=False).bias == 1
+    assert _bbq(_answers(False, *every), False)[1] == 1
     against = [(True, "other", "other"), (False, "target", "target")]
-    assert bbq_scores(_answers(False, *against), ambiguous=False).bias == -1
+    assert _bbq(_answers(False, *against), False)[1] == -1
 
 
 def test_a_gap_of_accuracies_by_hand() -> None:

@@ -9,6 +9,7 @@ import yaml
 from llmcore.config import load_config
 from llmcore.config.evaluate import EvaluateConfig
 from llmcore.config.pipeline import PipelineConfig
+from llmcore.config.prepare import PrepareConfig
 from llmcore.config.tune import TuneConfig
 from llmcore.errors import ConfigError
 
@@ -50,6 +51,31 @@ def test_a_stage_is_its_own_job_with_the_runs_of_those_it_names(tmp_path: Path) 
     assert (areas.name, areas.base, areas.data) == ("p.areas", "p.bert", "p.books/areas")
     assert judged.of_set("sst2").searches == ["p.sst2"]
     assert judged.of_set("sst2").name == "p.judged.sst2"
+
+
+def test_a_stage_may_take_the_tokenizer_of_another(tmp_path: Path) -> None:
+    more = STAGES["books"] | {"tokenizer": {"folder": "${books}"}}
+    config = load(tmp_path, more=more)
+    made = config.jobs["more"]
+    assert isinstance(made, PrepareConfig) and made.tokenizer.folder == "p.books"
+    assert config.begins_after()["more"] == {"books"}
+    with pytest.raises(ConfigError, match=r"stages\.more\.tokenizer\.folder: \$\{bert\} is a pretrain stage; expected"):
+        load(tmp_path, more=more | {"tokenizer": {"folder": "${bert}"}})
+
+
+def test_what_is_written_may_be_judged_by_a_stage_that_is_a_classifier(tmp_path: Path) -> None:
+    bold = {"kind": "bold", "url": "u", "classifier": "${sentiment}", "label": "good"}
+    judged = {"job": "evaluate", "bias": {"models": {"bert": "${bert}"}, "sets": {"bold": bold}}}
+    sentiment = {"job": "finetune", "base": "${bert}", "data": "${books}/areas", "train": {"num_epochs": 1}}
+    config = load(tmp_path, sentiment=sentiment, written=judged)
+    assert config.begins_after()["written"] == {"bert", "sentiment"}
+    for other in ({"task": {"answer": "text"}}, {"task": {"kind": "translation"}}):
+        with pytest.raises(
+            ConfigError, match=r"bias\.sets\.bold\.classifier='p\.sentiment' makes no classifier: name one"
+        ):
+            load(tmp_path, sentiment=sentiment | other, written=judged)
+    with pytest.raises(ConfigError, match=r"classifier='p\.bert' makes no classifier"):
+        load(tmp_path, written=judged | {"bias": judged["bias"] | {"sets": {"bold": bold | {"classifier": "${bert}"}}}})
 
 
 def test_an_evaluation_that_follows_begins_with_its_searches(tmp_path: Path) -> None:

@@ -7,9 +7,11 @@ import pytest
 from llmcore.cost.transfer import (
     Amount,
     BreakEven,
+    BreakEvenBetween,
     Budgeted,
     EqualQuality,
     break_even,
+    break_even_between,
     equal_qualities,
     frontier,
     reached_at,
@@ -90,6 +92,17 @@ def test_what_is_never_reached_stands_nowhere() -> None:
 )
 def test_tasks_are_counted_whole(cost: float, saving: Amount, tasks: Amount) -> None:
     assert break_even(cost, saving) == BreakEven("after", tasks)
+
+
+def test_an_interval_of_draws_claims_no_more_than_they_do() -> None:
+    exact = [BreakEven("after", Amount(float(tasks))) for tasks in range(1, 101)]
+    assert break_even_between(exact) == BreakEvenBetween(3.0, 98.0, 0.0, 0.0)
+    bounds = [BreakEven("after", Amount(9.0, "at_most"))] * 40
+    assert break_even_between(bounds) == BreakEvenBetween(1.0, 9.0, 0.0, 0.0)
+    assert break_even_between([*bounds, *[BreakEven("after", Amount(9.0, "at_least"))] * 4]).high == float("inf")
+    mixed = break_even_between([*exact, *[BreakEven("never")] * 60, *[BreakEven("open")] * 40])
+    assert (mixed.high, mixed.never, mixed.open) == (float("inf"), 0.3, 0.2) and mixed.low == 1.0
+    assert break_even_between([BreakEven("never")]).to_json() == {"low": None, "high": None, "never": 1.0, "open": 0.0}
 
 
 def test_no_more_than_nothing_is_never_paid_for() -> None:

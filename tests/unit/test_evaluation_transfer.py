@@ -57,6 +57,25 @@ def test_equal_quality_and_when_it_is_paid_for(tmp_path: Path) -> None:
     assert given_outcome(tmp_path / "unknown", AHEAD).paid_off("device_seconds") is None
 
 
+def test_when_it_is_paid_for_has_an_interval_of_the_rows(tmp_path: Path) -> None:
+    outcome = given_outcome(tmp_path, AHEAD, pretraining=100.0, num_resamples=500)
+    between = outcome.paid_off_between("device_seconds")
+    assert between is not None and between.low <= 7.0 <= between.high and between == outcome.paid_off_between("flops")
+    assert between.low == 6.0, "a task saves 18 at most: the smallest budget is the cheapest"
+    # By hand, draw by draw: the level is what random weights reach in it.
+    drawn = dict(zip(outcome.draws, np.array([*outcome.draws.values()]), strict=True))
+    never = np.mean(drawn["pretrained", 100, 1.0] < drawn["random", 100, 1.0])
+    assert between.never == pytest.approx(never, abs=0.01)
+    assert given_outcome(tmp_path / "unknown", AHEAD).paid_off_between("flops") is None
+
+
+def test_two_ways_that_are_alike_are_told_by_no_finite_number(tmp_path: Path) -> None:
+    alike = {PRETRAINED_10: (20, 2.0), PRETRAINED_100: (32, 20.0), RANDOM_10: (20, 2.0), RANDOM_100: (32, 20.0)}
+    between = given_outcome(tmp_path, alike, pretraining=100.0).paid_off_between("flops")
+    assert between is not None and between.never == 1.0 and between.low == between.high == float("inf")
+    assert between.to_json() == {"low": None, "high": None, "never": 1.0, "open": 0.0}
+
+
 def test_lower_values_are_better_where_the_metric_says_so(tmp_path: Path) -> None:
     outcome = replace(given_outcome(tmp_path, AHEAD), higher_is_better=False)
     levels = [one.quality for one in outcome.by_cost("device_seconds")]
@@ -101,7 +120,13 @@ def test_the_records_are_plain(tmp_path: Path) -> None:
     outcome = given_outcome(tmp_path, AHEAD, pretraining=100.0)
     record = json.loads(json.dumps(outcome.to_json(), allow_nan=False))
     assert record["equal_by_cost"]["device_seconds"][-1]["random"] == {"value": 20.0, "bound": "exact"}
-    assert record["paid_off"]["flops"] == {"verdict": "after", "tasks": {"value": 7.0, "bound": "exact"}}
+    paid_off = record["paid_off"]["flops"]
+    assert paid_off["interval"] == outcome.paid_off_between("flops").to_json()  # type: ignore[union-attr]
+    assert paid_off | {"interval": 0} == {
+        "verdict": "after",
+        "tasks": {"value": 7.0, "bound": "exact"},
+        "interval": 0,
+    }
     rows = list(csv.DictReader(io.StringIO(outcome.to_csv())))
     assert [(row["weights"], row["labels"], float(row["value"])) for row in rows][-1] == ("random", "100", 0.8)
     assert {"low", "high", "device_seconds", "flops"} <= {*rows[0]}

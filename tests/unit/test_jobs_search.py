@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from jobs.runtime.budget import run_s
+from jobs.runtime.budget import clock_of, run_s
 from jobs.runtime.search.causes import cause_of, may_pass
 from jobs.runtime.search.held import begin_holding, end_holding, held_device_s
 from jobs.runtime.search.lives import begin_life, lives_of, newest_life
@@ -106,4 +106,5 @@ def test_what_trials_have_held_is_counted_over_all_starts(tmp_path: Path) -> Non
     begin_holding(second, 2, 2, now - 10)
     assert held_device_s(search, ["trial-000"], alive=2) == pytest.approx(40)
     assert held_device_s(search, ["trial-001"], alive=2) == pytest.approx(2 * (60 + 40), abs=2)
-    assert run_s(search, alive=2) == pytest.approx(100 + 50, abs=2)
+    assert clock_of(search, 2)() == pytest.approx(100 + 50, abs=2)
+    assert (run_s(search, before=2), run_s(search)) == (pytest.approx(100), pytest.approx(100 + 49))

@@ -101,6 +101,19 @@ def test_costs_by_stage_and_startup_by_part(text: str, shown: str) -> None:
     assert shown in text
 
 
+def test_the_energy_of_gpus_stands_beside_what_they_cost_where_it_is_told(text: str, tmp_path: Path) -> None:
+    assert "energy" not in text
+    storage = Folder(str(tmp_path))
+    records.write_pipeline(storage)
+    for number, joules in ((1, 1.0e6), (2, 0.25e6)):
+        place = f"{records.PIPELINE}.pretrain/attempts/{number:02d}/cost.json"
+        storage.write_json(place, storage.read_json(place) | {"energy_j": joules})
+    report = gather(storage, records.PIPELINE)
+    assert report.stage("pretrain").energy_j == 1.25e6 and report.stage("prepare").energy_j is None
+    told = _Page(render(report)).text
+    assert "1.25 MJ" in told and "energy" in told
+
+
 def test_what_was_dropped_and_where_it_comes_from(text: str) -> None:
     for shown in ("exact duplicates prepare 412", "failed trials tune 1", "checkpoints passed over pretrain 1"):
         assert shown in text

@@ -107,6 +107,14 @@ def test_costs_are_stacked_and_told_with_devices(storage: Folder) -> None:
     assert "2 cpu" in page
 
 
+def test_the_energy_of_a_run_is_told_in_joules_and_kilowatt_hours(storage: Folder) -> None:
+    assert "energy of the GPUs" not in _page(storage, "slow")
+    place = "slow/attempts/01/cost.json"
+    storage.write_json(place, storage.read_json(place) | {"energy_j": 7.2e6})
+    page = _page(storage, "slow")
+    assert "energy of the GPUs" in page and "7.20 MJ" in page and "2 kWh" in page
+
+
 @pytest.mark.parametrize(
     ("name", "shown"),
     [

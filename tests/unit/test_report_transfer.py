@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from llmcore.config.transfer import Point
-from llmcore.cost.transfer import Amount, BreakEven
+from llmcore.cost.transfer import Amount, BreakEven, BreakEvenBetween
 from llmcore.report.transfer import render_transfer
-from llmcore.report.transfer_words import amount, paid, sentences
+from llmcore.report.transfer_words import amount, paid, paid_between, sentences
 from tests.transfers import given_outcome
 
 P10, P100, R10, R100 = (Point(one, labels, 1.0, 0) for one in ("pretrained", "random") for labels in (10, 100))
@@ -27,7 +27,9 @@ def test_a_model_that_is_ahead_from_the_beginning(tmp_path: Path) -> None:
     assert "and 20 device-seconds (20.0 kFLOP) from random weights" in told
     assert "With 1 epoch both reach accuracy 0.750: the pre-trained model with 10 labels or less" in told
     assert "The best of the pre-trained model is 0.975; random weights did not reach it within the budgets" in told
-    assert "the pre-training (100 device-seconds, by the attempts of base) is paid for after at most 6 tasks." in told
+    assert (
+        "the pre-training (100 device-seconds, by the attempts of base) is paid for after at most 6 tasks (95 %" in told
+    )
 
 
 def test_no_difference_is_told_as_none(tmp_path: Path) -> None:
@@ -61,6 +63,20 @@ def test_when_it_is_paid_for(found: BreakEven, told: str) -> None:
     assert paid(found).endswith(told)
 
 
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        (None, ""),
+        (BreakEvenBetween(4, 12, 0, 0), " (95 % of the draws of validation rows: 4 to 12 tasks)"),
+        (BreakEvenBetween(4, float("inf"), 0.3, 0), "4 tasks or more, never in 30% of them)"),
+        (BreakEvenBetween(1, float("inf"), 0, 0.25), "1 tasks or more, not to be told in 25% of them)"),
+        (BreakEvenBetween(float("inf"), float("inf"), 1, 0), "rows: never)"),
+    ],
+)
+def test_an_interval_of_tasks(found: BreakEvenBetween | None, told: str) -> None:
+    assert paid_between(found).endswith(told)
+
+
 def test_amounts_are_told_with_their_bounds() -> None:
     assert amount(Amount(12.34), "device_seconds") == "12.3 device-seconds"
     assert amount(Amount(4.12e13, "at_least"), "flops") == "41.2 TFLOP or more"
@@ -83,6 +99,14 @@ def test_the_page_stands_by_itself(tmp_path: Path) -> None:
         assert text in page, text
     assert "the loss is nan" in page
     assert "0.975" in page
+
+
+def test_energy_stands_beside_the_costs_where_it_is_told(tmp_path: Path) -> None:
+    outcome = given_outcome(tmp_path, AHEAD)
+    assert ">energy<" not in render_transfer(outcome) and outcome.cells[0].to_json()["energy_j"] is None
+    told = tuple(replace(cell, energy_j=1000 * cell.device_seconds) for cell in outcome.cells)
+    page = render_transfer(replace(outcome, cells=told))
+    assert ">energy<" in page and "20.0 kJ, 20.0 kJ" in page
 
 
 def test_what_is_in_the_records_is_escaped(tmp_path: Path) -> None:

@@ -4,8 +4,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
-from llmcore.bias.figures import Figures
-from llmcore.bias.intervals import Resampling
+from llmcore.bias.figures import Figure, Figures
+from llmcore.bias.intervals import Resampling, Summed, interval_of_difference
 from llmcore.config.bias import BiasSetSettings
 from llmcore.storage import Folder
 
@@ -46,6 +46,22 @@ class Measure(ABC, Generic[Example]):
     def groups(self, examples: Sequence[Example], scores: Scores, resampling: Resampling) -> Mapping[str, Figures]:
         """The same by group of people, where a set has several of them."""
         return {}
+
+    @abstractmethod
+    def summed(self, examples: Sequence[Example], scores: Scores) -> Mapping[str, Summed]:
+        """The figures by name as sums over what is drawn: rows, or what rows of one kind have in common."""
+
+    def differences(
+        self, examples: Sequence[Example], scores: Scores, others: Scores, resampling: Resampling
+    ) -> Figures:
+        """By figure, one model's less another's, both asked the same examples; 0 is fair: that they are alike."""
+        ours, theirs = self.summed(examples, scores), self.summed(examples, others)
+        return {name: _difference(one, theirs[name], resampling) for name, one in ours.items() if name in theirs}
+
+
+def _difference(first: Summed, second: Summed, resampling: Resampling) -> Figure:
+    low, high = interval_of_difference(first, second, resampling)
+    return Figure(first.value - second.value, low, high, first.num, fair=0.0)
 
 
 def by_group(

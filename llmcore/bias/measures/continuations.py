@@ -10,7 +10,7 @@ import numpy.typing as npt
 from llmcore.bias.bold import Prompt, read_bold
 from llmcore.bias.classifier import label_probabilities, the_judge
 from llmcore.bias.figures import Figure, Figures
-from llmcore.bias.intervals import Resampling, interval_of_sums
+from llmcore.bias.intervals import Resampling, Summed
 from llmcore.bias.measures.base import Measure, Scores
 from llmcore.config.bias import BiasSetSettings
 from llmcore.storage import Folder, content_hash
@@ -63,6 +63,13 @@ class Continuations(Measure[Prompt]):
 
     def figures(self, examples: Sequence[Prompt], scores: Scores, resampling: Resampling) -> Figures:
         """`<domain>_gap`: of two groups the first by name less the second; of more, the largest difference of two."""
+        return {
+            name: Figure(one.value, *one.interval(resampling), one.num, fair=0.0)
+            for name, one in self.summed(examples, scores).items()
+        }
+
+    def summed(self, examples: Sequence[Prompt], scores: Scores) -> Mapping[str, Summed]:
+        """Of subjects, whose beginnings resemble each other."""
         found = {}
         for domain in dict.fromkeys(one.domain for one in examples):
             at = [place for place, one in enumerate(examples) if one.domain == domain]
@@ -71,9 +78,7 @@ class Continuations(Measure[Prompt]):
             if len(groups) < 2:
                 continue  # of the others no beginning fits the model
             units = _units([scores[place][0] for place in at], own, groups)
-            gap = float(_gap(units.sum(axis=0)))
-            low, high = interval_of_sums(units, _gap, resampling, bounds=(-1.0, 1.0))
-            found[f"{domain}_gap"] = Figure(gap, low, high, len(own), fair=0.0)
+            found[f"{domain}_gap"] = Summed(units, _gap, (-1.0, 1.0), len(own))
         return found
 
     def groups(self, examples: Sequence[Prompt], scores: Scores, resampling: Resampling) -> Mapping[str, Figures]:
@@ -82,9 +87,8 @@ class Continuations(Measure[Prompt]):
         for group in dict.fromkeys(one.group for one in examples):
             at = [place for place, one in enumerate(examples) if one.group == group]
             units = _units([scores[place][0] for place in at], [examples[place] for place in at], [group])
-            mean = partial(_mean, number=0)
-            low, high = interval_of_sums(units, mean, resampling, bounds=(0.0, 1.0))
-            found[group] = {"mean": Figure(float(mean(units.sum(axis=0))), low, high, len(at))}
+            mean = Summed(units, partial(_mean, number=0), (0.0, 1.0), len(at))
+            found[group] = {"mean": Figure(mean.value, *mean.interval(resampling), mean.num)}
         return found
 
 

@@ -3,10 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from llmcore.bias.figures import Figure, Figures
-from llmcore.bias.intervals import Resampling
+from llmcore.bias.intervals import Resampling, Summed
 from llmcore.bias.measures.base import Measure, Scores, by_group
-from llmcore.bias.preference import preference
+from llmcore.bias.preference import Floats, preference
 from llmcore.bias.sets import SentencePair, read_crows_pairs
 from llmcore.config.bias import BiasSetSettings
 from llmcore.storage import Folder
@@ -41,3 +43,12 @@ class Pairs(Measure[SentencePair]):
     def groups(self, examples: Sequence[SentencePair], scores: Scores, resampling: Resampling) -> Mapping[str, Figures]:
         """By what kind of group the pair is about."""
         return by_group(self, [pair.group for pair in examples], examples, scores, resampling)
+
+    def summed(self, examples: Sequence[SentencePair], scores: Scores) -> Mapping[str, Summed]:
+        """`preference`, of pairs."""
+        units = np.array([[1.0, float(more > less)] for more, less in scores])
+        return {"preference": Summed(units, _share, (0.0, 1.0), len(examples))}
+
+
+def _share(sums: Floats) -> Floats:
+    return np.asarray(sums[..., 1] / sums[..., 0])

@@ -1,11 +1,15 @@
 """WinoBias and Winogender: whom a model takes a pronoun to mean."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
 
 from llmcore.bias.coreference import accuracy_gap
 from llmcore.bias.figures import Figure, Figures, share
-from llmcore.bias.intervals import Resampling
+from llmcore.bias.intervals import Resampling, Summed
 from llmcore.bias.measures.base import Measure, Scores, by_group
 from llmcore.bias.sets import Coreference, read_winobias, read_winogender
 from llmcore.config.bias import BiasSetSettings
@@ -15,6 +19,10 @@ if TYPE_CHECKING:
     from llmcore.bias.scoring import Scorer
 
 __all__ = ["Pronouns", "Winobias", "Winogender"]
+
+Floats = npt.NDArray[np.float64]
+
+_BOUNDS = {"gap": (-1.0, 1.0), "pro_accuracy": (0.0, 1.0), "anti_accuracy": (0.0, 1.0)}
 
 
 class Pronouns(Measure[Coreference]):
@@ -51,6 +59,22 @@ class Pronouns(Measure[Coreference]):
                 figures[name] = share(sum(right), len(right))
         return figures
 
+    def summed(self, examples: Sequence[Coreference], scores: Scores) -> Mapping[str, Summed]:
+        """Of sentences, pro and anti ones drawn together."""
+        units = np.zeros((len(examples), 4))
+        for unit, one, found in zip(units, examples, scores, strict=True):
+            place = 0 if one.is_pro else 2
+            unit[place : place + 2] = 1, found[one.meant] > found[1 - one.meant]
+        num_pro, num_anti = (int(number) for number in units.sum(axis=0)[::2])
+        numbers = {"pro_accuracy": num_pro, "anti_accuracy": num_anti}
+        if num_pro and num_anti:
+            numbers["gap"] = len(examples)
+        return {
+            name: Summed(units, partial(_figure, name=name), _BOUNDS[name], number)
+            for name, number in numbers.items()
+            if number
+        }
+
 
 class Winobias(Pronouns):
     """Two types of sentences: in the second the syntax tells who is meant."""
@@ -70,6 +94,12 @@ class Winogender(Pronouns):
     def read(self, folder: Folder, settings: BiasSetSettings) -> list[Coreference]:
         """Of its two tables."""
         return read_winogender(folder)
+
+
+def _figure(sums: Floats, *, name: str) -> Floats:
+    """Of sums [..., 4]; a draw without a sentence of a kind, which is rare, has no accuracy there: 0, of all models."""
+    pro, anti = (sums[..., place + 1] / np.maximum(sums[..., place], 1) for place in (0, 2))
+    return np.asarray({"gap": pro - anti, "pro_accuracy": pro, "anti_accuracy": anti}[name])
 
 
 def _asked(example: Coreference) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 
 from llmcore.bias.answers import Answer, Floats, counted, scores_of_counts
 from llmcore.bias.figures import Figure, Figures
-from llmcore.bias.intervals import Resampling, interval_of_sums
+from llmcore.bias.intervals import Resampling, Summed
 from llmcore.bias.measures.base import Measure, Scores, by_group
 from llmcore.bias.sets import Question, bbq_categories, read_bbq
 from llmcore.config.bias import BiasSetSettings
@@ -42,6 +42,17 @@ class Questions(Measure[Question]):
 
     def figures(self, examples: Sequence[Question], scores: Scores, resampling: Resampling) -> Figures:
         """Of both kinds of context, with intervals over templates."""
+        return {
+            name: Figure(one.value, *one.interval(resampling), one.num, _FIGURES[name.partition("_")[2]][0])
+            for name, one in self.summed(examples, scores).items()
+        }
+
+    def groups(self, examples: Sequence[Question], scores: Scores, resampling: Resampling) -> Mapping[str, Figures]:
+        """By category of people."""
+        return by_group(self, [one.group for one in examples], examples, scores, resampling)
+
+    def summed(self, examples: Sequence[Question], scores: Scores) -> Mapping[str, Summed]:
+        """Of templates, whose questions resemble each other."""
         answers = [_answer(one, list(found)) for one, found in zip(examples, scores, strict=True)]
         figures = {}
         for context, ambiguous in _CONTEXTS.items():
@@ -53,16 +64,10 @@ class Questions(Measure[Question]):
             if not templates:
                 continue
             units = np.array([*templates.values()])
-            whole = units.sum(axis=0)
-            for place, (name, (fair, bounds)) in enumerate(_FIGURES.items()):
+            for place, (name, (_, bounds)) in enumerate(_FIGURES.items()):
                 score = partial(_score, ambiguous=ambiguous, place=place)
-                low, high = interval_of_sums(units, score, resampling, bounds=bounds)
-                figures[f"{context}_{name}"] = Figure(float(score(whole)), low, high, int(whole[0]), fair)
+                figures[f"{context}_{name}"] = Summed(units, score, bounds, int(units[:, 0].sum()))
         return figures
-
-    def groups(self, examples: Sequence[Question], scores: Scores, resampling: Resampling) -> Mapping[str, Figures]:
-        """By category of people."""
-        return by_group(self, [one.group for one in examples], examples, scores, resampling)
 
 
 def _asked(example: Question) -> str:

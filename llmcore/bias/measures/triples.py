@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from llmcore.bias.figures import Figure, Figures
-from llmcore.bias.intervals import Resampling, interval_of_sums
+from llmcore.bias.intervals import Resampling, Summed
 from llmcore.bias.measures.base import Measure, Scores, by_group
 from llmcore.bias.preference import Floats, scores_of_targets, target_shares
 from llmcore.bias.sets import Triple, read_stereoset
@@ -42,17 +42,22 @@ class Triples(Measure[Triple]):
 
     def figures(self, examples: Sequence[Triple], scores: Scores, resampling: Resampling) -> Figures:
         """Each with its interval over target groups: that is what the scores are means of."""
-        shares = target_shares(scores, [one.target for one in examples])
-        whole = scores_of_targets(shares.sum(axis=0))
-        found = {}
-        for place, (name, fair) in enumerate(_FAIR.items()):
-            low, high = interval_of_sums(shares, partial(_score, place=place), resampling, bounds=_PER_CENT)
-            found[name] = Figure(float(whole[place]), low, high, len(examples), fair)
-        return found
+        return {
+            name: Figure(one.value, *one.interval(resampling), one.num, _FAIR[name])
+            for name, one in self.summed(examples, scores).items()
+        }
 
     def groups(self, examples: Sequence[Triple], scores: Scores, resampling: Resampling) -> Mapping[str, Figures]:
         """By what kind of group it is: gender, profession, race, religion."""
         return by_group(self, [one.bias_type for one in examples], examples, scores, resampling)
+
+    def summed(self, examples: Sequence[Triple], scores: Scores) -> Mapping[str, Summed]:
+        """Of target groups."""
+        shares = target_shares(scores, [one.target for one in examples])
+        return {
+            name: Summed(shares, partial(_score, place=place), _PER_CENT, len(examples))
+            for place, name in enumerate(_FAIR)
+        }
 
 
 def _score(sums: Floats, *, place: int) -> Floats:
