@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -256,6 +257,10 @@ def _pipeline(world: World, tiny: dict[str, Any], corpus: Path, folder: Path, na
     return Submitted.made(world, "pipeline", folder, config)
 
 
+def _has_any(folder: Folder) -> bool:
+    return bool(folder.names())
+
+
 def _finished(storage: Folder) -> dict[str, str]:
     """When each file was written that tells of a trial or a judgement that has ended: none may be written again."""
     kept = ("/trial.json", "/end.json", "/metrics.json")
@@ -287,7 +292,7 @@ def test_a_fault_in_pretraining_and_one_in_the_search_lose_and_repeat_nothing(
     storage, began = job.storage, time.monotonic()
     driver = job.submit()
     for moment in ("tiny.pretrain/checkpoints", "tiny.tune/trials/trial-001/checkpoints"):
-        assert wait_for(lambda at=storage / moment: bool(at.names()), driver, ENDED_WITHIN_S), job.log.read_text()
+        assert wait_for(partial(_has_any, storage / moment), driver, ENDED_WITHIN_S), job.log.read_text()
         finished = _finished(storage)
         FAULTS[fault](real_world, job)
     assert driver.wait(ENDED_WITHIN_S) == 0, job.log.read_text()
