@@ -89,7 +89,7 @@ def _ceph(address: Address) -> Iterator[Callable[[], AbstractContextManager[obje
     folder = Path(tempfile.mkdtemp(prefix="ceph-", dir="/tmp"))  # short: the daemons' sockets lie in it
     try:
         with (folder / "started").open("wb") as said:  # no pipe: the daemons would keep it open
-            command = [tools / "start-ceph-s3", folder, str(address[1]), "someone", "secret"]
+            command = [str(tools / "start-ceph-s3"), str(folder), str(address[1]), "someone", "secret"]
             told = {**os.environ, "ADDR": address[0]}
             subprocess.run(command, check=True, timeout=120, stdout=said, stderr=said, env=told)
         yield partial(_gateway, folder, address)

@@ -29,8 +29,8 @@ lives, whoever has become its parent."""
 _READY = "Ray runtime started"
 _TOO_SLOW = "timed out during startup"
 _LAST_LINES = 12
-_OF_OTHERS = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_TOKEN", "RAY_TMPDIR", "RAY_JOB_CONFIG_JSON_ENV_VAR")
-_OF_OTHERS += ("LLMCORE_LOCAL_RAY", "LLMCORE_WARM_START")
+_OF_OTHERS = {"RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_TOKEN", "RAY_TMPDIR", "RAY_JOB_CONFIG_JSON_ENV_VAR"}
+_OF_OTHERS |= {"LLMCORE_LOCAL_RAY", "LLMCORE_WARM_START"}
 """What would lead a node to another cluster."""
 _QUIET_SWEEPS = 3
 """Sweeps in a row that find nothing before all count as ended: a process may be starting while its parent dies."""

@@ -3,8 +3,10 @@
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,12 @@ import pytest
 from cluster import local
 from cluster.local import LocalCluster, Node, nodes
 from cluster.local.network import free_subnet, used_subnets, why_no_namespaces
-from llmcore.records import attempt_numbers
+from llmcore.records import attempt_numbers, newest_result
 from llmcore.storage import Folder
 from tests.drivers import environment, wait_for
 from tests.faults import assert_same_losses, sessions
 from tests.servers import Store, s3_here, s3_store
+from tests.tiny import NUM_STEPS as TINY_STEPS
 from tests.tiny import tiny_stage, told_losses, write_config
 
 pytest.importorskip("s3fs", reason="needs the extra: pip install llmcore[s3]")
@@ -28,6 +31,11 @@ pytestmark = [
 ]
 NUM_STEPS = 400
 CHECKPOINT_EVERY = 10
+WORKERS = {"num_workers": 2, "cpus_per_worker": 0.75, "threads_per_worker": 1, "hang_s": 60.0}
+"""One on each worker node."""
+ENDED_WITHIN_S = 1200.0
+SEEN_WITHIN_S = 10.0
+"""In which a node that was cut off hears that it is counted as lost."""
 STORAGE = Folder("s3://bucket/runs")
 SOON_LOST = {"RAY_health_check_period_ms": "1000", "RAY_health_check_timeout_ms": "3000"}
 """The suite's cluster misses a silent node after some 10 s, not after a minute."""
@@ -40,6 +48,8 @@ class World:
     cluster: LocalCluster
     store: Store
     environment: dict[str, str]
+    outage_s: float
+    """For which networks are cut and the S3 server is down."""
 
     def lose(self, node: Node) -> None:
         """All processes of a node are killed at once; then it is there again, as where somebody replaces it."""
@@ -52,6 +62,15 @@ class World:
             if any("RayTrainWorker" in line for line in _commands(node)):
                 return node
         raise AssertionError("no rank trains")
+
+    def drivers(self, command: str) -> list[psutil.Process]:
+        """The processes of a job on the head node."""
+        found = []
+        for process in nodes.processes(self.cluster.head.temp_dir):
+            with suppress(psutil.Error):
+                if process.cmdline()[1:4] == ["-m", "jobs", command]:
+                    found.append(process)
+        return found
 
 
 def _commands(node: Node) -> list[str]:
@@ -71,14 +90,16 @@ class Submitted:
     world: World
     command: str
     config: Path
+    storage: Folder
     run: Folder
     following: "subprocess.Popen[bytes] | None" = None
 
     @classmethod
     def made(cls, world: World, command: str, folder: Path, config: dict[str, Any]) -> "Submitted":
         """Written down, but not begun."""
-        path = write_config(folder / f"{config['name']}.yaml", {"storage": STORAGE.url, **config})
-        return cls(world, command, path, STORAGE / config["name"])
+        told = {"storage": STORAGE.url, **config}
+        path, storage = write_config(folder / f"{config['name']}.yaml", told), Folder(told["storage"])
+        return cls(world, command, path, storage, storage / config["name"])
 
     @property
     def log(self) -> Path:
@@ -103,7 +124,6 @@ class Submitted:
         """Waits for a complete checkpoint at or after a step."""
         assert self.following is not None
         assert wait_for(lambda: self.newest() >= step, self.following), self.log.read_text()
-        print(f"reached {self.newest()}", file=sys.stderr)
 
     def newest(self) -> int:
         """The step of the newest complete checkpoint; 0 where there is none."""
@@ -114,25 +134,56 @@ class Submitted:
                 return int(manifest["about"]["progress"]["step"])
         return 0
 
-    def drivers(self) -> list[psutil.Process]:
-        """The processes of the job on the head node, the entrypoint last."""
-        found = []
-        for process in nodes.processes(self.world.cluster.head.temp_dir):
-            try:
-                if process.cmdline()[1:4] == ["-m", "jobs", self.command]:
-                    found.append(process)
-            except psutil.Error:
-                continue
-        return found
+
+def _kill_node(world: World, job: Submitted) -> None:
+    world.lose(world.with_a_rank())
+
+
+def _kill_driver(world: World, job: Submitted) -> None:
+    for driver in world.drivers(job.command):
+        driver.kill()
+
+
+def _cut_node(world: World, job: Submitted) -> None:
+    with local.cut(world.cluster, world.with_a_rank()):
+        time.sleep(world.outage_s)
+    # What counted it as lost has it leave when it hears of it: it is replaced, if so.
+    deadline = time.monotonic() + SEEN_WITHIN_S
+    while time.monotonic() < deadline and not local.restore(world.cluster, world.environment):
+        time.sleep(1.0)
+
+
+def _stop_store(world: World, job: Submitted) -> None:
+    with world.store.down():
+        time.sleep(world.outage_s)
+
+
+def _kill_head(world: World, job: Submitted) -> None:
+    world.lose(world.cluster.head)
+
+
+FAULTS: dict[str, Callable[[World, Submitted], None]] = {
+    "node killed": _kill_node,
+    "network cut": _cut_node,
+    "store down": _stop_store,
+    "driver killed": _kill_driver,
+    "head killed": _kill_head,
+}
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """Three nodes, of which the head has the drivers alone, and rclone's S3 on the address of their bridge."""
-    yield from _world(tmp_path_factory, "rclone", SOON_LOST)
+    yield from _world(tmp_path_factory, "rclone", SOON_LOST, outage_s=5.0)
 
 
-def _world(factory: pytest.TempPathFactory, kind: str, added: dict[str, str]) -> Iterator[World]:
+@pytest.fixture(scope="module")
+def real_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """The same with Ceph's S3, with Ray's own bounds, and with outages of a minute."""
+    yield from _world(tmp_path_factory, "ceph", {}, outage_s=60.0)
+
+
+def _world(factory: pytest.TempPathFactory, kind: str, added: dict[str, str], outage_s: float) -> Iterator[World]:
     from jobs.benchmarks.s3_server import free_port
 
     scratch, subnet = factory.mktemp("s3"), free_subnet(used_subnets())
@@ -143,7 +194,7 @@ def _world(factory: pytest.TempPathFactory, kind: str, added: dict[str, str]) ->
         cluster = local.up("faults", cpus_per_node=1, head_cpus=0, subnet=subnet, environment=told)
         try:
             with s3_store(kind, scratch, address) as store:
-                yield World(cluster, store, told)
+                yield World(cluster, store, told, outage_s)
         finally:
             local.down("faults")
 
@@ -151,13 +202,15 @@ def _world(factory: pytest.TempPathFactory, kind: str, added: dict[str, str]) ->
 @pytest.fixture(scope="module")
 def prepared(world: World, tiny: dict[str, Any], corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     """The tokens of the tiny corpus, both on S3."""
+    prepare = _with_corpus_on_s3(tiny_stage(tiny, "prepare"), corpus)
+    job = Submitted.made(world, "prepare", tmp_path_factory.mktemp("prepare"), {"name": "tiny.prepare", **prepare})
+    assert job.submit().wait(ENDED_WITHIN_S) == 0, job.log.read_text()
+
+
+def _with_corpus_on_s3(prepare: dict[str, Any], corpus: Path) -> dict[str, Any]:
     for shard in corpus.iterdir():
         Folder("s3://bucket/corpus").write_bytes(shard.name, shard.read_bytes())
-    prepare = tiny_stage(tiny, "prepare")
-    prepare["sources"] = [prepare["sources"][0] | {"url": "s3://bucket/corpus"}]
-    job = Submitted.made(world, "prepare", tmp_path_factory.mktemp("prepare"), {"name": "tiny.prepare", **prepare})
-    assert job.submit().wait(300) == 0, job.log.read_text()
-    print(job.log.read_text(), file=sys.stderr)
+    return prepare | {"sources": [prepare["sources"][0] | {"url": "s3://bucket/corpus"}]}
 
 
 def _pretraining(world: World, tiny: dict[str, Any], folder: Path, name: str) -> Submitted:
@@ -167,7 +220,7 @@ def _pretraining(world: World, tiny: dict[str, Any], folder: Path, name: str) ->
         "tokens": "tiny.prepare",
         "model": tiny_stage(tiny, "pretrain")["model"],
         "train": tiny_stage(tiny, "pretrain")["train"] | train,
-        "workers": {"num_workers": 2, "cpus_per_worker": 0.75, "threads_per_worker": 1, "hang_s": 60.0},
+        "workers": WORKERS,
     }
     return Submitted.made(world, "pretrain", folder, config)
 
@@ -177,28 +230,77 @@ def test_a_run_that_meets_every_fault_tells_the_losses_of_one_that_meets_none(
 ) -> None:
     calm, rough = (_pretraining(world, tiny, tmp_path, name) for name in ("calm", "rough"))
     began = time.monotonic()
-    assert calm.submit().wait(300) == 0, calm.log.read_text()
-    print(f"without faults {time.monotonic() - began:.0f} s\n{calm.log.read_text()}", file=sys.stderr)
-
+    assert calm.submit().wait(ENDED_WITHIN_S) == 0, calm.log.read_text()
+    print(f"without faults {time.monotonic() - began:.0f} s", file=sys.stderr)
+    began = time.monotonic()
     rough.submit()
-    rough.reaches(20)
-    world.lose(world.with_a_rank())
-    rough.reaches(rough.newest() + 20)
-    with local.cut(world.cluster, world.with_a_rank()):
-        time.sleep(5.0)
-    rough.reaches(rough.newest() + 20)
-    with world.store.down():
-        time.sleep(5.0)
-    rough.reaches(rough.newest() + 20)
-    for driver in rough.drivers():
-        driver.kill()
-    rough.reaches(rough.newest() + 20)
-    world.lose(world.cluster.head)
+    for name, strike in FAULTS.items():
+        rough.reaches(rough.newest() + 2 * CHECKPOINT_EVERY)
+        print(f"{name} after step {rough.newest()}, {time.monotonic() - began:.0f} s", file=sys.stderr)
+        strike(world, rough)
     assert rough.following is not None
-    assert rough.following.wait(300) == 0, rough.log.read_text()
-    print(f"with five faults {time.monotonic() - began:.0f} s\n{rough.log.read_text()}", file=sys.stderr)
-
-    assert attempt_numbers(rough.run) == [1, 2, 3]
+    assert rough.following.wait(ENDED_WITHIN_S) == 0, rough.log.read_text()
+    print(f"with {len(FAULTS)} faults {time.monotonic() - began:.0f} s\n{rough.log.read_text()}", file=sys.stderr)
+    assert attempt_numbers(rough.run) == [1, 2, 3], "a driver and a head were lost"
     print([sessions(rough.run, number) for number in (1, 2, 3)], file=sys.stderr)
     told, due = (told_losses(STORAGE.url, job.run.name) for job in (rough, calm))
     assert_same_losses(told, due, within=1e-6, num_steps=NUM_STEPS)
+
+
+def _pipeline(world: World, tiny: dict[str, Any], corpus: Path, folder: Path, name: str) -> Submitted:
+    """The whole tiny pipeline, with a storage of its own."""
+    stages = dict(tiny["stages"])
+    stages["prepare"] = _with_corpus_on_s3(stages["prepare"], corpus)
+    stages["pretrain"] = stages["pretrain"] | {"workers": WORKERS}
+    stages["tune"] = stages["tune"] | {"finetune": stages["tune"]["finetune"] | {"workers": WORKERS}}
+    config = {"name": "tiny", "storage": f"s3://bucket/{name}", "stages": stages}
+    return Submitted.made(world, "pipeline", folder, config)
+
+
+def _has_any(folder: Folder) -> bool:
+    return bool(folder.names())
+
+
+def _finished(storage: Folder) -> dict[str, str]:
+    """When each file was written that tells of a trial or a judgement that has ended: none may be written again."""
+    kept = ("/trial.json", "/end.json", "/metrics.json")
+    found = storage.fs.find(storage.path, detail=True)
+    return {name: str(told["LastModified"]) for name, told in found.items() if name.endswith(kept)}
+
+
+@pytest.fixture(scope="module")
+def calm_pipeline(
+    real_world: World, tiny: dict[str, Any], corpus: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Submitted:
+    """The pipeline without faults, submitted twice: the second follows the first."""
+    job = _pipeline(real_world, tiny, corpus, tmp_path_factory.mktemp("calm"), "calm")
+    first, second = job.submit(), job.submit()
+    assert (first.wait(ENDED_WITHIN_S), second.wait(ENDED_WITHIN_S)) == (0, 0), job.log.read_text()
+    print(job.log.read_text(), file=sys.stderr)
+    assert attempt_numbers(job.storage / "tiny") == [1], "it ran once"
+    return job
+
+
+@pytest.mark.proof
+@pytest.mark.proof_cluster
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_in_pretraining_and_one_in_the_search_lose_and_repeat_nothing(
+    fault: str, real_world: World, calm_pipeline: Submitted, tiny: dict[str, Any], corpus: Path, tmp_path: Path
+) -> None:
+    name = fault.replace(" ", "-")
+    job = _pipeline(real_world, tiny, corpus, tmp_path, name)
+    storage, began = job.storage, time.monotonic()
+    driver = job.submit()
+    for moment in ("tiny.pretrain/checkpoints", "tiny.tune/trials/trial-001/checkpoints"):
+        assert wait_for(partial(_has_any, storage / moment), driver, ENDED_WITHIN_S), job.log.read_text()
+        finished = _finished(storage)
+        FAULTS[fault](real_world, job)
+    assert driver.wait(ENDED_WITHIN_S) == 0, job.log.read_text()
+    print(f"{fault}, twice: {time.monotonic() - began:.0f} s\n{job.log.read_text()}", file=sys.stderr)
+    assert finished.items() <= _finished(storage).items(), "what had ended is as it was"
+    told, due = told_losses(storage.url), told_losses(calm_pipeline.storage.url)
+    assert [row["step"] for row in told] == [row["step"] for row in due]
+    assert_same_losses(told, due, within=1e-6, num_steps=TINY_STEPS)
+    result = newest_result(storage / "tiny.tune")
+    assert result is not None and sum(result["statuses"].values()) == 2, "each trial is there, once"
+    assert len((storage / "register").walk()) == len((calm_pipeline.storage / "register").walk()), "as many looks"

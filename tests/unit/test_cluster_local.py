@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from cluster.commands.up import down, up
 from cluster.local import lifecycle, load, names, nodes
 from cluster.local.network import MOST_WORKERS, Network, checked_subnet, free_subnet
-from cluster.local.state import LocalCluster, delete_state, held, read_state, write_state, write_token
+from cluster.local.state import LocalCluster, Node, delete_state, held, read_state, write_state, write_token
 from llmcore.errors import ConfigError, RunError
 
 LONGEST_INTERFACE = 15
@@ -39,7 +39,7 @@ def planned(folder: Path, *, workers: int = 2, own_networks: bool = True) -> Loc
         of_head = {} if number else {"gcs": 1001, "dashboard": 1002, "client": 1003}
         address = (network.worker(number) if number else network.head) if network else "127.0.0.1"
         made.append(
-            nodes.Node(
+            Node(
                 name=f"worker-{number}" if number else "head",
                 address=address,
                 namespace=network.namespace(number) if network and number else None,
