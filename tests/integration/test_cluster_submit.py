@@ -28,7 +28,7 @@ from tests.tiny import tiny_pipeline, tiny_stage, write_config, write_corpus
 pytestmark = pytest.mark.timeout(900)
 
 NAME = "submit"
-LONG = 400
+LONG = 250
 """Steps of a pre-training that is still under way when something happens to it."""
 
 
@@ -186,6 +186,9 @@ def test_the_exit_code_is_the_job_s_own(
     assert ended.code == code, ended.out + ended.err
     assert f"exit code {code}" in ended.err and "error: " in ended.out
     assert len(_jobs(submit, name)) == 1, "an end of its own is not tried again"
+    if name == "torn":
+        why = submit("logs", name, "--cluster", NAME, "--why")
+        assert why.code == 0 and "BadShardError" in why.out and "part-0.jsonl" in why.out
 
 
 def test_a_token_that_is_wrong_or_missing_is_one_message(
@@ -212,7 +215,7 @@ def test_the_second_follows_the_first_and_a_lost_connection_loses_nothing(
     monkeypatch: pytest.MonkeyPatch,
     env: dict[str, str],
 ) -> None:
-    config = _pretrain(storage, corpus, "followed")
+    config = _pretrain(storage, corpus, "followed", num_steps=120)
     sent = submit("submit", "pretrain", str(config), "--cluster", NAME, "--no-follow")
     assert sent.code == 0, sent.err
     job_id = sent.out.strip()
@@ -223,6 +226,10 @@ def test_the_second_follows_the_first_and_a_lost_connection_loses_nothing(
         second = start("submit", "pretrain", str(config), "--cluster", address, said=tmp_path / "second")
         out, err = tmp_path / "second.out", tmp_path / "second.err"
         assert wait_for(lambda: bool(out.read_text()), second)
+        third = start("logs", job_id, "--cluster", NAME, "--follow", said=tmp_path / "third")
+        assert wait_for(lambda: bool((tmp_path / "third.out").read_text()), third)
+        third.send_signal(signal.SIGINT)
+        assert third.wait(30) == 130 and "goes on without you" in (tmp_path / "third.err").read_text()
         way.cut()
         assert wait_for(lambda: "connection lost" in err.read_text(), second)
         time.sleep(2)

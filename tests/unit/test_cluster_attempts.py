@@ -1,5 +1,6 @@
 """Which attempt is sent, what a lost driver is, and what of a log is shown when its connection breaks."""
 
+import importlib.metadata
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from cluster.endpoint import Endpoint
 from cluster.submit import follow as following
 from cluster.submit.attempts import exit_code, place, see_through, told_end, why_lost
 from cluster.submit.follow import follow
@@ -30,6 +32,12 @@ class Cluster:
     packages: set[str] = field(default_factory=set)
     uploads: int = 0
     forgets: bool = False
+
+    version: str = importlib.metadata.version("ray")
+    endpoint: Endpoint = field(default_factory=lambda: Endpoint("here", "http://here:1", None))
+
+    def ray_version(self) -> str:
+        return self.version
 
     def jobs(self) -> list[Job]:
         return list(self.known.values())
@@ -176,6 +184,14 @@ def _there(*jobs: Job) -> Cluster:
 def _job(attempt: int, status: str, code: int | None = None, settings: str = "settings") -> Job:
     metadata = {"settings": settings, "storage": "/runs"}
     return Job(str(MINE.at(attempt)), status, exit_code=code, metadata=metadata)  # type: ignore[arg-type]
+
+
+def test_another_ray_is_told_before_anything_travels() -> None:
+    cluster = _there()
+    cluster.version = "2.9.0"
+    with pytest.raises(ConfigError, match=r"cluster here runs Ray 2\.9\.0, this code is for 2"):
+        place(cluster, _submission(), print)  # type: ignore[arg-type]
+    assert cluster.uploads == 0
 
 
 @pytest.mark.parametrize("status", ["PENDING", "RUNNING"])

@@ -38,6 +38,8 @@ _BEGIN, _TRIAL, _SEARCH = "begin.json", "trial.json", "search.json"
 class TrialRecords:
     """Writes `trials/<id>/{begin,trial}.json` as trials begin and end, and `search.json` when no more will come.
 
+    Who writes raises RunHeldError where a later attempt of the search has begun: this one stood still, and woke up.
+
     Attributes:
         compared: What trials are compared by, on validation.
         values: The point of each trial that has begun, by id.
@@ -65,10 +67,12 @@ class TrialRecords:
     def reopen(self) -> None:
         """More trials will come, though an earlier start has said that none would."""
         if self._attempt.run.find_json(_SEARCH) is not None:
+            self._attempt.check_newest()
             self._attempt.run.write_json(_SEARCH, {"closed": False, "trials": list(self._ended)})
 
     def begin(self, trial: str, values: Mapping[str, Any]) -> None:
         """A trial is to be tried: from now on it has this point in each start of the search."""
+        self._attempt.check_newest()
         self.values[trial] = dict(values)
         self.folder(trial).write_json(_BEGIN, {"values": self.values[trial], "attempt": self._attempt.number})
         self._count()
@@ -93,6 +97,7 @@ class TrialRecords:
         for trial in self.open_trials():
             folder = self.folder(trial)
             if not any(has_held(folder, number) for number in attempt_numbers(folder)):
+                self._attempt.check_newest()
                 folder.delete(_BEGIN)
                 del self.values[trial]
             elif any(True for _ in self._exports(trial)):
@@ -231,6 +236,7 @@ class TrialRecords:
             ],
             "attempt": self._attempt.number,
         }
+        self._attempt.check_newest()
         if ledger := self._ledgers.get(trial):
             self.folder(trial).write_json("cost.json", ledger)
             self._attempt.ledger.num_devices, self._attempt.ledger.device = ledger["devices"], ledger["device"]
@@ -331,6 +337,7 @@ class TrialRecords:
         if missing := self.open_trials():
             raise TrialError(f"trials {missing} left no record: run the same command again to finish them")
         ended, front, best = self.ended(), self.front(), self.best()
+        self._attempt.check_newest()
         self._attempt.run.write_json(
             _SEARCH,
             {
