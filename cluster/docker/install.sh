@@ -6,15 +6,23 @@ lock=cluster/docker/requirements-$1.lock
 parts=$(mktemp -d)
 trap 'rm -rf "$parts"' EXIT
 
-# DeepSpeed has no wheels, and looks for torch when it is built: after all others, without a room of its own.
-awk '/^[^ #]/ { own = /^deepspeed==/ } own' "$lock" >"$parts/deepspeed"
-awk '/^[^ #]/ { own = /^deepspeed==/ } !own' "$lock" >"$parts/others"
+part() { # part PATTERN: the packages of the lock whose lines match, with their hashes
+	awk -v pattern="$1" '/^[^ #]/ { own = ($0 ~ pattern) } own' "$lock"
+}
+tools='^(setuptools|wheel|ninja)=='
+part "$tools" >"$parts/tools"
+part '^deepspeed==' >"$parts/deepspeed"
+awk -v tools="$tools" '/^[^ #]/ { own = ($0 ~ tools || /^deepspeed==/) } !own' "$lock" >"$parts/others"
 
 pip() { /opt/venv/bin/python -m pip --disable-pip-version-check "$@"; }
+locked() { pip install --require-hashes --no-deps --no-build-isolation "$@"; }
 
-pip install --require-hashes --no-deps --requirement "$parts/others"
-# As in cluster/install.sh: the reduction in shared memory, which every CPU run uses, is built now.
+# What is built is built with these, and not with what pip would find by itself, which no hash names.
+locked --requirement "$parts/tools"
+locked --requirement "$parts/others"
+# DeepSpeed has no wheels, and looks for torch when it is built. As in cluster/install.sh, its reduction in shared
+# memory, which every CPU run uses, is built now.
 DS_ACCELERATOR=cpu DS_BUILD_OPS=0 DS_BUILD_SHM_COMM=1 DS_ENABLE_NINJA=1 \
-	pip install --require-hashes --no-deps --no-build-isolation --no-binary deepspeed --requirement "$parts/deepspeed"
+	locked --no-binary deepspeed --requirement "$parts/deepspeed"
 pip install --no-deps --no-build-isolation --no-index .
 pip check

@@ -8,6 +8,7 @@ from cluster.monitoring.metrics import exported
 __all__ = ["PANELS", "Panel", "dashboard", "queries"]
 
 _SOURCE = {"type": "prometheus", "uid": "${source}"}
+_ANY = '{__name__=~"ray_llmcore_.+"}'
 _OF_RUN = '{run=~"$run"}'
 _BY = "run, attempt, trial"
 _LEGEND = "{{run}} {{trial}} #{{attempt}}"
@@ -79,7 +80,7 @@ def queries() -> dict[str, str]:
 
 
 def _runs() -> str:
-    return f"group by (run) ({exported('llmcore_progress_timestamp_seconds')})"
+    return f"group by (run) ({_ANY})"
 
 
 def dashboard() -> dict[str, Any]:
@@ -108,7 +109,7 @@ def _source_variable() -> dict[str, Any]:
 
 
 def _run_variable() -> dict[str, Any]:
-    query = f"label_values({exported('llmcore_progress_timestamp_seconds')}, run)"
+    query = f"label_values({_ANY}, run)"
     return {
         "name": "run",
         "label": "Run",

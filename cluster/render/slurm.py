@@ -44,7 +44,7 @@ trap end_all EXIT
 # --- Ray: its head on this node, the first one, and a worker on each other
 
 head=$$(hostname)
-address=$$(hostname --ip-address | tr ' ' '\\n' | grep -v -e '^127\\.' -e ':' | head -n 1)
+address=$$(hostname -I | tr ' ' '\\n' | grep -m 1 '^[0-9]*\\.' || echo 127.0.0.1)
 port=$$((20000 + SLURM_JOB_ID % 10000)) # another job may have its head on this node
 # Ray's own folder is on the node's disk; its name is short, since sockets' paths must be.
 common=(--block --num-cpus=$cpus --num-gpus=$gpus --object-store-memory=$object_store

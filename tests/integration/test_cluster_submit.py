@@ -237,7 +237,8 @@ def test_the_second_follows_the_first_and_a_lost_connection_loses_nothing(
         assert second.wait(300) == 0, err.read_text()
     assert way.num_cut > 0 and "connected again after" in err.read_text()
     assert f"{job_id} is there already" in err.read_text()
-    assert out.read_text() == api.log(job_id), "each line once, whatever happened to the connection"
+    shown = submit("logs", job_id, "--cluster", NAME).out
+    assert out.read_text() == shown, "each line once, whatever happened to the connection"
     assert len(_jobs(submit, "followed")) == 1
 
 
