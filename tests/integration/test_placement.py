@@ -68,7 +68,7 @@ def pipeline(cluster: LocalCluster, folder: Path, place: dict[str, Any]) -> Ende
     config["cluster"] = {"address": cluster.address, "place": place}
     config["stages"]["pretrain"]["train"] |= {"num_steps": 20, "validate_every": 20}
     path = write_config(folder / "tiny.yaml", config)
-    return run_jobs("pipeline", str(path), cwd=folder, **cluster.environment)
+    return run_jobs("pipeline", str(path), cwd=folder, timeout_s=1200, **cluster.environment)
 
 
 def test_each_part_of_a_pipeline_runs_where_it_is_placed(labelled: LocalCluster, tmp_path: Path) -> None:
@@ -97,6 +97,6 @@ def test_what_does_not_fit_on_the_nodes_that_have_the_label_is_refused(labelled:
     config["stages"]["pretrain"]["workers"]["num_workers"] = 5
     config["stages"]["pretrain"]["train"]["global_batch_size"] = 10
     path = write_config(tmp_path / "tiny.yaml", config)
-    ended = run_jobs("pipeline", str(path), cwd=tmp_path, **labelled.environment)
+    ended = run_jobs("pipeline", str(path), cwd=tmp_path, timeout_s=1200, **labelled.environment)
     assert ended.code == 2
     assert "needs 5 × 0.5 CPU, nodes with llmcore/role=in(train, other) have 2 CPU;" in ended.err
