@@ -52,8 +52,8 @@ _TUNE_ENVIRONMENT = {
 }
 _TRIAL_DRIVER = {"CPU": 0, "node:__internal_head__": 0.001}
 """A trial's driver only waits; it stays on the head node, which no preemption takes, or where it is placed."""
-_PLACED_DRIVER = {"CPU": 0.001}
-"""Ray takes no bundle of nothing."""
+_PLACED_DRIVER = {"CPU": 0, "memory": 1}
+"""Ray takes no bundle of nothing, and a head node may have no CPUs to give away; a byte each node has."""
 
 
 def run(config: TuneConfig, options: RunOptions) -> None:

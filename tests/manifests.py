@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 __all__ = [
+    "kuberay_definition",
     "NAMED_BY_US",
     "ROOT",
     "documents",
@@ -28,11 +29,11 @@ __all__ = [
 ROOT = Path(__file__).parents[1]
 KUBERNETES = "1.34"
 """Of the core objects' schema; older ones have them, too."""
-NAMED_BY_US = ("labels", "annotations", "matchLabels", "rayStartParams", "requests", "limits", "data", "resources")
-NAMED_BY_US += ("file_mounts", "available_node_types")
+NAMED_BY_US = {"labels", "annotations", "matchLabels", "rayStartParams", "requests", "limits", "data", "resources"}
+NAMED_BY_US |= {"file_mounts", "available_node_types"}
 """Mappings whose keys are names of the user's."""
 
-_METADATA = {name: {"type": "string"} for name in ("name", "namespace", "generateName")}
+_METADATA: dict[str, Any] = {name: {"type": "string"} for name in ("name", "namespace", "generateName")}
 _METADATA |= {
     name: {"type": "object", "additionalProperties": {"type": "string"}} for name in ("labels", "annotations")
 }
@@ -159,7 +160,8 @@ def kuberay_definition(kind: str) -> dict[str, Any]:
 
 @cache
 def _kuberay(kind: str) -> dict[str, Any]:
-    return _closed(kuberay_definition(kind))
+    closed: dict[str, Any] = _closed(kuberay_definition(kind))
+    return closed
 
 
 def _closed(schema: Any, name: str = "") -> Any:

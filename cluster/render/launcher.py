@@ -29,7 +29,7 @@ def aws_launcher(config: ClusterConfig) -> dict[str, Any]:
         "ssh_proxy_command": f"{session} --document-name AWS-StartSSHSession --parameters portNumber=%p",
         "ssh_proxy_use_node_id": True,
     }
-    machines = {_HEAD: config.head, **config.groups}
+    machines: dict[str, HeadSettings | NodeGroup] = {_HEAD: config.head, **config.groups}
     whole["available_node_types"] = {
         name: _node_type(machine, _aws_instance(config, aws, machine)) for name, machine in machines.items()
     }
@@ -50,7 +50,7 @@ def gcp_launcher(config: ClusterConfig) -> dict[str, Any]:
         "use_internal_ips": True,
     }
     whole["auth"] |= {"ssh_proxy_command": tunnel, "ssh_proxy_use_node_id": True}
-    machines = {_HEAD: config.head, **config.groups}
+    machines: dict[str, HeadSettings | NodeGroup] = {_HEAD: config.head, **config.groups}
     whole["available_node_types"] = {
         name: _node_type(machine, _gcp_instance(gcp, machine)) for name, machine in machines.items()
     }

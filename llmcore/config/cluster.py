@@ -204,10 +204,12 @@ class ClusterConfig(Section):
             yield ("image",), f"missing; expected the container image of target={self.target}"
         if self.target == "kuberay":
             return
-        machines = {("head",): self.head, **{("groups", name): group for name, group in self.groups.items()}}
-        for place, machine in machines.items():
-            if machine is not None and machine.instance_type is None:
-                yield (*place, "instance_type"), f"missing; expected a machine type of target={self.target}"
+        told = f"missing; expected a machine type of target={self.target}"
+        if self.head is not None and self.head.instance_type is None:
+            yield ("head", "instance_type"), told
+        for name, group in self.groups.items():
+            if group.instance_type is None:
+                yield ("groups", name, "instance_type"), told
         if self.secrets:
             yield (
                 ("secrets",),
