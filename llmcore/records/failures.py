@@ -51,8 +51,9 @@ def record_rank_error(attempt: Folder, rank: int, error: BaseException) -> None:
     Those who wait for it fail a moment later, and who gathers errors from all cannot tell whose was the first. A
     storage that fails is no further error: it may be this one.
     """
+    now = time.time()
     record = {
-        "time": time.time(),
+        "time": now,
         "rank": rank,
         "host": socket.gethostname(),
         "pid": getpid(),
@@ -62,7 +63,7 @@ def record_rank_error(attempt: Folder, rank: int, error: BaseException) -> None:
     }
     try:
         with within(_WRITTEN_WITHIN_S):
-            (attempt / _ERRORS).write_json(f"rank-{rank:05d}-{int(1000 * record['time'])}.json", record)
+            (attempt / _ERRORS).write_json(f"rank-{rank:05d}-{int(1000 * now)}.json", record)
     except StorageError:
         pass
 
