@@ -129,8 +129,8 @@ _NAMED = (
 )
 
 _SHORTEST = (
-    (re.compile(r"(?:^|_)(?:TOKEN|SECRET|SECRET_ACCESS_KEY|SECRET_KEY|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?)$"), 6),
-    (re.compile(r"_ACCESS_KEY(?:_ID)?$"), 8),
+    (re.compile(r"(?:^|_)(?:TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?)$"), 6),
+    (re.compile(r"_(?:ACCESS|SECRET)_KEY(?:_ID)?$"), 8),
     (re.compile(r"_KEY$"), 16),
 )
 """Variables that hold secrets, and characters: a shorter value would be found in ordinary words and numbers."""
