@@ -31,8 +31,8 @@ def test_everything_that_the_project_asks_for_is_pinned() -> None:
     assert len(pinned) == sum(not line.startswith("#") for line in lines), (
         "a line is not NAME==VERSION, or stands twice"
     )
-    # What asks for vulnerabilities brings many packages, trackers hold others back, matrices of 4 bits are for GPUs, and
-    # vLLM brings a torch of its own, the harness 14,000 files of tasks: resolved apart.
+    # The audit brings many packages, trackers hold others back, matrices of 4 bits are for GPUs, vLLM brings a torch of
+    # its own, and the harness 14,000 files of tasks: resolved apart.
     apart = ("audit", "lm-eval", "mlflow", "qlora", "vllm", "wandb")
     extras = [extra for name, extra in PROJECT["optional-dependencies"].items() if name not in apart]
     asked = {_name(one) for one in [*PROJECT["dependencies"], *(one for extra in extras for one in extra)]}
