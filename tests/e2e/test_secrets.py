@@ -30,15 +30,12 @@ FAILING = """
 import os, ray
 from cluster.connect import connect
 from llmcore.config.common import ClusterSettings
-from llmcore.storage import Folder
-from llmcore.storage.retries import within
+from llmcore.storage import storage_errors
 
 @ray.remote(max_retries=0)
-def read() -> bytes:
-    os.environ["AWS_ENDPOINT_URL"] = os.environ["PLANTED_ENDPOINT"]
-    print("reading by", os.environ["PLANTED_ENDPOINT"].rpartition("@")[2])
-    with within(1.0):
-        return Folder("s3://bucket/x").read_bytes("y")
+def read() -> None:
+    with storage_errors("s3://bucket/x", "read"):
+        raise OSError("cannot reach " + os.environ["PLANTED_ENDPOINT"])
 
 with connect(ClusterSettings(address="auto")):
     ray.get(read.remote())
