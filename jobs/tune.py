@@ -278,8 +278,8 @@ class _Search:
 
         from jobs.runtime.freeing import FreeDeadGroups
         from jobs.runtime.search.callback import WriteRecords
+        from jobs.runtime.search.driver import drive
         from jobs.runtime.search.environment import keep_secrets_out_of_trials
-from jobs.runtime.search.driver import drive
         from jobs.runtime.search.stopper import StopWhenSpent
         from jobs.runtime.training import arrow_filesystem
 
