@@ -28,7 +28,7 @@ UNIT := pytest tests/unit -n logical --maxprocesses 4 --dist loadfile
 step = began=$$(date +%s); printf '  %-24s' "$(1)"; said=$$($(2) 2>&1) && echo "ok, $$(($$(date +%s) - began)) s" \
 	|| { echo "failed"; echo "$$said"; exit 1; }
 
-.PHONY: help install smoke check test proof clean
+.PHONY: help install smoke check test proof audit lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -47,6 +47,7 @@ check: install  ## format, lint, types, import contracts, unit tests
 	$(call step,ruff format,$(RUN) ruff format --check)
 	$(call step,import contracts,$(BIN)/lint-imports)
 	$(call step,mypy --strict,$(RUN) mypy)
+	$(call step,bandit,$(RUN) bandit -q -c pyproject.toml -r llmcore jobs cluster)
 	$(RUN) $(UNIT)
 	[ "$$tree" != "$$($(TREE))" ] || echo "$$tree" >$(CHECKED)
 
@@ -70,6 +71,13 @@ proof: install  ## what proves a figure but takes longer, by topic: make proof T
 	else
 		$(RUN) jobs benchmark $(TOPIC) $(ARGS)
 	fi
+
+audit: install  ## known vulnerabilities of what is pinned; asks PyPI's advisory service
+	@$(RUN) pip install -q 'pip-audit>=2.10'
+	$(RUN) pip_audit -r constraints.txt --no-deps --disable-pip --strict
+
+lock:  ## write anew what images install, by hash; needs uv
+	@sh cluster/docker/lock.sh
 
 clean:  ## remove .venv and caches; runs/ stays
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist *.egg-info

@@ -279,5 +279,5 @@ if __name__ == "__main__":
         with suppress(Exception):
             ended = _ask(sys.argv[1:])
         if ended is None:
-            os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+            os.execv(sys.executable, [sys.executable, *sys.argv[1:]])  # nosec B606
         sys.exit(ended)

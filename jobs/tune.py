@@ -292,6 +292,7 @@ class _Search:
         from jobs.runtime.freeing import FreeDeadGroups
         from jobs.runtime.search.callback import WriteRecords
         from jobs.runtime.search.driver import drive
+        from jobs.runtime.search.environment import keep_secrets_out_of_trials
         from jobs.runtime.search.stopper import StopWhenSpent
         from jobs.runtime.training import arrow_filesystem
 
@@ -301,6 +302,7 @@ class _Search:
             return None
         budget = StopWhenSpent(self._spent)
         driven = partial(drive, plan=self.plan, search=attempt.run.url, attempt=attempt.number)
+        keep_secrets_out_of_trials()
         tuner = ray.tune.Tuner(
             ray.tune.with_resources(driven, _driver_resources()),
             param_space=space,

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote, quote_plus
 
-__all__ = ["HIDDEN", "RedactingFilter", "holds_credential", "redact", "redact_error", "redacted"]
+__all__ = ["HIDDEN", "RedactingFilter", "holds_credential", "is_secret_variable", "redact", "redact_error", "redacted"]
 
 HIDDEN = "REDACTED"
 """What stands in a secret's place: a plain word in HTML, JSON, YAML, Markdown and a shell alike."""
@@ -129,8 +129,8 @@ _NAMED = (
 )
 
 _SHORTEST = (
-    (re.compile(r"(?:^|_)(?:TOKEN|SECRET|SECRET_ACCESS_KEY|SECRET_KEY|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?)$"), 6),
-    (re.compile(r"_ACCESS_KEY(?:_ID)?$"), 8),
+    (re.compile(r"(?:^|_)(?:TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?)$"), 6),
+    (re.compile(r"_(?:ACCESS|SECRET)_KEY(?:_ID)?$"), 8),
     (re.compile(r"_KEY$"), 16),
 )
 """Variables that hold secrets, and characters: a shorter value would be found in ordinary words and numbers."""
@@ -194,6 +194,11 @@ def holds_credential(text: str) -> bool:
         for match in rule.pattern.finditer(text)
     )
     return any(_hidden(match) != match[0] for match in matches)
+
+
+def is_secret_variable(name: str) -> bool:
+    """Whether a variable of the environment is one whose value is a secret, by its name."""
+    return _shortest(name) is not None
 
 
 class RedactingFilter(logging.Filter):

@@ -44,9 +44,9 @@ def render_page(template: str, pictures: Mapping[str, str], **told: Any) -> str:
     )
     environment.filters |= {name: getattr(words, name) for name in _FILTERS}
     page = environment.get_template(template).render(
-        style=Markup((_HERE / "style.css").read_text(encoding="utf-8")),
+        style=Markup((_HERE / "style.css").read_text(encoding="utf-8")),  # nosec B704
         # Drawn by matplotlib, which escapes the texts in it.
-        pictures={name: Markup(svg) for name, svg in pictures.items()},
+        pictures={name: Markup(svg) for name, svg in pictures.items()},  # nosec B704
         **told,
     )
     return redact(page).rstrip() + "\n"

@@ -1,21 +1,15 @@
 """The same pipeline on a cluster that is there: as a Ray job, and with `cluster.address=auto`."""
 
 import json
-import secrets
 import shutil
-import socket
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.drivers import ROOT, environment, ray_folder, run
+from tests.drivers import ROOT, run
+from tests.heads import RayHead, ray_head
 from tests.tiny import told_losses, write_config
 
 pytestmark = pytest.mark.timeout(3600)
@@ -26,25 +20,6 @@ SHORT = (
     "stages.tune.finetune.workers.num_workers=1",
     "stages.evaluate.baselines=[majority]",
 )
-_READY_WITHIN_S = 120
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """A head node on loopback, which asks for its token."""
-
-    address: str
-    jobs_url: str
-    env: dict[str, str]
-    """What a driver or a client needs."""
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
 
 
 @pytest.fixture(scope="module")
@@ -57,60 +32,14 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """`ray start --head`, with ports, folder and token of its own."""
-    home = tmp_path_factory.mktemp("home")
-    (home / "token").write_text(secrets.token_hex(32))
-    port, dashboard, client, agent = _free_ports(4)
-    with ray_folder() as ray:
-        env = environment(
-            HOME=str(home),
-            RAY_AUTH_MODE="token",
-            RAY_AUTH_TOKEN_PATH=str(home / "token"),
-            RAY_TMPDIR=ray,
-            RAY_TRAIN_HEALTH_CHECK_INTERVAL_S="0.25",  # as on a local Ray: a report waits for it
-            PYTHONPATH="",
-        )
-        for name in ("RAY_ADDRESS", "RAY_AUTH_TOKEN"):
-            env.pop(name, None)
-        options = {
-            "node-ip-address": "127.0.0.1",
-            "port": port,
-            "dashboard-host": "127.0.0.1",
-            "dashboard-port": dashboard,
-            "ray-client-server-port": client,
-            "dashboard-agent-listen-port": agent,
-            "min-worker-port": 0,
-            "max-worker-port": 0,
-            "temp-dir": ray,
-            "num-cpus": 2,
-        }
-        start = ["ray", "start", "--head", *(f"--{name}={value}" for name, value in options.items())]
-        started = run([sys.executable, "-m", "ray.scripts.scripts", *start[1:]], cwd=home, env=env, timeout_s=300)
-        assert started.code == 0, started.out + started.err
-        found = Cluster(f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}", env)
-        _await_jobs_api(found)
-        yield found
-
-
-def _await_jobs_api(cluster: Cluster) -> None:
-    """The dashboard answers some seconds after the head: with 401, since it is asked without the token."""
-    deadline = time.monotonic() + _READY_WITHIN_S
-    while time.monotonic() < deadline:
-        try:
-            with urllib.request.urlopen(f"{cluster.jobs_url}/api/jobs/", timeout=5):
-                raise AssertionError("the Jobs API answers without the token")
-        except urllib.error.HTTPError as error:
-            if error.code == 401:
-                return
-        except OSError:
-            pass
-        time.sleep(0.2)
-    raise TimeoutError(f"no Jobs API at {cluster.jobs_url} within {_READY_WITHIN_S} s")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayHead]:
+    """A head with a dashboard."""
+    with ray_head(tmp_path_factory.mktemp("home")) as head:
+        yield head
 
 
 def test_as_a_ray_job(
-    cluster: Cluster, clone: Path, reference: Path, tiny: "dict[str, object]", tmp_path: Path
+    cluster: RayHead, clone: Path, reference: Path, tiny: "dict[str, object]", tmp_path: Path
 ) -> None:
     write_config(clone / "tiny.yaml", tiny)
     command = [sys.executable, "-m", "ray.scripts.scripts", "job", "submit", "--address", cluster.jobs_url]
@@ -125,7 +54,7 @@ def test_as_a_ray_job(
 
 
 def test_on_a_cluster_that_runs(
-    cluster: Cluster, clone: Path, reference: Path, tiny: "dict[str, object]", tmp_path: Path
+    cluster: RayHead, clone: Path, reference: Path, tiny: "dict[str, object]", tmp_path: Path
 ) -> None:
     config = write_config(tmp_path / "tiny.yaml", tiny)
     command = [sys.executable, "-m", "jobs", "pipeline", str(config), "cluster.address=auto"]

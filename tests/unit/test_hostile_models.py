@@ -34,7 +34,7 @@ def folder(tmp_path: Path) -> Path:
     """A good folder: a GPT-2 of a few weights with its tokenizer."""
     config = GPT2Config(vocab_size=4, n_positions=8, n_embd=4, n_layer=1, n_head=1, bos_token_id=0, eos_token_id=0)
     GPT2LMHeadModel(config).save_pretrained(tmp_path / "model")
-    content = {
+    content: dict[str, Any] = {
         "version": "1.0",
         "truncation": None,
         "padding": None,
@@ -117,7 +117,7 @@ def test_code_of_a_tokenizer_is_never_run(folder: Path, monkeypatch: pytest.Monk
     )
     for load in (find_foundation, find_tokenizer):
         with pytest.raises(ConfigError, match="code of its own"):
-            load(str(folder))  # type: ignore[operator]
+            load(str(folder))
     assert not trace.exists()
 
 
@@ -170,7 +170,7 @@ def test_links_out_of_a_folder_are_not_followed(folder: Path) -> None:
     (folder / "vocab.txt").symlink_to(secret)
     for load in (find_foundation, find_tokenizer):
         with pytest.raises(ConfigError, match=r"vocab.txt is a link"):
-            load(str(folder))  # type: ignore[operator]
+            load(str(folder))
 
 
 def test_links_of_the_hubs_own_cache_are(folder: Path) -> None:

@@ -31,9 +31,9 @@ def test_everything_that_the_project_asks_for_is_pinned() -> None:
     assert len(pinned) == sum(not line.startswith("#") for line in lines), (
         "a line is not NAME==VERSION, or stands twice"
     )
-    # Trackers hold others back, matrices of 4 bits are for GPUs, vLLM brings a torch of its own, and the harness 14,000
-    # files of tasks: resolved apart.
-    apart = ("lm-eval", "mlflow", "qlora", "vllm", "wandb")
+    # The audit brings many packages, trackers hold others back, matrices of 4 bits are for GPUs, vLLM brings a torch of
+    # its own, and the harness 14,000 files of tasks: resolved apart.
+    apart = ("audit", "lm-eval", "mlflow", "qlora", "vllm", "wandb")
     extras = [extra for name, extra in PROJECT["optional-dependencies"].items() if name not in apart]
     asked = {_name(one) for one in [*PROJECT["dependencies"], *(one for extra in extras for one in extra)]}
     assert (asked | {"setuptools", "wheel"}) - {PROJECT["name"]} <= pinned, "an extra may name another one"
@@ -43,6 +43,28 @@ def test_pins_that_stand_twice_agree() -> None:
     constraints = (ROOT / "constraints.txt").read_text().splitlines()
     exact = [one for one in PROJECT["dependencies"] if "==" in one]
     assert [one for one in exact if re.sub(r"\[.*\]", "", one) not in constraints] == []
+
+
+@pytest.mark.parametrize("target", ["cpu", "gpu"])
+def test_images_install_the_same_versions_each_file_by_its_hash(target: str) -> None:
+    text = (ROOT / f"cluster/docker/requirements-{target}.lock").read_text()
+    entries = re.split(r"\n(?=\S)", text.replace("\\\n", " ").strip())
+    locked = {}
+    for entry in entries:
+        if entry.startswith("#") or entry == "--extra-index-url https://download.pytorch.org/whl/cpu":
+            continue
+        found = re.fullmatch(r"([\w.-]+)==([\w.+]+)(?:\s+--hash=sha256:[0-9a-f]{64})+", entry.strip())
+        assert found, f"no NAME==VERSION with hashes: {entry[:100]}"
+        locked[_name(found[1])] = found[2]
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pinned = {_name(line): line.partition("==")[2] for line in lines if not line.startswith("#")}
+    for_cuda = {name for name in locked if name.startswith(("cuda-", "nvidia-")) or name == "triton"} - {"nvidia-ml-py"}
+    assert bool(for_cuda) == (target == "gpu")
+    assert {name: version.removesuffix("+cpu") for name, version in locked.items() if name not in for_cuda} == {
+        name: pinned.get(name) for name in locked if name not in for_cuda
+    }
+    assert locked["torch"].endswith("+cpu") == (target == "cpu")
+    assert {_name(one) for one in PROJECT["dependencies"]} | {"s3fs", "setuptools", "wheel"} <= locked.keys()
 
 
 def test_the_version_is_one() -> None:
@@ -135,7 +157,7 @@ def _run(tree: Path, *command: str) -> tuple["subprocess.CompletedProcess[str]",
 def test_tests_do_not_repeat_a_check_that_passed_for_the_same_files(tree: Path) -> None:
     done, calls = _run(tree, "make", "check")
     assert done.returncode == 0, done.stderr
-    assert [call.split(" ")[1] for call in calls if call] == ["ruff", "ruff", "mypy", "pytest"]
+    assert [call.split(" ")[1] for call in calls if call] == ["ruff", "ruff", "mypy", "bandit", "pytest"]
     assert _run(tree, "make", "test")[1] == ["-m pytest tests/integration tests/e2e"]
     (tree / "new.py").touch()
     unit, others = _run(tree, "make", "test")[1]
