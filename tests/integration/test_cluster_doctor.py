@@ -180,7 +180,7 @@ def restart_sick(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(nodes, "command", lambda cluster, node: [*sick, *plain(cluster, node), *(options or [])])
         nodes.start(cluster, node, environment(**changed))
-    nodes.await_ready([node], time.monotonic() + 120)
+    nodes.await_ready(node, time.monotonic() + 120)
 
 
 def close_port(node: Node, port: int) -> None:

@@ -67,7 +67,7 @@ def test_every_check_has_a_name_of_its_own_and_says_what_it_looks_at() -> None:
 
 
 def test_errors_alone_make_an_exit_code() -> None:
-    found = [Finding("disk", severity, "one", "") for severity in ("ok", "unknown", "warning")]  # type: ignore[arg-type]
+    found = [Finding("disk", severity, "one", "") for severity in ("ok", "unknown", "warning")]
     assert exit_code(found) == 0
     assert exit_code([*found, Finding("disk", "error", "one", "")]) == 1
 
