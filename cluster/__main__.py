@@ -5,6 +5,7 @@ import sys
 import click
 
 from cluster.commands.doctor import doctor
+from cluster.commands.render import render
 from cluster.commands.submit import resume, submit
 from cluster.commands.up import down, up
 from cluster.commands.watch import list_jobs, logs, status, stop
@@ -41,6 +42,7 @@ _commands.add_command(doctor)
 _commands.add_command(down)
 _commands.add_command(list_jobs)
 _commands.add_command(logs)
+_commands.add_command(render)
 _commands.add_command(resume)
 _commands.add_command(status)
 _commands.add_command(stop)

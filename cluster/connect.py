@@ -18,6 +18,7 @@ from cluster.placement import check_labels, place_environment
 from cluster.warm import WarmStart, runtime_env
 from llmcore.config.common import ClusterSettings
 from llmcore.errors import ConfigError
+from llmcore.logs import FORMAT
 
 __all__ = ["Session", "connect", "inside_ray_job", "set_environment", "why_unreachable", "worker_environment"]
 
@@ -162,6 +163,8 @@ def worker_environment(*, local: bool) -> dict[str, str]:
         environment["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.25"  # each report waits for a look at the workers
     if local and not _has_gpu():
         environment["DS_ACCELERATOR"] = "cpu"
+    if not local:
+        environment[FORMAT] = "json"
     return {name: os.environ.get(name, value) for name, value in environment.items()}
 
 

@@ -27,7 +27,7 @@ _SEVERAL = re.compile(r"in\((.*)\)")
 
 
 def place_environment(settings: ClusterSettings) -> dict[str, str]:
-    """What the processes of a job need in their environment, to place what they start; nothing where it runs anywhere."""
+    """What the processes of a job need in their environment, to place what they start; nothing if anywhere."""
     told = settings.model_dump(mode="json", include={"place", "autoscaling"}, exclude_defaults=True)
     return {_NAME: json.dumps(told)} if told else {}
 

@@ -11,9 +11,11 @@ import click
 from cluster.connect import inside_ray_job
 from cluster.pinned import check_pinned
 from jobs.cli import commands
+from jobs.runtime.console import mention
 from jobs.runtime.endings import in_one_line, own_error
 from jobs.runtime.interrupt import interrupt_on_sigterm
 from llmcore.errors import InterruptedRunError, UserError
+from llmcore.logs import as_json
 from llmcore.redaction import redact
 
 __all__ = ["main"]
@@ -59,7 +61,7 @@ def _end(error: BaseException, *, verbose: bool, signal_name: str | None) -> int
     else:
         hint = "" if trace else "; --verbose shows where it happened"
         message, code = f"{in_one_line(error)}{hint}", 1
-    print(redact(f"error: {message}"), file=sys.stderr, flush=True)
+    mention(f"error: {message}", error=error if as_json() and code == 1 and not trace else None)
     return code
 
 

@@ -141,6 +141,7 @@ def evaluate(
         done |= _judge([part for part in parts if part.name not in done], storage, options, finetune)
         results = {name: done[config.of_set(name).name] for name in config.sets}
         contents = {name: storage / config.of_set(name).name / "evaluation" for name in config.sets}
+        attempt.check_newest()
         write_board_of_sets(
             attempt.run / "evaluation", {name: at.read_json("metrics.json") for name, at in contents.items()}
         )
@@ -158,6 +159,7 @@ def _measure_alone(config: EvaluateConfig, storage: Folder, options: RunOptions)
     biases.check_alone()
     with _begin(config, storage, options) as attempt:
         content = MeasureBias.of(config, storage, biases, config.gpus, attempt.ledger).measure()
+        attempt.check_newest()
         write_bias(attempt.run / "evaluation", content)
         attempt.result = {"bias": content, "candidates_hash": biases.hash}
     return attempt.result
@@ -232,6 +234,7 @@ def _conclude(judging: Judging) -> bool:
 
 def _concluded(judging: Judging) -> dict[str, Any]:
     outcome = judging.conclude()
+    judging.attempt.check_newest()
     figures = outcome.write(judging.attempt.run / "evaluation")
     chosen = next(one for one in judging.candidates if one.id == outcome.chosen.id)
     assert chosen.model is not None

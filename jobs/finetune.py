@@ -204,7 +204,7 @@ def finetune(config: FinetuneConfig, storage: Folder, options: RunOptions) -> di
         say(line)
     with attempt:
         attempt.result["data"] = inputs.labelled.report()
-        with within_budget(config.budget, attempt, config.workers.num_workers):
+        with within_budget(config.budget, attempt, config.workers.num_workers, KIND):
             attempt.result.update(_train(config, inputs, attempt, options))
     return attempt.result
 

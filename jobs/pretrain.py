@@ -138,7 +138,7 @@ def pretrain(config: PretrainConfig, storage: Folder, options: RunOptions, *, co
     with attempt, counted_retries(KIND, urls, attempt.result):
         if connect_s:
             attempt.ledger.add_before(connect_s, "connect")
-        with within_budget(config.budget, attempt, config.workers.num_workers):
+        with within_budget(config.budget, attempt, config.workers.num_workers, KIND):
             outcome = _train(config, storage, tokens, sets, attempt, options)
         attempt.result.update(_publish(attempt, outcome))
         if config.stream is not None:

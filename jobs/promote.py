@@ -115,6 +115,7 @@ def _publish(config: PromoteConfig, storage: Folder, judged: Mapping[str, Any]) 
         parents=parents,
         say=say,
     ) as attempt:
+        attempt.check_newest()
         sha256 = publish_model(Folder(model["url"]), attempt.run / "model")
         told = {key: judged[key] for key in ("chosen", "choose_by", "test", "register_looks")}
         attempt.result = {

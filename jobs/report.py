@@ -137,9 +137,10 @@ def _write(config: AnyReport, storage: Folder, options: RunOptions, gathered: _G
         say=say,
     ) as attempt:
         with attempt.ledger.measure("compute"):
-            attempt.run.write_text(PAGE, gathered.render())
-        page = f"{config.name}/{PAGE}"
-        attempt.result = {"page": page, **gathered.told, "records_sha256": gathered.sha256}
+            page = gathered.render()
+            attempt.check_newest()
+            attempt.run.write_text(PAGE, page)
+        attempt.result = {"page": f"{config.name}/{PAGE}", **gathered.told, "records_sha256": gathered.sha256}
     return attempt.result
 
 

@@ -117,7 +117,7 @@ def transfer(config: TransferConfig, storage: Folder, options: RunOptions) -> di
     )
     for line in inputs.labelled.lines():
         say(line)
-    with attempt, within_budget(config.budget, attempt, config.workers.num_workers):
+    with attempt, within_budget(config.budget, attempt, config.workers.num_workers, KIND):
         there = finished_points(attempt.run, points)
         if len(there) < len(points):
             if there:

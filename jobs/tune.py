@@ -21,7 +21,7 @@ from jobs.finetune import (
     parents_of,
     plan_of_data,
 )
-from jobs.runtime.budget import run_s, spent
+from jobs.runtime.budget import fractions, run_s, spent
 from jobs.runtime.console import say
 from jobs.runtime.options import RunOptions
 from jobs.runtime.search.plan import SEED, SearchPlan, final_ids, proposals_of, trial_ids
@@ -339,7 +339,10 @@ class _Search:
         return budget.why
 
     def _spent(self) -> str | None:
-        if not self.plan.config.budget.has_bound:
+        budget = self.plan.config.budget
+        if not budget.has_bound and budget.price_per_device_hour is None:
             return None  # asked every other second: the storage is left alone
         hours = run_s(self.attempt.run, alive=self.attempt.number) / 3600
-        return spent(self.plan.config.budget, hours, self.records.device_s() / 3600)
+        device_hours = self.records.device_s() / 3600
+        self.records.metrics.spent(budget, fractions(budget, hours, device_hours), device_hours)
+        return spent(budget, hours, device_hours)

@@ -28,11 +28,11 @@ class LocalCluster:
 
     folder: str
     warm: WarmStart
+    dashboard: bool = False
+    """Whether the head has one, at a port of its own; it tells Prometheus where nodes are."""
     address: str = ""
     """`host:port`."""
     nodes: "list[subprocess.Popen[bytes]]" = field(default_factory=list)
-    dashboard: bool = False
-    """Whether its head has one, which asks for no token: on loopback."""
 
     @property
     def environment(self) -> dict[str, str]:
@@ -41,7 +41,7 @@ class LocalCluster:
 
     def add_node(self, num_cpus: int) -> "subprocess.Popen[bytes]":
         """A node more; the first one is the head."""
-        joins = [f"--address={self.address}"] if self.nodes else ["--head", "--port=0", *self._of_dashboard()]
+        joins = [f"--address={self.address}"] if self.nodes else ["--head", "--port=0", *self._dashboard()]
         said = Path(self.folder, f"node-{len(self.nodes)}.log")
         with said.open("wb") as file:
             options = [f"--num-cpus={num_cpus}", f"--temp-dir={self.folder}", "--object-store-memory=100000000"]
@@ -64,12 +64,12 @@ class LocalCluster:
             self.address = found[1]
         return node
 
-    def _of_dashboard(self) -> list[str]:
+    def _dashboard(self) -> list[str]:
         if not self.dashboard:
             return ["--include-dashboard=false"]
-        with socket.socket() as one:
-            one.bind(("127.0.0.1", 0))
-            return ["--dashboard-host=127.0.0.1", f"--dashboard-port={one.getsockname()[1]}"]
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            return ["--dashboard-host=127.0.0.1", f"--dashboard-port={free.getsockname()[1]}"]
 
     def workers(self) -> list[psutil.Process]:
         """The processes in which ranks train, now."""
@@ -99,7 +99,7 @@ def local_cluster(*num_cpus: int, dashboard: bool = False) -> Iterator[LocalClus
     with ray_folder() as folder:
         warm = WarmStart()
         try:
-            cluster = LocalCluster(folder, warm, dashboard=dashboard)
+            cluster = LocalCluster(folder, warm, dashboard)
             for cpus in num_cpus:
                 cluster.add_node(cpus)
             yield cluster

@@ -11,6 +11,7 @@ import click
 
 from cluster.commands.access import cluster_options, jobs_api, say
 from llmcore.errors import ConfigError, InterruptedRunError
+from llmcore.logs import readable
 
 if TYPE_CHECKING:
     from cluster.submit.jobs_api import Job
@@ -40,7 +41,7 @@ def status(job: str | None, as_json: bool, **where: Any) -> int:
         for line in _details(found):
             click.echo(line)
         for line in api.log(found.id).splitlines()[-_LAST_LINES:] if found.node is not None else ():
-            click.echo(f"  | {line}")
+            click.echo(f"  | {readable(line)}")
     return 0
 
 
@@ -78,7 +79,7 @@ def logs(job: str, follow: bool, why: bool, **where: Any) -> int:
         if why:
             return _tell_why(found)
         if not follow:
-            _show(api.log(found.id))
+            _show("\n".join(map(readable, api.log(found.id).split("\n"))))
             return 0
         try:
             return exit_code(follow_log(api, found.id, show=_show, say=say))

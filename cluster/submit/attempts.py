@@ -1,5 +1,6 @@
 """Bringing a submission to its end: found there already, sent, followed, and sent again where its driver was lost."""
 
+import importlib.metadata
 import signal
 import time
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from cluster.submit.follow import PATIENCE_S, follow
 from cluster.submit.identity import Name
 from cluster.submit.jobs_api import Job, JobsApi
 from cluster.submit.submission import Submission
-from llmcore.errors import ClusterAwayError, ConfigError, InterruptedRunError
+from llmcore.errors import ConfigError, InterruptedRunError, RunError
 
 __all__ = ["exit_code", "place", "see_through", "told_end", "why_lost"]
 
@@ -21,6 +22,7 @@ _LOST = {
 """Ends of Ray's that say nothing of the job. That its environment cannot be set up, or nothing is free for its driver,
 is not among them: it would be so again."""
 _INTERRUPTED = InterruptedRunError.exit_code
+_NOT_YET_S = 3.0
 
 Say = Callable[[str], None]
 
@@ -47,7 +49,7 @@ def place(api: JobsApi, submission: Submission, say: Say, *, after: int = 0, aga
     name = submission.name.at(newest + 1)
     _send(api, submission, name, say)
     if job is not None:
-        say(f"{job.id} {told_end(job)}; it goes on as {name}")
+        say(f"{job.id}: {told_end(job)}; it goes on as {name}")
     return name, True
 
 
@@ -67,7 +69,8 @@ def see_through(
     goes on from its last checkpoint, and its records fence the older attempt off. A job that ended by itself is not
     sent again.
 
-    Raises ClusterAwayError where nobody answers for `patience_s`, InterruptedRunError where the user has seen enough.
+    Raises ClusterAwayError where nobody answers for `patience_s` seconds, InterruptedRunError where the user has seen
+    enough.
     """
     try:
         while True:
@@ -139,19 +142,25 @@ def _placed(api: JobsApi, submission: Submission, say: Say, *, after: int, patie
     while True:
         try:
             return place(api, submission, say, after=after)
-        except ClusterAwayError:
+        except RunError as error:  # also of a head that answers, and takes no jobs yet
             if time.monotonic() > deadline:
                 raise
-            time.sleep(1.0)
+            say(f"not yet: {error}")
+            time.sleep(_NOT_YET_S)
 
 
 def _send(api: JobsApi, submission: Submission, name: Name, say: Say) -> None:
+    theirs, ours = api.ray_version(), importlib.metadata.version("ray")
+    if theirs != ours:  # nothing that travels can change it
+        raise ConfigError(
+            f"cluster {api.endpoint.name} runs Ray {theirs}, this code is for {ours}: use an image with that one"
+        )
     if not api.has_package(submission.package_uri):
         if submission.package is None:
             raise ConfigError("the package of this job is on the cluster no more: submit its configuration again")
         api.send_package(submission.package_uri, submission.package.data)
     if not api.submit(submission.request(name)):
-        say(f"{name} was submitted by somebody else at the same moment: following it")
+        say(f"{name} came there at the same moment: following it")
 
 
 def _check_alone(jobs: "list[Job]", submission: Submission) -> None:

@@ -8,6 +8,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_r
 
 from cluster.submit.jobs_api import Job, JobsApi
 from llmcore.errors import ClusterAwayError
+from llmcore.logs import Readable
 
 __all__ = ["PATIENCE_S", "follow"]
 
@@ -23,10 +24,12 @@ Say = Callable[[str], None]
 def follow(api: JobsApi, job_id: str, *, show: Say, say: Say, patience_s: float = PATIENCE_S) -> Job | None:
     """Pass on what the job prints, until it is over: the job then, or None where the cluster knows it no more.
 
-    `show` is given pieces of the log, each character once however often the connection breaks; `say` what is to be
-    told of the waiting. Raises ClusterAwayError where nobody answers for `patience_s` seconds.
+    `show` is given the log, each line once however often the connection breaks, and as people read it where it is a
+    line of JSON; `say` what is to be told of the waiting. Raises ClusterAwayError where nobody answers for
+    `patience_s` seconds.
     """
-    log = _Log(show)
+    shown = Readable(show)
+    log = _Log(shown)
     while True:
         lost: ClusterAwayError | None = None
         try:
@@ -39,6 +42,7 @@ def follow(api: JobsApi, job_id: str, *, show: Say, say: Say, patience_s: float 
             lost = error
         job = _answer(api, job_id, lost, say, patience_s)
         if job is None or job.is_over:
+            shown.end()
             if lost is not None and job is not None:
                 say(f"the end of its log is out of reach: {lost}")
             return job

@@ -28,7 +28,6 @@ Status = Literal["PENDING", "RUNNING", "STOPPED", "SUCCEEDED", "FAILED"]
 _CONNECT_S, _ANSWER_S = 5.0, 60.0
 _SILENT_S = 120.0
 """Seconds without a line after which the log is asked for anew: a connection may have died without a word."""
-_AWAY = (502, 503, 504)
 _KEEP_ALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
 """Ray's dashboard answers no pings of a WebSocket, so that a dead path is found by TCP itself, within 25 s."""
 
@@ -86,8 +85,8 @@ def package_uri(data: bytes) -> str:
 class JobsApi:
     """One cluster's Jobs API.
 
-    Every method raises ClusterAwayError where nobody answers, ConfigError where the token is missing or wrong, and
-    RunError for an answer that is an error.
+    Every method raises ClusterAwayError where nobody answers or the server fails, ConfigError where the token is
+    missing or wrong, and RunError for what the server refuses.
     """
 
     def __init__(self, endpoint: Endpoint) -> None:
@@ -192,8 +191,8 @@ class JobsApi:
             raise self._away(error) from error
         if answer.status_code in (401, 403):
             raise ConfigError(self._why_refused(answer.status_code))
-        if answer.status_code in _AWAY:
-            raise self._away(f"HTTP {answer.status_code}")
+        if answer.status_code >= 500 and not refused:  # also of a dashboard whose head node is just coming back
+            raise self._away(f"HTTP {answer.status_code}, {_last_line(answer.text)}")
         if answer.status_code == 404 and absent:
             return None
         if not answer.ok and not refused:
@@ -214,7 +213,7 @@ class JobsApi:
 
     def _away(self, reason: object) -> ClusterAwayError:
         return ClusterAwayError(
-            f"cluster {self.endpoint.name}: nobody answers at {self.endpoint.jobs_url} ({_told(reason)}); is it up, "
+            f"cluster {self.endpoint.name}: no good answer from {self.endpoint.jobs_url} ({_told(reason)}); is it up, "
             "and is this the address of its dashboard?"
         )
 

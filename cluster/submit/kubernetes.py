@@ -10,12 +10,13 @@ import json
 import shutil
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 from cluster.endpoint import Endpoint
 from llmcore.errors import ConfigError
@@ -106,49 +107,48 @@ def _token(kubectl: _Kubectl, head: dict[str, Any]) -> str | None:
 def _port_forward(kubectl: _Kubectl, service: str) -> Iterator[int]:
     """A port of this machine that leads to the service, kept open by a thread: kubectl leaves with its connection."""
     port = _free_port()
-    target = [f"service/{service}", f"{port}:{_DASHBOARD_PORT}"]
+    command = kubectl.command(
+        "port-forward", "--address", "127.0.0.1", f"service/{service}", f"{port}:{_DASHBOARD_PORT}"
+    )
     closed = threading.Event()
-    child = _forward(kubectl.command("port-forward", "--address", "127.0.0.1", *target))
+    with tempfile.TemporaryFile("w+") as said:
+        child = _forward(command, said)
 
-    def keep() -> None:
-        nonlocal child
-        while not closed.is_set():
-            with suppress(subprocess.TimeoutExpired):
-                child.wait(_AGAIN_AFTER_S)
-                if not closed.wait(_AGAIN_AFTER_S):
-                    child = _forward(list(map(str, child.args)) if isinstance(child.args, list) else [])
+        def keep() -> None:
+            nonlocal child
+            while not closed.wait(_AGAIN_AFTER_S):
+                if child.poll() is not None:
+                    child = _forward(command, said)
 
-    keeper = threading.Thread(target=keep, daemon=True, name="port-forward")
-    try:
-        _await_port(port, child, kubectl)
-        keeper.start()
-        yield port
-    finally:
-        closed.set()
-        if keeper.is_alive():
-            keeper.join()
-        child.terminate()
-        child.communicate()
+        keeper = threading.Thread(target=keep, daemon=True, name="port-forward")
+        try:
+            _await_port(port, child, kubectl, said)
+            keeper.start()
+            yield port
+        finally:
+            closed.set()
+            if keeper.is_alive():
+                keeper.join()
+            child.terminate()
+            child.wait()
 
 
-def _forward(command: Sequence[str]) -> "subprocess.Popen[str]":
+def _forward(command: Sequence[str], said: IO[str]) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
+        stderr=said,
         start_new_session=True,  # a Ctrl-C in the terminal is for the command, which ends this itself
     )
 
 
-def _await_port(port: int, child: "subprocess.Popen[str]", kubectl: _Kubectl) -> None:
+def _await_port(port: int, child: "subprocess.Popen[bytes]", kubectl: _Kubectl, said: IO[str]) -> None:
     deadline = time.monotonic() + _FORWARDED_WITHIN_S
     while time.monotonic() < deadline:
         if child.poll() is not None:
-            raise ConfigError(
-                f"context {kubectl.context}: the port cannot be forwarded: {_last(child.communicate()[1])}"
-            )
+            said.seek(0)
+            raise ConfigError(f"context {kubectl.context}: the port cannot be forwarded: {_last(said.read())}")
         with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1.0):
             return
         time.sleep(0.1)

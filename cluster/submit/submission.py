@@ -3,7 +3,7 @@
 import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +101,8 @@ def make_submission(
     storage = resolve_storage(config.storage, inside_ray_job=True).url
     root = code_root()
     package, travelling = build_package(root, config_file, include)
-    where = _placed(config, placement or Placement())
+    where = placement or Placement()
+    where = replace(where, labels={**config.cluster.place.drivers, **where.labels})
     return Submission(
         name=Name.of(config, command),
         command=command,
@@ -122,11 +123,6 @@ def make_submission(
         },
         placement=where,
     )
-
-
-def _placed(config: JobSettings, asked: Placement) -> Placement:
-    """With the labels of the configuration, where the command line does not say others."""
-    return Placement(config.cluster.place.drivers | dict(asked.labels), asked.cpus)
 
 
 def _runtime_env(uri: str, config: JobSettings, install_from: Path | None) -> dict[str, Any]:

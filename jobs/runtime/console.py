@@ -11,9 +11,11 @@ from typing import Any, Self
 
 from tqdm import tqdm
 
+from cluster.connect import inside_ray_job
+from llmcore.logs import as_json, log, use_json
 from llmcore.redaction import redact
 
-__all__ = ["Progress", "listen", "progress", "quiet", "say"]
+__all__ = ["Progress", "listen", "mention", "progress", "quiet", "say"]
 
 _LINE_EVERY_S = 10.0
 _TOLD_EVERY_S = 1.0
@@ -42,22 +44,37 @@ def listen(listener: Callable[[str, bool], None]) -> None:
     _listener = listener
 
 
-def say(line: str) -> None:
-    """Print one line on standard output, above a progress bar if there is one; credentials in it are not shown."""
+def say(line: str, **fields: Any) -> None:
+    """Print one line on standard output, above a progress bar if there is one; credentials in it are not shown.
+
+    On a cluster it is a line of JSON, which has the `fields` too.
+    """
     line = redact(line)
     if _listener is not None:
         _listener(line, False)
         return
+    if as_json():
+        log(line, **fields)
+        return
     with tqdm.external_write_mode(file=sys.stdout):
         print(line, flush=True)
+
+
+def mention(line: str, *, error: BaseException | None = None, **fields: Any) -> None:
+    """Print one line on standard error, where progress and errors go; on a cluster it is one of JSON, like others."""
+    if as_json():
+        log(line, error=error, **fields)
+    else:
+        print(redact(line), file=sys.stderr, flush=True)
 
 
 def quiet(verbose: bool) -> None:
     """Keep Ray's, DeepSpeed's and transformers' chatter from the terminal, unless `verbose`.
 
     To be called before they are imported. What they raise is still seen, and what the user has set in the environment
-    stands.
+    stands. What this process itself says is JSON from now on where it is a Ray job.
     """
+    use_json(inside_ray_job())
     if verbose:
         return
     for name, value in _QUIET_ENVIRONMENT.items():
@@ -113,7 +130,7 @@ class Progress:
             if _listener is not None:
                 _listener(redact(self.line()), True)
             else:
-                print(redact(self.line()), file=sys.stderr, flush=True)
+                mention(self.line())
 
     def line(self) -> str:
         """How far it is, in words: `pretrain: 40/200 steps (20 %), 31 s left, loss 5.1`."""

@@ -7,22 +7,27 @@ from ray.train import UserCallback
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError, WorkerHealthCheckTimeoutError
 
 from jobs.runtime.console import say
+from jobs.runtime.metrics import RunMetrics
 from llmcore.errors import LLMCoreError, RunError, StorageError
-from llmcore.records import FailureWriter
+from llmcore.records import FailureWriter, failures_of
 from llmcore.storage import Folder
 
 __all__ = ["FailureLog", "in_our_words"]
 
 
 class FailureLog(UserCallback):  # type: ignore[misc]  # Ray is not typed
-    """Writes down each failure of the worker group: see `FailureWriter`."""
+    """Writes down each failure of the worker group: see `FailureWriter`; and counts them for who watches the run."""
 
-    def __init__(self, attempt: Folder) -> None:
-        self._failures = FailureWriter(attempt)
+    def __init__(self, attempt: Folder, metrics: RunMetrics) -> None:
+        self._failures, self._metrics = FailureWriter(attempt), metrics
+        self._num_failures = len(failures_of(attempt))
+        metrics.set("llmcore_restarts", self._num_failures)
 
     def after_exception(self, run_context: Any, worker_exceptions: Mapping[int, Exception]) -> None:
         """Workers have failed."""
         errors = dict(sorted(worker_exceptions.items()))
+        self._num_failures += 1
+        self._metrics.set("llmcore_restarts", self._num_failures)
         try:
             self._failures.write(
                 {rank: _reason(error) for rank, error in errors.items()},

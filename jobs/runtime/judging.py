@@ -10,6 +10,7 @@ from jobs.runtime.bias import Biases, MeasureBias
 from jobs.runtime.candidates import Sources
 from jobs.runtime.console import say
 from jobs.runtime.harness import AskHarness, Writer
+from jobs.runtime.metrics import RunMetrics
 from jobs.runtime.options import RunOptions
 from jobs.runtime.scorers import Evaluator, Scorers
 from llmcore.config.evaluate import EvaluateConfig
@@ -71,6 +72,7 @@ class Judging:
     ) -> None:
         if not self.ended:
             self.ended = True
+            self._metrics.forget()
             self.attempt.__exit__(kind, error, traceback)
 
     def look(self) -> bool:
@@ -87,11 +89,22 @@ class Judging:
         closed = self.sources.closed()  # before the records are listed
         self.candidates = self.sources.candidates()
         for candidate in self.candidates:
+            self._count()
             if candidate.model_sha256 is not None and candidate.model_sha256 not in self.validation:
                 evaluation = self._evaluator.evaluation(str(candidate), "validation", *_model_of(candidate))
                 self.validation[candidate.model_sha256] = evaluation
                 say(f"evaluate: {candidate} ({candidate.status}) on validation: {_figures(evaluation)}")
+        self._count()
         return closed or not self.config.follow
+
+    def _count(self) -> None:
+        """Tells who watches how many models have landed that are not judged."""
+        landed = {one.model_sha256 for one in self.candidates if one.model_sha256 is not None}
+        self._metrics.set("llmcore_evaluations_pending", len(landed - self.validation.keys()))
+
+    @property
+    def _metrics(self) -> RunMetrics:
+        return RunMetrics(self.attempt.run.name, self.attempt.number, "evaluate")
 
     def conclude(self) -> Outcome:
         """Choose, once all is judged, and open the test split for the chosen model and the baselines.

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from tqdm import tqdm
 
-from jobs.runtime.console import say
+from jobs.runtime.console import mention, say
 
 __all__ = ["Overview", "of_stage"]
 
@@ -62,7 +62,7 @@ class Overview:
 
     def said(self, stage: str, line: str) -> None:
         """A stage has something to say."""
-        say(of_stage(stage, line))
+        say(of_stage(stage, line), stage=stage)
 
     def reached(self, stage: str, line: str) -> None:
         """How far a stage is."""
@@ -70,14 +70,14 @@ class Overview:
             self._show(stage, "at work", line.partition(": ")[2])
         elif line and time.monotonic() - self._told.get(stage, self._since[stage]) >= _LINE_EVERY_S:
             self._told[stage] = time.monotonic()
-            print(f"[{stage}] {line}", file=sys.stderr, flush=True)
+            mention(f"[{stage}] {line}", stage=stage)
 
     def ended(self, stage: str, how: str, why: str = "") -> None:
         """A stage is `done`, has `failed`, and why, or was `stopped`."""
         took = time.monotonic() - self._since[stage]
         self._show(stage, how, f"{took:.0f} s")
         if why or not self._watched:
-            say(f"[{stage}] {how} after {took:.0f} s{': ' * bool(why)}{why}")
+            say(f"[{stage}] {how} after {took:.0f} s{': ' * bool(why)}{why}", stage=stage)
 
     def _show(self, stage: str, state: str, more: str = "") -> None:
         if stage in self._lines:

@@ -9,6 +9,7 @@ from llmcore.cost import Ledger
 from llmcore.errors import CheckpointError, RunError
 from llmcore.evaluation.results import Evaluation, open_split, store_evaluation, stored_evaluation
 from llmcore.evaluation.suite import Suite
+from llmcore.logs import about, log, use_json
 from llmcore.storage import Folder
 from llmcore.tasks.evaluation_set import EvaluationSet, Split
 
@@ -40,6 +41,7 @@ class _Scorer:
         import torch
 
         torch.set_num_threads(num_threads)
+        use_json(False)
         self._num_threads = num_threads
         self._loaded: tuple[tuple[str, str], Scorer] | None = None
 
@@ -57,6 +59,8 @@ class _Scorer:
             from llmcore.evaluation.score import Scorer
 
             self._loaded = None  # Not two models in memory.
+            about(**evaluator.who, kind="evaluate")
+            log(f"a scorer loads {model.name}", model=model.folder.url)
             try:
                 scorer = Scorer.load(
                     model.folder, sha256=model.sha256, suite=evaluator.suite, num_parallel=self._num_threads

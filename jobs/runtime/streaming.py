@@ -15,9 +15,11 @@ import ray
 
 from jobs.runtime.errors import fetch
 from jobs.runtime.lanes import LaneWork, max_epochs_of, read_lane, sequences_of, weights_of
+from jobs.runtime.metrics import RunMetrics
 from jobs.runtime.tasks import data_task
 from llmcore.config.stream import StreamSettings
 from llmcore.corpus.portions import Cursor
+from llmcore.logs import about, log, use_json
 from llmcore.records import PartsWriter, attempt_folder, attempt_numbers, read_part
 from llmcore.storage import Folder
 from llmcore.tokens.streamed import LanedRows, Mark, Streamed, StreamedRows, Window, rows_before
@@ -42,6 +44,9 @@ class _Server:
         self._seed = seed
         weights = weights_of(self._settings)
         self._place = Place.from_json(place)
+        use_json(False)
+        about(**RunMetrics.of(self._place, "pretrain").who())
+        log(f"rows are given out from {start} on")
         self._marks = PartsWriter(self._place.records / MARKS)
         sequences = [
             LanedRows(

@@ -23,6 +23,7 @@ from jobs.runtime.console import progress, say
 from jobs.runtime.failures import FailureLog, in_our_words
 from jobs.runtime.freeing import free_dead_groups
 from jobs.runtime.interrupt import stop_first
+from jobs.runtime.metrics import RunMetrics
 from jobs.runtime.process_group import FormedByWorkers
 from jobs.runtime.reader import OrderedSplit
 from jobs.runtime.worker import train_worker
@@ -93,14 +94,17 @@ def run_workers(
     gpus = gpus_per_worker(workers)
     if told := idle_gpus(workers):
         say(told)
-    records = Place.from_json(spec["place"]).records
+    place = Place.from_json(spec["place"])
+    records, metrics = place.records, RunMetrics.of(place, spec["kind"])
     os.environ |= _bounds(workers)
     # What a lost controller held is freed below, which needs no process, nor a dashboard.
     idle = (PlacementGroupCleanerCallback, *((DatasetsCallback,) if stream is None else ()))
+    launched = time.time()
+    metrics.launched(launched)
     trainer = _Trainer(
         train_worker,
         idle_callbacks=idle,
-        train_loop_config={**spec, "launched": time.time()},
+        train_loop_config={**spec, "launched": launched},
         backend_config=FormedByWorkers(),
         scaling_config=ScalingConfig(
             num_workers=(workers.min_workers, workers.num_workers) if workers.elastic else workers.num_workers,
@@ -115,7 +119,7 @@ def run_workers(
             storage_path=str(records.local_path() or records.path),
             storage_filesystem=None if records.local_path() else arrow_filesystem(records),
             failure_config=FailureConfig(max_failures=workers.max_failures),
-            callbacks=[FailureLog(records), *(callbacks or [])],
+            callbacks=[FailureLog(records, metrics), *(callbacks or [])],
         ),
         datasets={"train": None} if stream is not None else None,
         dataset_config=OrderedSplit(stream) if stream is not None else None,
@@ -129,6 +133,7 @@ def run_workers(
         free_dead_groups()
         raise
     finally:
+        metrics.forget()
         records.delete("ray")
     if outcome is None:
         raise RunError("the workers ended without a result: the run was aborted")

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from jobs.runtime.watchdog import Pulse
     from llmcore.cost import Ledger
     from llmcore.train.place import Place
+    from llmcore.train.telling import Watch
 
 __all__ = ["train_worker"]
 
@@ -49,9 +50,11 @@ def train_worker(spec: dict[str, Any]) -> dict[str, Any]:
     except Exception as error:
         import ray.train
 
+        from llmcore.logs import log
         from llmcore.records import record_rank_error
         from llmcore.train.place import Place
 
+        log(f"a rank fails: {type(error).__name__}: {error}", error=error)
         record_rank_error(Place.from_json(spec["place"]).records, ray.train.get_context().get_world_rank(), error)
         raise
 
@@ -63,6 +66,7 @@ def _train(spec: dict[str, Any], pulse: "Pulse") -> dict[str, Any]:
     quiet(spec["verbose"])
     import ray.train
 
+    watch = _watched(spec)
     started = time.perf_counter()
     early = _start_reading(spec)
     from llmcore.config.common import WorkerSettings
@@ -75,19 +79,21 @@ def _train(spec: dict[str, Any], pulse: "Pulse") -> dict[str, Any]:
     from jobs.runtime.process_group import leave_process_group
     from llmcore.cost import Ledger
     from llmcore.errors import DivergedError
+    from llmcore.logs import log
     from llmcore.train.place import Place
 
     context = ray.train.get_context()
     ledger = Ledger(context.get_world_size(), _device_name(device))
     ledger.add("start_up", max(0.0, entered - spec["launched"]), "placement")
     ledger.add("start_up", time.perf_counter() - started, "imports")
-    rank = _Rank(Place.from_json(spec["place"]), device, pulse, ledger)
+    rank = _Rank(Place.from_json(spec["place"]), device, pulse, ledger, watch)
     try:
         outcome = work(spec, early, rank)
     except DivergedError as error:
         # It is the same on all ranks and would be again: told, not raised, so that Ray Train does not try anew.
         return {"diverged": str(error)}
     leave_process_group()
+    log(f"a rank has ended at step {outcome.get('num_steps')}")
     return {"samples": [], **outcome, "ledger": ledger.to_json()}
 
 
@@ -98,6 +104,25 @@ class _Rank(NamedTuple):
     device: Any
     pulse: "Pulse"
     ledger: "Ledger"
+    watch: "Watch"
+
+
+def _watched(spec: dict[str, Any]) -> "Watch":
+    """Who watches this rank; of all but the first, nobody. From now on what it logs says whose it is."""
+    import ray.train
+
+    from jobs.runtime.metrics import RunMetrics
+    from llmcore.logs import about, log
+    from llmcore.train.place import Place
+
+    context = ray.train.get_context()
+    rank, metrics = context.get_world_rank(), RunMetrics.of(Place.from_json(spec["place"]), spec["kind"])
+    about(**metrics.who(), rank=rank)
+    log(f"a rank of {context.get_world_size()} starts", world_size=context.get_world_size())
+    if rank != 0:
+        return lambda _: None
+    metrics.launched(spec["launched"])
+    return metrics.told
 
 
 def _device_name(device: Any) -> str:
@@ -131,7 +156,13 @@ def _fitted(recipe_of: Callable[[dict[str, Any], Any], Any]) -> "_Work":
         with rank.ledger.measure("start_up", "data"):
             recipe = recipe_of(spec, early)
         outcome = fit(
-            recipe, rank.place, device=rank.device, report=ray.train.report, pulse=rank.pulse, ledger=rank.ledger
+            recipe,
+            rank.place,
+            device=rank.device,
+            report=ray.train.report,
+            pulse=rank.pulse,
+            ledger=rank.ledger,
+            watch=rank.watch,
         )
         prompts = spec["config"].get("sample_prompts")
         if prompts and not outcome["stopped"] and ray.train.get_context().get_world_rank() == 0:

@@ -177,6 +177,12 @@ class ClusterConfig(Section):
             if (getattr(self, target) is not None) != (target == self.target):
                 told = "missing; expected" if target == self.target else "leave it out: expected only"
                 yield (target,), f"{told} the section of target={self.target}"
+        if "://" not in self.storage and not (self.target == "slurm" and self.storage.startswith("/")):
+            yield (
+                ("storage",),
+                "expected a URL that all nodes reach"
+                + (", or an absolute path of a shared file system" if self.target == "slurm" else ": s3://… or gs://…"),
+            )
         yield from self._mistakes_of_nodes()
         yield from self._mistakes_of_variables()
 

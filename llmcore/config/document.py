@@ -45,7 +45,12 @@ class _Dumper(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        """A text of several lines is written as one, where YAML can."""
+        return self.represent_scalar(_STR, data, style="|" if "\n" in data else None)
 
+
+_Dumper.add_representer(str, _Dumper.represent_str)
 for _name, (_pattern, _first) in _PLAIN_VALUES.items():
     for _class in (_Loader, _Dumper):
         _firsts = [*_first, ""] if _name == "null" else [*_first]

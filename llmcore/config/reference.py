@@ -17,9 +17,9 @@ from llmcore.config.prices import PricesConfig
 
 __all__ = ["CONFIGS", "reference_page"]
 
-_JOBS = ("pipeline", "prepare", "pretrain", "finetune", "tune", "evaluate", "transfer", "report")
+_IN_ORDER = ("pipeline", "prepare", "pretrain", "finetune", "tune", "evaluate", "transfer", "report")
 CONFIGS: dict[str, type[Section]] = {
-    **{command: config_class(command) for command in _JOBS},
+    **{command: config_class(command) for command in _IN_ORDER},
     "plan": PricesConfig,
     "cluster": ClusterConfig,
 }

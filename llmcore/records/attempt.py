@@ -16,6 +16,7 @@ from llmcore.config.common import JobSettings
 from llmcore.config.fingerprint import flagged_of
 from llmcore.cost import Ledger
 from llmcore.errors import InterruptedRunError, as_note_of
+from llmcore.logs import about, is_about
 from llmcore.records.heartbeat import BEGIN, END, TIMING, Heartbeat, Say, Timing, await_silence
 from llmcore.records.identity import changes_of, open_run
 from llmcore.records.layout import attempt_folder, attempt_numbers, attempt_of, check_newest, software_versions
@@ -46,6 +47,9 @@ class Attempt:
         self.ledger = Ledger(num_devices=1, device="cpu")
         self._heartbeat = heartbeat
         self._started = time.monotonic()
+        self._speaks = not is_about("run")
+        if self._speaks:  # else it is one of another's, as a twin of an evaluation's: the process speaks for that
+            about(run=run.name, attempt=number)
 
     def ref(self) -> dict[str, Any]:
         """Plain JSON that names this attempt to other processes: see `folder_of`."""
@@ -65,6 +69,8 @@ class Attempt:
             self._end(error)
 
     def _end(self, error: BaseException | None) -> None:
+        if self._speaks:
+            about(run=None, attempt=None)
         self._heartbeat.stop()
         seconds = time.monotonic() - self._started
         self.ledger.fill_idle(seconds)

@@ -8,6 +8,7 @@ from typing import Any
 
 from llmcore.errors import StorageError
 from llmcore.records.parts import PartsWriter, read_part
+from llmcore.redaction import redact
 from llmcore.storage import Folder
 from llmcore.storage.retries import within
 
@@ -56,8 +57,8 @@ def record_rank_error(attempt: Folder, rank: int, error: BaseException) -> None:
         "host": socket.gethostname(),
         "pid": getpid(),
         "error": type(error).__name__,
-        "message": str(error)[:_MOST_CHARACTERS],
-        "traceback": "".join(traceback.format_exception(error))[-_MOST_CHARACTERS:],
+        "message": redact(str(error))[:_MOST_CHARACTERS],
+        "traceback": redact("".join(traceback.format_exception(error)))[-_MOST_CHARACTERS:],
     }
     try:
         with within(_WRITTEN_WITHIN_S):

@@ -23,13 +23,21 @@ from llmcore.train.probe import check_probe
 from llmcore.train.progress import Progress
 from llmcore.train.recipe import Recipe
 from llmcore.train.swapping import own_swap_folder
+from llmcore.train.telling import Watch, unwatched
 from llmcore.train.writer import CheckpointWriter
 
 __all__ = ["fit"]
 
 
 def fit(
-    recipe: Recipe, place: Place, *, device: torch.device, report: Report, pulse: Pulse, ledger: Ledger
+    recipe: Recipe,
+    place: Place,
+    *,
+    device: torch.device,
+    report: Report,
+    pulse: Pulse,
+    ledger: Ledger,
+    watch: Watch = unwatched,
 ) -> dict[str, Any]:
     """Trains from the newest good checkpoint, or from the start, to the end. A collective of all ranks.
 
@@ -40,12 +48,13 @@ def fit(
         report: Told of each validation, after what it tells of is exported and saved; every rank calls it.
         pulse: Called before each step: who watches this rank knows that it lives.
         ledger: Takes the time and FLOPs of this rank.
+        watch: Told of numbers as they come, by rank 0 alone.
 
     Returns:
         Plain JSON of how it ended; the same on each rank, but for the ledger.
     """
     with own_swap_folder(recipe.settings) as settings:
-        return _fit(recipe, settings, place, device, report, pulse, ledger)
+        return _fit(recipe, settings, place, device, report, pulse, ledger, watch)
 
 
 def _fit(
@@ -56,6 +65,7 @@ def _fit(
     report: Report,
     pulse: Pulse,
     ledger: Ledger,
+    watch: Watch,
 ) -> dict[str, Any]:
     energy = EnergyMeter(_uuid(device))
     resumption = agreed_start(place)
@@ -69,6 +79,8 @@ def _fit(
     engine = begin_engine(recipe, settings, device, ledger)
     seed_rank(settings.seed, start.step)
     if checkpoint is not None:
+        if "saved" in checkpoint[1].about:
+            watch({"checkpoint_time": checkpoint[1].about["saved"]})
         with ledger.measure("restart"):
             load_checkpoint(engine, *checkpoint)
             check_probe(engine, recipe.probe_batch(), *checkpoint)
@@ -80,7 +92,8 @@ def _fit(
     flops_per_token = count_flops(recipe, engine, ledger)
     meter = Meter(ledger, flops_per_token, start.tokens_seen)
     with CheckpointWriter(device) as writer:
-        hooks = RunHooks(recipe, engine, place, start, report, pulse, ledger, meter, writer, resumption.passed_over)
+        void = resumption.passed_over
+        hooks = RunHooks(recipe, engine, place, start, report, pulse, ledger, meter, writer, void, watch)
         try:
             progress = train(engine, batches, start, settings, hooks, ledger)
             with ledger.measure("checkpoint"):

@@ -1,6 +1,7 @@
 """What the loop tells and asks of a run: its records, its checkpoints, its exports."""
 
 import math
+import time
 from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from torch import distributed
 
 from llmcore.cost import Ledger
+from llmcore.logs import log
 from llmcore.records import StopSignal, checkpoint_name
 from llmcore.train.cards import compute_section
 from llmcore.train.checkpoint import about_checkpoint, load_checkpoint
@@ -22,7 +24,7 @@ from llmcore.train.progress import Progress
 from llmcore.train.pruning import prune
 from llmcore.train.recipe import Recipe
 from llmcore.train.spikes import check_spikes
-from llmcore.train.telling import Telling
+from llmcore.train.telling import Telling, Watch
 from llmcore.train.writer import CheckpointWriter
 
 __all__ = ["Pulse", "Report", "RunHooks", "agreed_start"]
@@ -57,13 +59,14 @@ class RunHooks:
         meter: Meter,
         writer: CheckpointWriter,
         void: Collection[str],
+        watch: Watch,
     ) -> None:
         self._recipe, self._engine, self._place, self._ledger = recipe, engine, place, ledger
         self._report, self._pulse, self._meter = report, pulse, meter
         self._writer, self._void = writer, set(void)
         self._validated: tuple[int, dict[str, float]] = (-1, {})
         self._stop = StopSignal(place.records) if distributed.get_rank() == 0 else None
-        self._told = Telling(engine, place, start.step)
+        self._told = Telling(engine, place, start.step, watch)
 
     def stop(self) -> bool:
         """Whether it was asked to stop, of rank 0; each rank says that it lives."""
@@ -155,14 +158,22 @@ class RunHooks:
             "metrics": metrics,
             "model": {"about": about, "card": card},
             "run": self._place.fingerprint,
+            "saved": time.time(),
         }
         self._writer.save(
             self._engine,
             self._place.checkpoints / name,
             about_checkpoint(self._engine, progress) | described,
             check=self._place.check_newest,
-            done=self._pruning(name),
+            done=partial(self._saved, name, time.perf_counter()),
         )
+
+    def _saved(self, name: str, began: float) -> None:
+        """A checkpoint is complete."""
+        seconds = time.perf_counter() - began
+        self._told.saved({"checkpoint_time": time.time(), "checkpoint_s": seconds})
+        log(f"checkpoint {name} is complete after {seconds:.1f} s", checkpoint=name)
+        self._pruning(name)()
 
     def _pruning(self, newest: str) -> Callable[[], None]:
         settings, better = self._recipe.settings, self._recipe.compared.better

@@ -1,5 +1,6 @@
-"""Rows of metrics, told to the run's folder and to its trackers by rank 0."""
+"""Rows of metrics, told to the run's folder, to its trackers and to who watches it by rank 0."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import distributed
@@ -10,16 +11,26 @@ from llmcore.train.place import Place
 from llmcore.train.tensorboard import EventsWriter
 from llmcore.train.trackers import Tracker, numbers_of, open_trackers
 
-__all__ = ["Telling"]
+__all__ = ["Telling", "Watch", "unwatched"]
+
+Watch = Callable[[Mapping[str, float]], None]
+"""Told of numbers by their names as they come, by rank 0 alone: those of a row, and of a checkpoint that is complete
+its `checkpoint_time` (Unix time) and `checkpoint_s`. It may be called from any thread, and must cost a step nothing."""
+
+
+def unwatched(numbers: Mapping[str, float]) -> None:
+    """Nobody watches."""
 
 
 class Telling:
     """Every rank calls it; rank 0 tells."""
 
-    def __init__(self, engine: Engine, place: Place, resumed_at: int) -> None:
+    def __init__(self, engine: Engine, place: Place, resumed_at: int, watch: Watch) -> None:
+        self._watch: Watch = unwatched
         self._rows: MetricsWriter | None = None
         self._trackers: list[Tracker] = []
         if distributed.get_rank() == 0:
+            self._watch = watch
             settings = engine.settings
             about = settings.model_dump(mode="json")
             about |= {"precision": engine.precision, "world_size": engine.world_size, "attempt": place.attempt}
@@ -35,6 +46,11 @@ class Telling:
             self._rows.write(row)
         for tracker in self._trackers:
             tracker.log(row["step"], numbers_of(row))
+        self._watch({"step": row["step"], **numbers_of(row)})
+
+    def saved(self, numbers: Mapping[str, float]) -> None:
+        """Tells who watches of a checkpoint that is complete."""
+        self._watch(numbers)
 
     def flush(self) -> None:
         """Writes the rows that have not been written: who reads the run's folder now finds them."""

@@ -1,5 +1,6 @@
 """The same pipeline on a cluster that is there: as a Ray job, and with `cluster.address=auto`."""
 
+import json
 import secrets
 import shutil
 import socket
@@ -118,6 +119,8 @@ def test_as_a_ray_job(
     print(f"\nas a Ray job: {ended.seconds:.0f} s\n{ended.out}")
     assert ended.code == 0, ended.out + ended.err
     assert "succeeded" in ended.out
+    said = [json.loads(line) for line in ended.out.splitlines() if line.startswith('{"time"')]
+    assert {(one["run"], one["attempt"]) for one in said if "run" in one} == {("tiny", 1)}
     assert told_losses(tmp_path / "runs") == told_losses(reference)
 
 

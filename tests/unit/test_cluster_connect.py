@@ -28,7 +28,8 @@ def test_only_this_machine_is_looked_at_for_its_accelerator(monkeypatch: pytest.
     monkeypatch.setattr("cluster.connect._has_gpu", lambda: False)
     assert worker_environment(local=True)["DS_ACCELERATOR"] == "cpu"
     assert float(worker_environment(local=True)["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"]) < 1  # a report waits for it
-    assert worker_environment(local=False) == {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"}
+    on_cluster = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1", "LLMCORE_LOG_FORMAT": "json"}
+    assert worker_environment(local=False) == on_cluster
     monkeypatch.setattr("cluster.connect._has_gpu", lambda: True)
     assert "DS_ACCELERATOR" not in worker_environment(local=True)
 

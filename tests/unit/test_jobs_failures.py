@@ -4,18 +4,20 @@ import pytest
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError, WorkerHealthCheckTimeoutError
 
 from jobs.runtime.failures import FailureLog, in_our_words
+from jobs.runtime.metrics import RunMetrics
 from llmcore.errors import ConfigError, HungRankError, RunError, StorageError
 from llmcore.records import failures_of
 from llmcore.storage import Folder
 
 GONE = WorkerHealthCheckFailedError("A worker health check failed.", RuntimeError("\nThe actor died.\n\tpid: 7"))
+METRICS = RunMetrics("a", 1, "pretrain")
 SILENT = WorkerHealthCheckTimeoutError("A worker health check has been hanging for 12.30 seconds.")
 
 
 def test_each_failure_is_a_line_with_a_reason_for_each_rank(tmp_path: Path) -> None:
     attempt = Folder(str(tmp_path))
     assert failures_of(attempt) == []
-    log = FailureLog(attempt)
+    log = FailureLog(attempt, METRICS)
     log.after_exception(None, {1: GONE, 0: ConnectionError("reset by peer\nmore")})
     log.after_exception(None, {2: SILENT})
     first, second = failures_of(attempt)
@@ -27,7 +29,7 @@ def test_each_failure_is_a_line_with_a_reason_for_each_rank(tmp_path: Path) -> N
 
 def test_a_full_storage_is_said_and_hides_no_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "failures").write_text("no folder can be here")
-    FailureLog(Folder(str(tmp_path))).after_exception(None, {0: GONE})
+    FailureLog(Folder(str(tmp_path)), METRICS).after_exception(None, {0: GONE})
     assert capsys.readouterr().out.startswith("failures: ")
 
 

@@ -9,7 +9,8 @@ from jobs import report as job
 from jobs.cli import commands
 from jobs.runtime.options import RunOptions
 from llmcore.config.pipeline import ReportConfig
-from llmcore.errors import ConfigError
+from llmcore.errors import ConfigError, RunHeldError
+from llmcore.records import attempt_folder
 from llmcore.storage import Folder
 from tests import pipeline_records as records
 
@@ -141,3 +142,21 @@ def test_a_configuration_is_a_file(tmp_path: Path) -> None:
     out, error = _command(config, "--name", "other")
     assert "with a CONFIG, give storage=" in out and error is None
     assert "no such file" in str(_command("absent.yaml")[1])
+
+
+def test_a_report_that_stood_still_leaves_the_page_of_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage, config = Folder(str(tmp_path)), _config(tmp_path)
+    records.write_pipeline(storage)
+    run = storage / "smoke.report"
+
+    def render_meanwhile(pipeline: object) -> str:
+        (attempt_folder(run, 2)).write_json("begin.json", {"attempt": 2})
+        run.write_text("report.html", "the next one's")
+        return "the first one's"
+
+    monkeypatch.setattr(job, "render", render_meanwhile)
+    with pytest.raises(RunHeldError, match="attempt 2 has begun"):
+        job.report(config, storage, RunOptions())
+    assert run.read_text("report.html") == "the next one's"

@@ -11,8 +11,8 @@ from jobs.runtime.search.plan import SearchPlan
 from jobs.runtime.search.records import TrialRecords
 from llmcore.config.tune import TuneConfig
 from llmcore.cost import Ledger
-from llmcore.errors import GateError, TrialError
-from llmcore.records import checkpoint_name
+from llmcore.errors import GateError, RunHeldError, TrialError
+from llmcore.records import attempt_folder, check_newest, checkpoint_name
 from llmcore.storage import Folder, write_file, write_manifest
 from llmcore.train.progress import Progress
 
@@ -29,7 +29,10 @@ LABELLED: Any = SimpleNamespace(
 def _records(root: Path, trials: list[str], **settings: Any) -> TrialRecords:
     config = {"name": "s", "storage": str(root), "base": "b", "data": "p/d", "finetune": {"train": TRAIN}}
     config |= {"space": {"train.seed": {"integer": [0, 9]}}}
-    attempt: Any = SimpleNamespace(run=Folder(str(root / "s")), number=1, ledger=Ledger(1, "cpu"))
+    run = Folder(str(root / "s"))
+    attempt: Any = SimpleNamespace(
+        run=run, number=1, ledger=Ledger(1, "cpu"), check_newest=lambda: check_newest(run, 1)
+    )
     plan = SearchPlan(TuneConfig.model_validate(config | settings), {}, verbose=False)
     records = TrialRecords(attempt, plan, LABELLED)
     for trial in trials:
@@ -146,3 +149,24 @@ def test_quality_and_fairness_have_a_front(tmp_path: Path) -> None:
 def test_a_gap_that_nothing_measures_is_refused(tmp_path: Path, settings: dict[str, Any], said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         _records(tmp_path, [], **settings)
+
+
+def test_a_search_that_stood_still_changes_nothing_that_readers_find(tmp_path: Path) -> None:
+    records = _records(tmp_path, ["t0", "t1"])
+    _trained(records, "t0", {10: 0.5, 40: 0.8})
+    run = Folder(str(tmp_path / "s"))
+    run.write_json("search.json", {"closed": True})
+    attempt_folder(run, 2).write_json("begin.json", {"attempt": 2})
+    seen = {str(file): file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    for write in (
+        lambda: records.begin("t2", {"train.seed": 1}),
+        lambda: records.write("t1"),
+        lambda: list(records.cut_off("the budget")),
+        records.reopen,
+    ):
+        with pytest.raises(RunHeldError, match="attempt 2 has begun while attempt 1 stood still"):
+            write()
+    records._ended["t1"] = records._ended["t0"]
+    with pytest.raises(RunHeldError):
+        records.close()
+    assert {str(file): file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == seen

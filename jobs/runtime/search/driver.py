@@ -16,12 +16,14 @@ from ray.train import UserCallback
 
 from jobs.runtime.console import say
 from jobs.runtime.freeing import free_dead_groups
+from jobs.runtime.metrics import RunMetrics
 from jobs.runtime.search.causes import Cause, cause_of, may_pass
 from jobs.runtime.search.held import held_device_s
 from jobs.runtime.search.lives import Life, begin_life, newest_life
 from jobs.runtime.search.plan import SearchPlan
 from llmcore.config.finetune import FinetuneConfig
 from llmcore.errors import CheckpointError, LLMCoreError
+from llmcore.logs import about, log, use_json
 from llmcore.records import FAILURE, STOP, TIMING, ask_to_stop
 from llmcore.storage import Folder
 from llmcore.train.place import Place
@@ -50,7 +52,11 @@ def drive(tune_config: Mapping[str, Any], *, plan: SearchPlan, search: str, atte
     trial, values = tune_config["point"]["trial"], tune_config["point"]["values"]
     folder = Folder(search) / "trials" / trial
     life = _life(folder, values, ray.tune.get_checkpoint())
-    records = _place(life, search, attempt).records
+    place = _place(life, search, attempt)
+    records, metrics = place.records, RunMetrics.of(place, "finetune")
+    use_json(False)
+    about(**metrics.who())
+    log(f"{trial} begins with {values}")
     _begin(records)
     try:
         config = plan.finetuning(trial, values)
@@ -63,6 +69,7 @@ def drive(tune_config: Mapping[str, Any], *, plan: SearchPlan, search: str, atte
             _fail(records, "timeout", f"it took longer than trial_hours={plan.config.trial_hours:g}")
     except Exception as error:
         words = str(error) if isinstance(error, LLMCoreError) else f"{type(error).__name__}: {error}"
+        log(f"{trial} failed: {words}", error=error)
         _fail(records, cause_of(error), words)
 
 

@@ -1,10 +1,12 @@
 """The records of a search's trials: what is true of them, whatever becomes of Tune."""
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from math import inf
 from typing import Any
 
+from jobs.runtime.metrics import RunMetrics
 from jobs.runtime.search.causes import Cause
 from jobs.runtime.search.driver import failure_of
 from jobs.runtime.search.held import begin_holding, end_holding, has_held, held_device_s
@@ -36,13 +38,17 @@ _BEGIN, _TRIAL, _SEARCH = "begin.json", "trial.json", "search.json"
 class TrialRecords:
     """Writes `trials/<id>/{begin,trial}.json` as trials begin and end, and `search.json` when no more will come.
 
+    Who writes raises RunHeldError where a later attempt of the search has begun: this one stood still, and woke up.
+
     Attributes:
         compared: What trials are compared by, on validation.
         values: The point of each trial that has begun, by id.
+        metrics: Those of the search.
     """
 
     def __init__(self, attempt: Attempt, plan: SearchPlan, data: EvaluationSet) -> None:
         self._attempt, self._plan = attempt, plan
+        self.metrics = RunMetrics(attempt.run.name, attempt.number, "tune")
         self._num_examples = data.num_rows("train")
         self.compared = Compared.of(plan.config.finetune.task, Subject.of(data))
         begun = {name: self.folder(name).find_json(_BEGIN) for name in sorted((attempt.run / "trials").names())}
@@ -52,6 +58,7 @@ class TrialRecords:
         self._ledgers: dict[str, dict[str, Any]] = {}
         self._started_s: dict[str, float] = {}
         self._cost_s = {trial: self._held(trial) for trial in self.values}
+        self._count()
 
     def folder(self, trial: str) -> Folder:
         """A trial's folder."""
@@ -60,12 +67,22 @@ class TrialRecords:
     def reopen(self) -> None:
         """More trials will come, though an earlier start has said that none would."""
         if self._attempt.run.find_json(_SEARCH) is not None:
+            self._attempt.check_newest()
             self._attempt.run.write_json(_SEARCH, {"closed": False, "trials": list(self._ended)})
 
     def begin(self, trial: str, values: Mapping[str, Any]) -> None:
         """A trial is to be tried: from now on it has this point in each start of the search."""
+        self._attempt.check_newest()
         self.values[trial] = dict(values)
         self.folder(trial).write_json(_BEGIN, {"values": self.values[trial], "attempt": self._attempt.number})
+        self._count()
+
+    def _count(self) -> None:
+        """Tells who watches how many trials there are of each state."""
+        ended = Counter(record["status"] for record in self._ended.values())
+        for state in ENDED:
+            self.metrics.set("llmcore_trials", ended[state], state)
+        self.metrics.set("llmcore_trials", len(self.open_trials()), "begun")
 
     def values_now(self, trial: str) -> dict[str, Any]:
         """What a trial goes on with: its point, or what its newest life was given."""
@@ -80,6 +97,7 @@ class TrialRecords:
         for trial in self.open_trials():
             folder = self.folder(trial)
             if not any(has_held(folder, number) for number in attempt_numbers(folder)):
+                self._attempt.check_newest()
                 folder.delete(_BEGIN)
                 del self.values[trial]
             elif any(True for _ in self._exports(trial)):
@@ -218,12 +236,14 @@ class TrialRecords:
             ],
             "attempt": self._attempt.number,
         }
+        self._attempt.check_newest()
         if ledger := self._ledgers.get(trial):
             self.folder(trial).write_json("cost.json", ledger)
             self._attempt.ledger.num_devices, self._attempt.ledger.device = ledger["devices"], ledger["device"]
             self._attempt.ledger.merge(ledger)
         self.folder(trial).write_json(_TRIAL, record)
         self._ended[trial] = record
+        self._count()
         return self._line(record)
 
     def _line(self, record: Mapping[str, Any]) -> str:
@@ -317,6 +337,7 @@ class TrialRecords:
         if missing := self.open_trials():
             raise TrialError(f"trials {missing} left no record: run the same command again to finish them")
         ended, front, best = self.ended(), self.front(), self.best()
+        self._attempt.check_newest()
         self._attempt.run.write_json(
             _SEARCH,
             {

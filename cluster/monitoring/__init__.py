@@ -1,0 +1,1 @@
+"""What Prometheus and Grafana show of a run: the list of metrics, and the files that are made from it."""
