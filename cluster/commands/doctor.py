@@ -22,8 +22,15 @@ _COLOURS = {"ok": "green", "unknown": "cyan", "warning": "yellow", "error": "red
 @click.option("--gpus", "num_gpus", type=click.IntRange(min=0), default=0, help="GPUs that the cluster is to have.")
 @click.option("--swap", metavar="FOLDER", help="Offload.folder of jobs that offload to NVMe: it needs room, too.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
+@click.option("--list", "listed", is_flag=True, help="Only tell what is looked at, and the bounds.")
 def doctor(
-    address: str | None, storage: str | None, num_gpus: int, swap: str | None, as_json: bool, **context: Any
+    address: str | None,
+    storage: str | None,
+    num_gpus: int,
+    swap: str | None,
+    as_json: bool,
+    listed: bool,
+    **context: Any,
 ) -> int:
     """Examine a cluster on all its nodes: what was seen, how bad it is, and the fix.
 
@@ -31,8 +38,12 @@ def doctor(
     from elsewhere it is `http://…` of the dashboard, or a --context of kubectl, and the examination runs as a job.
     Without one RAY_API_SERVER_ADDRESS or RAY_ADDRESS is taken, or auto. Returns 1 where there is an error, else 0.
     """
+    from cluster.doctor.checks import CHECKS
     from llmcore.storage import resolve_storage
 
+    if listed:
+        click.echo("\n".join(f"{check.name}: {check.looks_at}" for check in CHECKS))
+        return 0
     url = None if storage is None else resolve_storage(storage, inside_ray_job=True).url
     if _from_elsewhere(address, context):
         from cluster.doctor.remote import examine_remotely

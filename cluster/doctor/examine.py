@@ -13,7 +13,7 @@ from cluster.doctor.hands import Hands
 from cluster.doctor.node import Node, living_nodes
 from cluster.doctor.patient import Asked, Patient, ranks_of
 
-__all__ = ["Report", "examine"]
+__all__ = ["Report", "examine", "run_check"]
 
 _ANSWERS_WITHIN_S = 30.0
 _ANSWERS = "nodes"
@@ -44,9 +44,9 @@ def examine(session: Session, asked: Asked, checks: Sequence[Check] = CHECKS) ->
     try:
         findings = _who_answers(hands)
         ranks.keep([node for node in ranks.nodes if any(node.id == well.id for well in hands.nodes)])
-        patient = Patient(asked, session.address, dashboard_address(), hands, ranks)
+        patient = Patient(asked, session.address, _dashboard_address(), hands, ranks)
         with ThreadPoolExecutor(len(checks)) as pool:
-            for found in pool.map(lambda check: _run(check, patient), checks):
+            for found in pool.map(lambda check: run_check(check, patient), checks):
                 findings += found
     finally:
         hands.let_go()
@@ -54,15 +54,15 @@ def examine(session: Session, asked: Asked, checks: Sequence[Check] = CHECKS) ->
     return Report(session.address, tuple(node.name for node in nodes), time.monotonic() - began, tuple(findings))
 
 
-def dashboard_address() -> str:
+def _dashboard_address() -> str:
     """`host:port` of the connected cluster's dashboard; empty where it has none."""
     from ray._private.worker import get_dashboard_url
 
     return get_dashboard_url() or ""
 
 
-def _run(check: Check, patient: Patient) -> list[Finding]:
-    """What a check finds; one that fails itself is a finding too, and keeps no other from its work."""
+def run_check(check: Check, patient: Patient) -> list[Finding]:
+    """What a check finds, the worst first; one that fails itself is a finding, and keeps no other from its work."""
     try:
         return sorted(check.examine(patient), key=lambda finding: -SEVERITIES.index(finding.severity))
     except Exception as error:

@@ -122,8 +122,10 @@ def _group(rank: int, meeting: Meeting) -> Any:
     within = timedelta(seconds=meeting.within_s)
     if meeting.backend == "nccl":
         cuda.set_device(0)  # Ray shows each its own alone
-    kind = distributed.ProcessGroupNCCL if meeting.backend == "nccl" else distributed.ProcessGroupGloo
-    return kind(_store(rank, meeting), rank, meeting.world_size, timeout=within)
+        options = distributed.ProcessGroupNCCL.Options()
+        options._timeout = within
+        return distributed.ProcessGroupNCCL(_store(rank, meeting), rank, meeting.world_size, options)
+    return distributed.ProcessGroupGloo(_store(rank, meeting), rank, meeting.world_size, within)
 
 
 def _store(rank: int, meeting: Meeting) -> Any:

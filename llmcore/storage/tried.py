@@ -33,7 +33,7 @@ def try_out(folder: Folder) -> list[Tried]:
     """
     name, once = f"tried-{uuid4().hex}", f"tried-once-{uuid4().hex}"
     operations: dict[str, Callable[[], str]] = {
-        "write": lambda: _none(folder.write_bytes(name, _DATA)),
+        "write": lambda: _written(folder, name),
         "read": lambda: "" if folder.read_bytes(name) == _DATA else f"{folder.url}/{name} reads as other bytes",
         "list": lambda: "" if name in folder.names() else f"{folder.url} does not list what has been written there",
         "create": lambda: _created_once(folder, once),
@@ -52,7 +52,8 @@ def _tried(operation: str, work: Callable[[], str]) -> Tried:
     return Tried(operation, time.monotonic() - began, trouble)
 
 
-def _none(result: None) -> str:
+def _written(folder: Folder, name: str) -> str:
+    folder.write_bytes(name, _DATA)
     return ""
 
 

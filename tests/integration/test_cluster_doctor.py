@@ -180,13 +180,16 @@ def restart_sick(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(nodes, "command", lambda cluster, node: [*sick, *plain(cluster, node), *(options or [])])
         nodes.start(cluster, node, environment(**changed))
-    nodes.await_ready([node], time.monotonic() + 120)
+    nodes.await_ready(node, time.monotonic() + 120)
 
 
 def close_port(node: Node, port: int) -> None:
     """A firewall in the node's network drops what comes to the port."""
-    rules = f"table inet doctor {{ chain input {{ type filter hook input priority 0; tcp dport {port} drop; }} }}"
-    subprocess.run(["ip", "netns", "exec", str(node.namespace), "nft", "-f", "-"], input=rules, text=True, check=True)
+    rules = ("add table inet doctor", "add chain inet doctor in { type filter hook input priority 0; }")
+    rules += (f"add rule inet doctor in tcp dport {port} drop",)
+    subprocess.run(
+        ["ip", "netns", "exec", str(node.namespace), "nft", "-f", "-"], input="\n".join(rules), text=True, check=True
+    )
 
 
 def other_transformers(folder: Path) -> Path:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from cluster.doctor.check import Check
 from cluster.doctor.checks import (
     CHECKS,
     authentication,
@@ -25,11 +26,11 @@ from cluster.doctor.checks import (
     versions,
     zero,
 )
-from cluster.doctor.examine import Report
+from cluster.doctor.examine import Report, run_check
 from cluster.doctor.finding import Finding, exit_code
 from cluster.doctor.hands import Answer
 from cluster.doctor.node import Node, parsed
-from cluster.doctor.patient import ranks_of
+from cluster.doctor.patient import Patient, ranks_of
 from cluster.doctor.rank import Way
 from cluster.doctor.raylet import options_of
 from cluster.doctor.told import as_json, as_lines
@@ -67,9 +68,20 @@ def test_every_check_has_a_name_of_its_own_and_says_what_it_looks_at() -> None:
 
 
 def test_errors_alone_make_an_exit_code() -> None:
-    found = [Finding("disk", severity, "one", "") for severity in ("ok", "unknown", "warning")]  # type: ignore[arg-type]
+    found = [Finding("disk", severity, "one", "") for severity in ("ok", "unknown", "warning")]
     assert exit_code(found) == 0
     assert exit_code([*found, Finding("disk", "error", "one", "")]) == 1
+
+
+def test_a_check_that_fails_itself_is_a_finding() -> None:
+    def broken(patient: Patient) -> Iterable[Finding]:
+        raise KeyError("surprise")
+
+    patient: Any = None
+    (finding,) = run_check(Check("disk", "", broken), patient)
+    assert (finding.check, finding.severity) == ("disk", "unknown") and "KeyError: 'surprise'" in finding.seen
+    mixed = [Finding("disk", "ok", "one", ""), Finding("disk", "error", "two", "")]
+    assert [found.where for found in run_check(Check("disk", "", lambda patient: mixed), patient)] == ["two", "one"]
 
 
 def listed(name: str, address: str, node_id: str, **resources: float) -> dict[str, Any]:

@@ -29,8 +29,8 @@ def look(port: int) -> Listening:
     """Who may come to a port of this node."""
     import psutil
 
-    listening = [found for found in psutil.net_connections("tcp") if found.status == psutil.CONN_LISTEN]
-    bound = {found.laddr.ip for found in listening if found.laddr.port == port}
+    listening = [found.laddr for found in psutil.net_connections("tcp") if found.status == psutil.CONN_LISTEN]
+    bound = {address.ip for address in listening if address and address.port == port}
     own = {address.address.partition("%")[0] for found in psutil.net_if_addrs().values() for address in found}
     return Listening(tuple(sorted(bound)), tuple(sorted(filter(_is_address, own))))
 
