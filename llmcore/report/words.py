@@ -181,4 +181,8 @@ def _unfinished(report: PipelineReport) -> str:
         if stage.status != "succeeded":
             state = "has not run" if stage.status == "not run" else f"stands at “{stage.status}”"
             return f"There is no result yet: {stage.stage} {state}."
+    # Of one model by one figure there may be several lines, by as many sets.
+    measured = dict.fromkeys(line.model for one in report.evaluations for line in one.closer.bias)
+    if measured:
+        return f"Nothing was to be chosen: the bias of {', '.join(measured)} was measured."
     return "There is no result: the evaluation chose no model."

@@ -32,7 +32,7 @@ from llmcore.train.engine import Engine
 from llmcore.train.lengths import num_steps
 from llmcore.train.progress import Progress
 from llmcore.train.rows import endless_steps, split_evenly, step_rows
-from llmcore.train.validation import Pairs, judge_rows, validate_counterfactuals, validate_task
+from llmcore.train.validation import Pairs, judge_rows, validate_task
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -118,12 +118,12 @@ class Finetuning:
 
     def validate(self, engine: Engine) -> dict[str, float]:
         """Loss and the task's metrics on the whole validation split."""
-        metrics = validate_task(engine, self.task, self._validation[0], _VALIDATED_TOGETHER, self._metrics)
-        return metrics | validate_counterfactuals(engine, self.task, self._pairs, _VALIDATED_TOGETHER)
+        examples = self._validation[0]
+        return validate_task(engine, self.task, examples, _VALIDATED_TOGETHER, self._metrics, self._pairs)
 
     @cached_property
     def _pairs(self) -> Pairs | None:
-        """Validation examples of rows that name somebody, and of their counterfactuals; None where nobody asks."""
+        """Of rows that name somebody, their places in `_validation`, and counterfactuals; None where nobody asks."""
         if self.config.fairness is None or self.task.kind != "text_classification":
             return None  # what other tasks write is for the evaluation to compare
         made, rows, reader = (
@@ -131,9 +131,11 @@ class Finetuning:
             self._rows("validation"),
             Reader.of(self._base),
         )
-        swapped, places = made.of(rows, self._subject.inputs(rows))
-        both = (self.task.judged(reader, one).examples for one in (rows.take(places), swapped))
-        return Pairs(made, *both)
+        swapped, of_rows = made.of(rows, self._subject.inputs(rows))
+        after = self.task.judged(reader, swapped).examples
+        places = np.argsort(self._validation[2])[of_rows]
+        order = np.argsort(places).tolist()
+        return Pairs(made, places[order].tolist(), [after[one] for one in order])
 
     def judge(self, engine: Engine) -> tuple[float, "pa.Table"]:
         """Loss on the whole validation split, and of each of its rows, in their order, what the task's metrics read.

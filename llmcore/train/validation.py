@@ -18,14 +18,20 @@ from llmcore.train.held_out import HeldOut
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Pairs", "judge_rows", "validate_counterfactuals", "validate_language_model", "validate_task"]
+__all__ = ["Pairs", "judge_rows", "validate_language_model", "validate_task"]
 
 
 class Pairs(NamedTuple):
-    """Examples of rows that name somebody, and of their counterfactuals, in the same order."""
+    """Those of the validated examples whose rows name somebody, and their counterfactuals, in the same order.
+
+    Attributes:
+        made: What made them.
+        places: Of the examples among all that are validated, ascending.
+        after: The examples of their counterfactuals.
+    """
 
     made: Counterfactuals
-    before: list[Any]
+    places: list[int]
     after: list[Any]
 
 
@@ -101,13 +107,21 @@ def validate_task(
     examples: Sequence[Any],
     batch_examples: int,
     metrics: Sequence[Additive],
+    pairs: Pairs | None = None,
 ) -> dict[str, float]:
-    """Loss a target, and the metrics, over all examples: sums over ranks give those of all rows. A collective."""
+    """Loss a target, and the metrics, over all examples: sums over ranks give those of all rows. A collective.
+
+    With pairs also how predictions move from examples to their counterfactuals; nothing of it where there are none.
+    """
+    import pyarrow as pa
+
     batches: list[list[np.ndarray[Any, Any]]] = []
+    told: list[pa.Table] = []
     totals = np.zeros(3)
     for rows, of_batch in _judged(engine, task, examples, batch_examples):
         batches.append([metric.sums(rows) for metric in metrics])
         totals += of_batch
+        told += [rows] if pairs is not None else []
     sums = [np.sum(of_batches, axis=0) for of_batches in zip(*batches, strict=True)]
     ends = np.cumsum([3, *(len(of_metric) for of_metric in sums)])
     (loss, num_targets, num_seen), *of_metrics = np.split(
@@ -115,27 +129,36 @@ def validate_task(
     )
     _check_complete("validation", num_seen, len(examples))
     scores = {metric.name: float(metric.value(own)) for metric, own in zip(metrics, of_metrics, strict=True)}
-    return {"validation_loss": loss / num_targets, **{f"validation_{name}": one for name, one in scores.items()}}
+    found = {"validation_loss": loss / num_targets, **{f"validation_{name}": one for name, one in scores.items()}}
+    if pairs is not None and pairs.places:
+        own_rows = pa.concat_tables(told, promote_options="permissive")
+        found |= _validate_counterfactuals(engine, task, pairs, own_rows, len(examples), batch_examples)
+    return found
 
 
-def validate_counterfactuals(
-    engine: Engine, task: Task[Any, Any], pairs: Pairs | None, batch_examples: int
+def _validate_counterfactuals(
+    engine: Engine, task: Task[Any, Any], pairs: Pairs, own_rows: "pa.Table", num_examples: int, batch_examples: int
 ) -> dict[str, float]:
-    """How often, and how far on average, predictions move between rows and their counterfactuals. A collective.
+    """How often, and how far on average, predictions move between examples and their counterfactuals. A collective.
 
-    Nothing where nobody asks, or no row names anybody.
+    A rank has the counterfactuals of its own share of the examples, of which it knows already what the model says.
     """
-    if pairs is None or not pairs.before:
-        return {}
+    world_size, rank = distributed.get_world_size(), distributed.get_rank()
+    shares = [share(num_examples, world_size, one) for one in range(world_size)]
+    bounds = np.searchsorted(pairs.places, [*(one.start for one in shares), num_examples])
+    first, last = int(bounds[rank]), int(bounds[rank + 1])
     sums = np.zeros(3)  # flips, shifts, pairs
     with engine.evaluating() as model:
-        for own in _own_batches(len(pairs.before), batch_examples):
-            sides = [side[own.start : own.stop] or side[:1] for side in (pairs.before, pairs.after)]
-            told = [task.judge(model, side, engine.device).rows.to_pydict() for side in sides]
-            moves = pairs.made.moves(*told)
-            sums += np.array([moves.flips.sum(), moves.shifts.sum(), len(own)]) * bool(own)
+        for begin in range(first, first + int(np.diff(bounds).max()), batch_examples):
+            own = range(min(begin, last), min(begin + batch_examples, last))
+            # As above, a rank that has none left runs the model all the same.
+            after = task.judge(model, pairs.after[own.start : own.stop] or pairs.after[:1], engine.device).rows
+            if own:
+                before = own_rows.take([pairs.places[one] - shares[rank].start for one in own])
+                moves = pairs.made.moves(before.to_pydict(), after.to_pydict())
+                sums += np.array([moves.flips.sum(), moves.shifts.sum(), len(own)])
     flips, shifts, num_seen = engine.sum_over_ranks(sums.tolist())
-    _check_complete("validation of counterfactuals", num_seen, len(pairs.before))
+    _check_complete("validation of counterfactuals", num_seen, len(pairs.places))
     return {
         "validation_counterfactual_flips": flips / num_seen,
         "validation_counterfactual_gap": shifts / num_seen,

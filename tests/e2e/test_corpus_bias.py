@@ -24,6 +24,8 @@ WITHIN_S = 20 * 60
 """Of two cores, for nine pre-trainings and three evaluations."""
 STAGES = {"as_it_is": "as_it_is", "swapped": "of_swapped", "balanced": "of_balanced"}
 """Of the models of the shipped configuration, which stage makes them."""
+MAY_COST = {"swapped": 0.05, "balanced": 0.25}
+"""Nats a token of prose in which nothing was changed; what balance drops is not learnt from."""
 _SENTENCE = re.compile(r"(?<=[.!?”] )(?:He|She) [a-z][^.!?\"“”]{15,160}\.")
 
 
@@ -77,7 +79,7 @@ def test_it_is_cut_by_half_and_what_it_costs_is_told(measured: dict[int, dict[st
     print(f"over one half: {over}; loss of prose: {losses}")
     for name in ("swapped", "balanced"):
         assert abs(over[name]) <= over["as_it_is"] / 2
-        assert losses[name] <= losses["as_it_is"] + 0.1
+        assert losses[name] <= losses["as_it_is"] + MAY_COST[name]
 
 
 def test_it_takes_twenty_minutes_of_two_cores_at_most(done: tuple[dict[int, Any], dict[str, float]]) -> None:

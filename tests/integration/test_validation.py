@@ -49,6 +49,60 @@ def _validated(folder: str) -> list[tuple[dict[str, float], float, list[dict[str
     return found
 
 
+TWINS = {0: ClassExample([7, 9, 0], 0, (0,)), 3: ClassExample([31, 9, 0], 0, (1,)), 4: ClassExample([8, 2, 0], 0, (0,))}
+"""By place, the counterfactuals of three examples: of two ranks one has the first alone, the other the rest."""
+
+
+def _moved(folder: str) -> tuple[dict[str, float], list[int]]:
+    """Metrics with pairs, and how many examples each pass of the model had."""
+    from llmcore.config.counterfactual import WordPairs
+    from llmcore.tasks.counterfactual import Counterfactuals
+    from llmcore.train.engine import Engine
+    from llmcore.train.validation import Pairs, validate_task
+
+    settings = tiny_settings(3)
+    engine = Engine(
+        _model(folder, settings), TASK, settings, num_steps=NUM_STEPS, precision="fp32", device=torch.device("cpu")
+    )
+    passes: list[int] = []
+    judge = TextClassification.judge
+
+    def counted(task: TextClassification, model: Any, examples: Any, device: torch.device) -> Any:
+        passes.append(len(examples))
+        return judge(task, model, examples, device)
+
+    TextClassification.judge = counted  # type: ignore[method-assign]
+    metrics = make_metrics(Subject(TASK.kind, TASK.label_names), ["accuracy"])
+    pairs = Pairs(Counterfactuals(WordPairs()), [*TWINS], [*TWINS.values()])
+    assert validate_task(engine, TASK, EXAMPLES, 8, metrics, pairs._replace(places=[], after=[])) == validate_task(  # type: ignore[arg-type]
+        engine,
+        TASK,
+        EXAMPLES,
+        8,
+        metrics,  # type: ignore[arg-type]
+    )
+    passes.clear()
+    return validate_task(engine, TASK, EXAMPLES, 1, metrics, pairs), passes  # type: ignore[arg-type]
+
+
+def test_what_a_model_says_of_an_example_is_asked_once_and_held_against_its_counterfactual(tmp_path: Path) -> None:
+    tiny_model().save_pretrained(tmp_path / "base")  # type: ignore[operator]
+    (one, passes), (two, others) = run_ranks(2, _moved, str(tmp_path / "base"), out=tmp_path)
+    assert one == two
+    assert (len(passes), len(others)) == (3 + 2, 3 + 2), "three examples and two counterfactuals at most, one at a time"
+    _model(str(tmp_path / "base")).save_pretrained(tmp_path / "head")  # type: ignore[operator]
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "head", attn_implementation="eager").eval()
+    with torch.no_grad():
+        before, after = (
+            torch.cat([model(torch.tensor([side.tokens])).logits for side in sides])
+            for sides in ([EXAMPLES[place] for place in TWINS], TWINS.values())
+        )
+    flips = float((before.argmax(-1) != after.argmax(-1)).double().mean())
+    gap = float((before.softmax(-1) - after.softmax(-1)).abs().sum(-1).mean() / 2)
+    assert one["validation_counterfactual_flips"] == pytest.approx(flips)
+    assert one["validation_counterfactual_gap"] == pytest.approx(gap, abs=1e-5) and gap > 0
+
+
 def test_every_example_counts_once_whatever_ranks_hold(tmp_path: Path) -> None:
     tiny_model().save_pretrained(tmp_path / "base")  # type: ignore[operator]
     one, two = run_ranks(2, _validated, str(tmp_path / "base"), out=tmp_path)

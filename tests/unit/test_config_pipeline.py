@@ -65,7 +65,7 @@ def test_a_stage_may_take_the_tokenizer_of_another(tmp_path: Path) -> None:
 
 def test_what_is_written_may_be_judged_by_a_stage_that_is_a_classifier(tmp_path: Path) -> None:
     bold = {"kind": "bold", "url": "u", "classifier": "${sentiment}", "label": "good"}
-    judged = {"job": "evaluate", "bias": {"models": {"bert": "${bert}"}, "sets": {"bold": bold}}}
+    judged: dict[str, Any] = {"job": "evaluate", "bias": {"models": {"bert": "${bert}"}, "sets": {"bold": bold}}}
     sentiment = {"job": "finetune", "base": "${bert}", "data": "${books}/areas", "train": {"num_epochs": 1}}
     config = load(tmp_path, sentiment=sentiment, written=judged)
     assert config.begins_after()["written"] == {"bert", "sentiment"}

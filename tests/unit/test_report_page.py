@@ -278,4 +278,6 @@ def test_an_evaluation_that_measures_bias_alone_has_its_part_of_the_page(tmp_pat
     (storage / "smoke.evaluate" / "evaluation").write_json("bias.json", records.CLOSER["bias"])
     report = gather(storage, records.PIPELINE)
     assert report.problems == () and len(report.evaluations[0].closer.bias) == 2
-    assert "Bias by published sets" in _Page(render(report)).text
+    text = _Page(render(report)).text
+    assert "Bias by published sets" in text
+    assert "Nothing was to be chosen: the bias of base, a3 was measured." in text
