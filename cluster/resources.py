@@ -8,7 +8,7 @@ from typing import Literal
 from cluster.placement import given, labels_of_nodes, matches, told_labels
 from llmcore.errors import ConfigError
 
-__all__ = ["Need", "check_fits", "cluster_nodes", "gpus_each", "why_not"]
+__all__ = ["Need", "always_room", "check_fits", "cluster_nodes", "gpus_each", "has_room_beside", "why_not"]
 
 _TOLERANCE = 1e-6
 
@@ -37,6 +37,11 @@ def check_fits(needs: Sequence[Need]) -> None:
     reason = None if given().autoscaling else why_not(needs, cluster_nodes(), labels_of_nodes())
     if reason:
         raise ConfigError(reason)
+
+
+def has_room_beside(task: Need, beside: Need) -> bool:
+    """Whether the connected cluster has room for a task wherever it puts the processes of another need."""
+    return given().autoscaling or always_room(task, beside, cluster_nodes(), labels_of_nodes())
 
 
 def gpus_each(wanted: float | Literal["auto"], count: int) -> float:
@@ -83,6 +88,29 @@ def why_not(
                 where = f"nodes with {told_labels(selector)} have" if selector else "the cluster has"
                 return f"{parts} need {amount:g} {name} together, {where} {has[name]:g}; {_fix(together[0])}"
     return None
+
+
+def always_room(
+    task: Need, beside: Need, nodes: Sequence[Mapping[str, float]], labels: Sequence[Mapping[str, str]] = ()
+) -> bool:
+    """Whether one process of `task` finds a node, wherever all those of `beside` lie.
+
+    What is left of a cluster may be a little on each node, and too little on any. So it is counted how many processes
+    it takes to leave no node with room. The arguments are those of `why_not`.
+    """
+    in_the_way = 0.0
+    for node, has in zip(nodes, labels or [{}] * len(nodes), strict=True):
+        if matches(task.labels, has):
+            most = min(_num_places(beside, node), beside.count) if matches(beside.labels, has) else 0
+            in_the_way += next(
+                (
+                    number
+                    for number in range(int(most) + 1)
+                    if node.get("CPU", 0.0) - number * beside.cpus < task.cpus - _TOLERANCE
+                ),
+                inf,
+            )
+    return in_the_way > beside.count
 
 
 def _at_once(needs: Sequence[Need]) -> Iterator[tuple[list[Need], Mapping[str, str]]]:

@@ -10,6 +10,7 @@ from llmcore.storage import Folder
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from cluster.resources import Need
     from llmcore.tokens.shards import TokenShards
 
 __all__ = [
@@ -29,7 +30,7 @@ def check_resources(config: PretrainConfig) -> None:
 
     check_training(config.train, config.workers)
     data = config.cluster.place.data
-    needs = [worker_need("pretrain", config.workers), Need("reading the tokens", reading_cpus(config), labels=data)]
+    needs = [worker_need("pretrain", config.workers), _reading(config)]
     if config.stream is not None:
         lanes, each = config.stream.num_tasks, config.stream.cpus_per_lane
         needs.append(Need("reading raw shards", each, count=lanes, labels=data))
@@ -80,10 +81,21 @@ def check_validation_sets(sets: "Mapping[str, TokenShards]", config: PretrainSet
 
 
 def reading_cpus(config: PretrainConfig) -> float:
-    """CPUs that a reading task reserves: none beside elastic workers, which may take all that there are."""
+    """CPUs that a reading task reserves: none where workers may leave too few on each node, or it would never start."""
+    from cluster.resources import has_room_beside
+    from jobs.runtime.training import worker_need
+
+    task = _reading(config)
+    return task.cpus if has_room_beside(task, worker_need("pretrain", config.workers)) else 0.0
+
+
+def _reading(config: PretrainConfig) -> "Need":
+    """One task that reads tokens; elastic workers may take all CPUs that there are, and leave it none."""
+    from cluster.resources import Need
     from jobs.runtime.reader import TASK_CPUS
 
-    return 0.0 if config.workers.elastic else TASK_CPUS
+    cpus = 0.0 if config.workers.elastic else TASK_CPUS
+    return Need("reading the tokens", cpus, labels=config.cluster.place.data)
 
 
 def check_pairs(config: PretrainConfig, shards: "TokenShards") -> None:

@@ -1,7 +1,9 @@
+from collections.abc import Iterator
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.resources import Need, why_not
+from cluster.resources import Need, always_room, why_not
 
 amounts = st.sampled_from([0.25, 0.5, 1.0, 2.0, 4.0])
 nodes = st.lists(st.builds(lambda cpus, gpus: {"CPU": cpus, "GPU": gpus}, amounts, st.integers(0, 4)), max_size=4)
@@ -53,3 +55,34 @@ def test_what_can_be_placed_is_never_refused(asked: list[Need], has: list[dict[s
             fitting[0]["CPU"] -= need.cpus
             fitting[0]["GPU"] -= need.gpus
     assert why_not(asked, has) is None
+
+
+def test_a_little_on_each_node_is_no_room_for_a_task() -> None:
+    workers = Need("pretrain", cpus=0.75, count=2)
+    assert not always_room(Need("reading", 0.5), workers, [{"CPU": 1.0}, {"CPU": 1.0}])
+    assert always_room(Need("reading", 0.25), workers, [{"CPU": 1.0}, {"CPU": 1.0}])
+    assert always_room(Need("reading", 0.5), workers, [{"CPU": 1.0}, {"CPU": 1.0}, {"CPU": 1.0}])
+
+
+def test_room_is_looked_for_where_a_task_may_run() -> None:
+    nodes, labels = [{"CPU": 4.0}, {"CPU": 1.0}], [{"role": "train"}, {"role": "data"}]
+    workers = Need("pretrain", cpus=1, count=2, labels={"role": "train"})
+    assert always_room(Need("reading", 1, labels={"role": "data"}), workers, nodes, labels)
+    assert not always_room(Need("reading", 2, labels={"role": "data"}), workers, nodes, labels)
+
+
+@given(
+    st.builds(Need, st.just("task"), amounts),
+    st.builds(Need, st.just("job"), amounts, st.just(0), st.integers(1, 4)),
+    nodes,
+)
+def test_there_is_room_wherever_the_others_are_placed(task: Need, beside: Need, has: list[dict[str, float]]) -> None:
+    def placements(count: int, room: list[float]) -> Iterator[list[float]]:
+        if count == 0:
+            yield room
+        for at, free in enumerate(room):
+            if count and free >= beside.cpus:
+                yield from placements(count - 1, [*room[:at], free - beside.cpus, *room[at + 1 :]])
+
+    for room in placements(beside.count, [node["CPU"] for node in has]):
+        assert any(free >= task.cpus for free in room) or not always_room(task, beside, has)
