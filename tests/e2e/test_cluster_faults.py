@@ -225,6 +225,8 @@ def _pretraining(world: World, tiny: dict[str, Any], folder: Path, name: str) ->
     return Submitted.made(world, "pretrain", folder, config)
 
 
+@pytest.mark.proof
+@pytest.mark.proof_cluster
 def test_a_run_that_meets_every_fault_tells_the_losses_of_one_that_meets_none(
     world: World, tiny: dict[str, Any], prepared: None, tmp_path: Path
 ) -> None:

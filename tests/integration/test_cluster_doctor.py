@@ -79,6 +79,8 @@ def test_a_good_cluster_is_green_within_a_minute(cluster: LocalCluster, tmp_path
     assert list((tmp_path / "runs").iterdir()) == []  # nothing of it stays
 
 
+@pytest.mark.proof
+@pytest.mark.proof_cluster
 @needs_nodes
 def test_from_elsewhere_it_runs_as_a_job(cluster: LocalCluster, tmp_path: Path) -> None:
     """By the dashboard's address alone, as from a laptop."""
