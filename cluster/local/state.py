@@ -8,6 +8,7 @@ import fcntl
 import json
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -26,6 +27,7 @@ __all__ += ["write_token"]
 _FILE = "cluster.json"
 _TOKEN = "token"
 _LOG = ".log"
+_LOCKED_WITHIN_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,11 @@ def held(name: str) -> Iterator[Path]:
 
 
 def _lock(folder: Path, name: str) -> int:
-    """The open folder, locked; it is made where it is not there."""
+    """The open folder, locked; it is made where it is not there.
+
+    It is tried for a moment: what a killed `up` had just begun to start holds its files until it is another program.
+    """
+    deadline = time.monotonic() + _LOCKED_WITHIN_S
     while True:
         folder.mkdir(mode=0o700, exist_ok=True)
         handle = os.open(folder, os.O_RDONLY)
@@ -164,6 +170,9 @@ def _lock(folder: Path, name: str) -> int:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(handle)
+            if time.monotonic() < deadline:
+                time.sleep(0.05)
+                continue
             raise ConfigError(
                 f"cluster {name!r} is held by another `up` or `down`: wait for its end, or give another name"
             ) from None

@@ -86,7 +86,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Planted]:
         "DATABASE_PASSWORD": secrets.token_urlsafe(12),
     }
     password = secrets.token_urlsafe(16)
-    with server.s3_server(program, root, keys) as address:
+    with server.s3_server(program, root, keys=keys) as address:
         reached = server.s3_environment(address, keys)
         endpoint = {"PLANTED_ENDPOINT": f"http://someone:{password}@127.0.0.1:9"}
         with ray_head(
