@@ -282,6 +282,8 @@ def test_a_stopped_job_has_its_checkpoint_and_goes_on(
     assert attempt_folder(run_folder, 2).read_json("begin.json")["accepted"][-1] == saved
 
 
+@pytest.mark.proof
+@pytest.mark.proof_cluster
 def test_a_killed_driver_is_sent_again_and_goes_on(
     submit: Callable[..., Ended],
     start: Callable[..., "subprocess.Popen[str]"],
@@ -303,6 +305,8 @@ def test_a_killed_driver_is_sent_again_and_goes_on(
     assert _steps(storage, "killed") == list(range(1, LONG + 1))
 
 
+@pytest.mark.proof
+@pytest.mark.proof_cluster
 def test_a_lost_head_is_waited_for_and_the_job_sent_again(
     start: Callable[..., "subprocess.Popen[str]"],
     api: JobsApi,
