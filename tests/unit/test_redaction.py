@@ -224,7 +224,7 @@ ORDINARY = [
     '{"end_token": "<|endoftext|>", "pad_token": "[PAD]", "num_tokens": 123456, "tokens_seen": 99}',
     "max_tokens: 256, token_ids=[50256, 11, 198], special_tokens: {pad: '<pad>'}",
     "step 100: loss 5.123, 12345.6 tokens/s, key: value, token: the",
-    "file:///C:/runs/x@y and /work/run@2 and user@host.example",
+    "file:///C:/runs/x@y and /home/run@2 and user@host.example",
     "RAY_AUTH_TOKEN_PATH=/run/secrets/token RAY_AUTH_MODE=token",
     "the bearer of bad news; authorization is needed; a secret; the password is wrong",
     "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----",
