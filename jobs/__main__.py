@@ -1,5 +1,6 @@
 """`python -m jobs`, and the console script `llmcore`: runs a command and turns its end into an exit code."""
 
+import logging
 import os
 import sys
 import traceback
@@ -61,7 +62,8 @@ def _end(error: BaseException, *, verbose: bool, signal_name: str | None) -> int
     else:
         hint = "" if trace else "; --verbose shows where it happened"
         message, code = f"{in_one_line(error)}{hint}", 1
-    mention(f"error: {message}", error=error if as_json() and code == 1 and not trace else None)
+    stack = error if as_json() and code == 1 and not trace else None
+    mention(f"error: {message}", error=stack, level=logging.ERROR)
     return code
 
 

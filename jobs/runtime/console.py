@@ -60,10 +60,10 @@ def say(line: str, **fields: Any) -> None:
         print(line, flush=True)
 
 
-def mention(line: str, *, error: BaseException | None = None, **fields: Any) -> None:
+def mention(line: str, *, error: BaseException | None = None, level: int = logging.INFO, **fields: Any) -> None:
     """Print one line on standard error, where progress and errors go; on a cluster it is one of JSON, like others."""
     if as_json():
-        log(line, error=error, **fields)
+        log(line, error=error, level=level, **fields)
     else:
         print(redact(line), file=sys.stderr, flush=True)
 

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
@@ -85,7 +86,7 @@ class CheckpointWriter:
                 except RunHeldError as error:
                     told = error
                 except Exception as error:
-                    told = CheckpointError(f"rank 0: {error}")
+                    told = _why(error, check)
             failures = [error for error in self._gathered(folder, told) if error is not None]
         held = [error for error in failures if isinstance(error, RunHeldError)]
         if failures:
@@ -135,3 +136,13 @@ class CheckpointWriter:
     ) -> None:
         with as_note_of(error, "The checkpoint in flight failed too"):
             self.wait()
+
+
+def _why(error: Exception, check: Callable[[], None]) -> Exception:
+    """A later attempt may have deleted what one that stood still was about to publish: then that is the reason."""
+    with suppress(Exception):  # it may not be possible to say
+        try:
+            check()
+        except RunHeldError as held:
+            return held
+    return CheckpointError(f"rank 0: {error}")
