@@ -12,7 +12,7 @@ from tests.drivers import ROOT, run
 from tests.heads import RayHead, ray_head
 from tests.tiny import told_losses, write_config
 
-pytestmark = pytest.mark.timeout(3600)
+pytestmark = [pytest.mark.timeout(3600), pytest.mark.proof, pytest.mark.proof_cluster]
 
 # The search and the verdict need no second proof here: one trial of one worker, and no twin.
 SHORT = (
