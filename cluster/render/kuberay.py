@@ -59,7 +59,7 @@ def _cluster(config: ClusterConfig, kuberay: KubeRaySettings, *, mounts_job: boo
         "serviceType": "ClusterIP",
         "labels": config.head.labels,
         # No task runs there, and the dashboard is for the pods' network, which the network policy closes.
-        "rayStartParams": {"num-cpus": "0", "dashboard-host": "0.0.0.0"} | _object_store(config.head),
+        "rayStartParams": {"num-cpus": "0", "dashboard-host": "0.0.0.0"} | _object_store(config.head),  # nosec B104
         "template": head_pod(config, mounts_job=mounts_job),
     }
     spec["workerGroupSpecs"] = [_group(config, name, group) for name, group in config.groups.items()]
