@@ -1,5 +1,6 @@
 """YAML of Ray's cluster launcher (`ray up`) for AWS and GCP: private addresses, roles of instances, a token."""
 
+from collections.abc import Callable
 from typing import Any
 
 from llmcore.config.cluster import ClusterConfig, HeadSettings, NodeGroup
@@ -12,13 +13,15 @@ _TOKEN = "~/.ray/auth_token"
 _PORT = 6379
 _HEAD = "head"
 
+Machine = HeadSettings | NodeGroup
+
 
 def aws_launcher(config: ClusterConfig) -> dict[str, Any]:
     """For AWS. Nodes are reached by Systems Manager's port, so that no port of theirs is open to anybody outside."""
     aws = config.aws
-    assert aws is not None and config.head is not None
+    assert aws is not None
     session = f"aws ssm start-session --region {aws.region} --target %h"
-    whole = _common(config, aws.ssh_user)
+    whole = _common(config, aws.ssh_user, lambda machine: _aws_instance(config, aws, machine))
     whole["provider"] = {
         "type": "aws",
         "region": aws.region,
@@ -29,19 +32,15 @@ def aws_launcher(config: ClusterConfig) -> dict[str, Any]:
         "ssh_proxy_command": f"{session} --document-name AWS-StartSSHSession --parameters portNumber=%p",
         "ssh_proxy_use_node_id": True,
     }
-    machines: dict[str, HeadSettings | NodeGroup] = {_HEAD: config.head, **config.groups}
-    whole["available_node_types"] = {
-        name: _node_type(machine, _aws_instance(config, aws, machine)) for name, machine in machines.items()
-    }
     return whole
 
 
 def gcp_launcher(config: ClusterConfig) -> dict[str, Any]:
     """For GCP. Nodes are reached through Identity-Aware Proxy, and have no address outside."""
     gcp = config.gcp
-    assert gcp is not None and config.head is not None
+    assert gcp is not None
     tunnel = f"gcloud compute start-iap-tunnel %h %p --listen-on-stdin --project {gcp.project} --zone {gcp.zone}"
-    whole = _common(config, gcp.ssh_user)
+    whole = _common(config, gcp.ssh_user, lambda machine: _gcp_instance(gcp, machine))
     whole["provider"] = {
         "type": "gcp",
         "region": gcp.region,
@@ -50,14 +49,13 @@ def gcp_launcher(config: ClusterConfig) -> dict[str, Any]:
         "use_internal_ips": True,
     }
     whole["auth"] |= {"ssh_proxy_command": tunnel, "ssh_proxy_use_node_id": True}
-    machines: dict[str, HeadSettings | NodeGroup] = {_HEAD: config.head, **config.groups}
-    whole["available_node_types"] = {
-        name: _node_type(machine, _gcp_instance(gcp, machine)) for name, machine in machines.items()
-    }
     return whole
 
 
-def _common(config: ClusterConfig, ssh_user: str) -> dict[str, Any]:
+def _common(config: ClusterConfig, ssh_user: str, instance_of: Callable[[Machine], dict[str, Any]]) -> dict[str, Any]:
+    """All but `provider`, which each has of its own; `instance_of` says a machine as its cloud takes it."""
+    assert config.head is not None
+    machines: dict[str, Machine] = {_HEAD: config.head, **config.groups}
     return {
         "cluster_name": config.name,
         "max_workers": sum(group.most for group in config.groups.values()),
@@ -67,7 +65,7 @@ def _common(config: ClusterConfig, ssh_user: str) -> dict[str, Any]:
         "auth": {"ssh_user": ssh_user},
         "docker": _docker(config),
         "head_node_type": _HEAD,
-        "available_node_types": {},
+        "available_node_types": {name: _node_type(machine, instance_of(machine)) for name, machine in machines.items()},
         "file_mounts": {_TOKEN: _TOKEN},
         # The copy is the user's own, whatever the umask of who copied it.
         "setup_commands": [f"chmod 700 {_folder(_TOKEN)} && chmod 600 {_TOKEN}"],
@@ -107,7 +105,7 @@ _MEMORY = ['--object-store-memory="$(( $(df --output=size -B1 /dev/shm | tail -1
 """As everywhere: three quarters of the shared memory, whatever the node's is."""
 
 
-def _node_type(machine: HeadSettings | NodeGroup, instance: dict[str, Any]) -> dict[str, Any]:
+def _node_type(machine: Machine, instance: dict[str, Any]) -> dict[str, Any]:
     if isinstance(machine, HeadSettings):
         return {"resources": {"CPU": 0}, "labels": machine.labels, "node_config": instance}
     has = {"CPU": machine.cpus} | ({"GPU": machine.gpus} if machine.gpus else {})
@@ -120,7 +118,7 @@ def _node_type(machine: HeadSettings | NodeGroup, instance: dict[str, Any]) -> d
     }
 
 
-def _aws_instance(config: ClusterConfig, aws: AwsSettings, machine: HeadSettings | NodeGroup) -> dict[str, Any]:
+def _aws_instance(config: ClusterConfig, aws: AwsSettings, machine: Machine) -> dict[str, Any]:
     """As EC2's RunInstances takes it."""
     profile = aws.head_profile if isinstance(machine, HeadSettings) else aws.worker_profile
     disk = {"VolumeSize": aws.disk_gib, "VolumeType": "gp3", "Encrypted": True, "DeleteOnTermination": True}
@@ -141,7 +139,7 @@ def _aws_instance(config: ClusterConfig, aws: AwsSettings, machine: HeadSettings
     return instance
 
 
-def _gcp_instance(gcp: GcpSettings, machine: HeadSettings | NodeGroup) -> dict[str, Any]:
+def _gcp_instance(gcp: GcpSettings, machine: Machine) -> dict[str, Any]:
     """As Compute Engine's `instances.insert` takes it."""
     instance: dict[str, Any] = {
         "machineType": machine.instance_type,
