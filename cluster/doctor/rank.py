@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from cluster.interface import interface_of, name_interface
+
 __all__ = ["Meeting", "Way", "exchange", "in_group", "listen", "way_of"]
 
 _BYTES = 4 * 2**20
@@ -33,31 +35,23 @@ class Way:
 
     Attributes:
         interface: The network interface with the node's address in Ray; empty where there is none.
-        named: What the environment names for gloo and NCCL, by variable.
-        host_address: What this host's own name resolves to: gloo takes it where no interface is named.
+        named: What the environment names for gloo and NCCL, by variable: gloo's interface is named if nobody did.
         lookup_s: Seconds that it takes to look up the name of the node's address. Torch does so at each meeting.
     """
 
     interface: str
     named: dict[str, str]
-    host_address: str
     lookup_s: float
 
 
 def way_of(address: str) -> Way:
     """The way of this process on the node with that address. Imports torch, which those that follow need."""
-    import psutil
     import torch.distributed  # noqa: F401  # while nobody waits for the others
 
-    interfaces = psutil.net_if_addrs().items()
-    interface = next((name for name, found in interfaces if address in {one.address for one in found}), "")
+    name_interface(address)
     variables = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
-    try:
-        host_address = socket.gethostbyname(socket.gethostname())
-    except OSError:
-        host_address = ""
     named = {name: os.environ[name] for name in variables if name in os.environ}
-    return Way(interface, named, host_address, _lookup_s(address))
+    return Way(interface_of(address), named, _lookup_s(address))
 
 
 def _lookup_s(address: str) -> float:

@@ -55,10 +55,6 @@ class Network:
         """The name of a worker's namespace, and of the end of its cable that is outside."""
         return f"{self.bridge}-{number}"
 
-    def interface(self, namespace: str | None) -> str:
-        """The interface by which a node is reached: collectives ask for it by name."""
-        return _INSIDE if namespace else self.bridge
-
     def make(self, num_workers: int) -> None:
         """Make it all, up and running; raises RunError where something cannot be made."""
         length = ipaddress.ip_network(self.subnet).prefixlen

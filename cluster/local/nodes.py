@@ -98,7 +98,6 @@ def command(cluster: LocalCluster, node: Node) -> list[str]:
 def environment_of(cluster: LocalCluster, node: Node, outer: Mapping[str, str]) -> dict[str, str]:
     """What the node has in its environment, made from the one outside."""
     beside = str(Path(sys.executable).parent)  # so that `python` in an entrypoint is this Python
-    interface = cluster.network.interface(node.namespace) if cluster.network else None
     return {
         **{name: value for name, value in outer.items() if name not in _OF_OTHERS},
         "PATH": f"{beside}{os.pathsep}{outer.get('PATH', os.defpath)}",
@@ -106,8 +105,6 @@ def environment_of(cluster: LocalCluster, node: Node, outer: Mapping[str, str]) 
         "RAY_AUTH_TOKEN_PATH": str(cluster.token_file),
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1",
         "RAY_USAGE_STATS_ENABLED": "0",
-        # Collectives look for their interface by the host's name, which all nodes here share.
-        **({"GLOO_SOCKET_IFNAME": interface, "NCCL_SOCKET_IFNAME": interface} if interface else {}),
         "SPT_NOENV": "1",  # Ray's workers write their titles over their environment, but for this
         _MARK: str(node.temp_dir),
     }

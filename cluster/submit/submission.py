@@ -15,6 +15,7 @@ from llmcore.config.commands import config_class
 from llmcore.config.common import JobSettings
 from llmcore.config.pipeline import PipelineConfig
 from llmcore.errors import ConfigError
+from llmcore.records.heartbeat import SUBMISSION
 from llmcore.storage import resolve_storage
 
 __all__ = ["Placement", "Submission", "make_submission", "parse_labels"]
@@ -69,10 +70,11 @@ class Submission:
 
     def request(self, name: Name) -> dict[str, Any]:
         """The JSON that the Jobs API is sent for an attempt."""
+        environment = {**self.runtime_env.get("env_vars", {}), SUBMISSION: str(name)}
         told: dict[str, Any] = {
             "submission_id": str(name),
             "entrypoint": self.entrypoint,
-            "runtime_env": dict(self.runtime_env),
+            "runtime_env": {**self.runtime_env, "env_vars": environment},
             "metadata": {**self.metadata, "attempt": str(name.attempt)},
         }
         if self.placement.labels:

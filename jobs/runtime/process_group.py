@@ -11,6 +11,8 @@ import ray.train
 from ray.train.backend import Backend, BackendConfig
 from ray.train.collective import broadcast_from_rank_zero
 
+from cluster.interface import name_interface
+
 __all__ = ["FormedByWorkers", "form_process_group", "leave_process_group"]
 
 _COLLECTIVE_WITHIN = timedelta(minutes=30)
@@ -45,6 +47,7 @@ def form_process_group(backend: str) -> None:
         host = ray.util.get_node_ip_address()
         store = TCPStore(host, 0, world_size, is_master=True, wait_for_workers=False)
     host, port = broadcast_from_rank_zero((host, store.port) if store else None)
+    name_interface(ray.util.get_node_ip_address())
     # The names that torchrun gives, which DeepSpeed and its shared-memory op look for.
     # https://docs.pytorch.org/docs/stable/elastic/run.html#environment-variables
     os.environ |= {

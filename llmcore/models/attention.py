@@ -18,14 +18,14 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from llmcore.models.side_by_side import Block, block_size, side_by_side
 
-__all__ = ["ATTENTION", "Lengths", "bound_position_bias"]
+__all__ = ["ATTENTION", "HALF", "Lengths", "bound_position_bias"]
 
 ATTENTION = "llmcore_documents"
 """Name under which transformers finds this attention."""
 _AMPERE = (8, 0)
 _WIDEST_HEAD = 256
 _SLOW_UP_TO = 256
-_HALF = (torch.bfloat16, torch.float16)
+HALF = (torch.bfloat16, torch.float16)
 
 
 class Lengths:
@@ -150,12 +150,12 @@ def _is_slow(query: Tensor, block: Block) -> bool:
 
     Of 64, 96, 160 tokens the three passes take 2.6, 3.1, 1.4 times as long, of 512 as long (2.13, avx512_bf16).
     """
-    return query.device.type == "cpu" and query.dtype in _HALF and max(block.size, block.key_size) <= _SLOW_UP_TO
+    return query.device.type == "cpu" and query.dtype in HALF and max(block.size, block.key_size) <= _SLOW_UP_TO
 
 
 def _has_kernel(query: Tensor, rule: _Rule) -> bool:
     """Whether FlashAttention's kernel for variable lengths takes it: half precision on an Ampere GPU or a later one."""
-    if not query.is_cuda or query.dtype not in _HALF:
+    if not query.is_cuda or query.dtype not in HALF:
         return False
     plain = rule.bias is None and rule.dropout == 0.0 and query.shape[-1] <= _WIDEST_HEAD
     return plain and torch.cuda.get_device_capability(query.device) >= _AMPERE

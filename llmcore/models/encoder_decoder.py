@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from llmcore.cost.flops import Work
 from llmcore.models.attention import Lengths
-from llmcore.models.packed import PackedBatch
+from llmcore.models.packed import PackedBatch, rounded
 
 __all__ = ["PackedPair", "encoder_decoder_logits"]
 
@@ -58,7 +58,7 @@ def encoder_decoder_logits(model: nn.Module, pair: PackedPair) -> Tensor:
     The model was built or loaded with `attn_implementation=ATTENTION`.
     """
     named: Any = model
-    source, target = pair.source, pair.target
+    source, target = rounded(model, pair.source), rounded(model, pair.target)
     if named.config.model_type == "bart":  # One row of all documents: it takes positions of one row.
         source, target = source.in_one_row(), target.in_one_row()
     encoder, decoder = named.get_encoder(), named.get_decoder()

@@ -1,5 +1,6 @@
 """An attempt: one start of a run, the only writer while it lives."""
 
+import os
 import shlex
 import socket
 import sys
@@ -17,7 +18,7 @@ from llmcore.config.fingerprint import flagged_of
 from llmcore.cost import Ledger
 from llmcore.errors import InterruptedRunError, as_note_of
 from llmcore.logs import about, is_about
-from llmcore.records.heartbeat import BEGIN, END, TIMING, Heartbeat, Say, Timing, await_silence
+from llmcore.records.heartbeat import BEGIN, END, SUBMISSION, TIMING, Heartbeat, Say, Timing, await_silence
 from llmcore.records.identity import changes_of, open_run
 from llmcore.records.layout import attempt_folder, attempt_numbers, attempt_of, check_newest, software_versions
 from llmcore.redaction import redact, redacted
@@ -122,6 +123,7 @@ def begin_attempt(
         "attempt": 0,
         "host": socket.gethostname(),
         "pid": getpid(),
+        "submission": os.environ.get(SUBMISSION),
         "started": 0.0,
         "accepted": None,
         "command": redact(shlex.join(sys.argv)),

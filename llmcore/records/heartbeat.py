@@ -1,5 +1,6 @@
 """The sign of life of an attempt, and what its silence means."""
 
+import os
 import socket
 import threading
 import time
@@ -17,6 +18,7 @@ __all__ = [
     "BEGIN",
     "END",
     "HEARTBEAT",
+    "SUBMISSION",
     "TIMING",
     "Heartbeat",
     "Timing",
@@ -29,6 +31,9 @@ __all__ = [
 BEGIN = "begin.json"
 HEARTBEAT = "heartbeat.json"
 END = "end.json"
+SUBMISSION = "LLMCORE_SUBMISSION"
+"""Names the submission that a process belongs to: `<job>-<number>`. A later number is sent when Ray has given up the
+earlier ones."""
 
 Say = Callable[[str], None]
 
@@ -111,14 +116,16 @@ def await_silence(attempt: Folder, timing: Timing, say: Say) -> None:
 
     Silence is a heartbeat that does not change, by the clock of the one who waits: clocks of two hosts may differ. On
     one host the heartbeat's own time counts too, and when its process is gone `drained_s` is enough, for its ranks.
-    Raises RunHeldError as soon as it beats.
+    Raises RunHeldError as soon as it beats, unless Ray has given it up: cut off from Ray, but not from the storage, it
+    beats on until it finds that a later one has begun.
     """
     if attempt.find_json(END) is not None:
         return
     begin: dict[str, Any] = attempt.find_json(BEGIN) or {}
     where = holder_is(begin)
     beat = last_beat(attempt)
-    needed_s = timing.drained_s if where == "gone" else timing.stale_s
+    given_up = _is_earlier(begin.get("submission"), os.environ.get(SUBMISSION))
+    needed_s = timing.drained_s if where == "gone" or given_up else timing.stale_s
     silent_s = 0.0
     if where != "elsewhere" and beat is not None:
         silent_s = max(0.0, time.time() - beat)
@@ -131,7 +138,14 @@ def await_silence(attempt: Folder, timing: Timing, say: Say) -> None:
         time.sleep(min(timing.beat_s / 8, max(0.0, deadline - time.monotonic())))
         if attempt.find_json(END) is not None:
             return
-        if last_beat(attempt) != beat:
+        if last_beat(attempt) != beat and not given_up:
             raise RunHeldError(
                 f"{attempt.url} is alive ({holder}): a run has one writer; wait for it, stop it, or give another `name`"
             )
+
+
+def _is_earlier(theirs: str | None, ours: str | None) -> bool:
+    """Whether both are submissions of one job, and theirs was sent before ours."""
+    (their_job, _, their_number), (our_job, _, our_number) = ((name or "").rpartition("-") for name in (theirs, ours))
+    are_numbers = their_number.isdecimal() and our_number.isdecimal()
+    return their_job == our_job != "" and are_numbers and int(their_number) < int(our_number)

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["RetriedFileSystem", "answer_behind", "file_system", "on_retry", "retries_so_far", "within"]
 
-DEADLINE_S = 60.0
+DEADLINE_S = 120.0
+"""An outage of a minute, after which the longest wait may just have begun, costs no restart."""
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.1, 8.0
 _BUFFER_BYTES = 1 << 20
 

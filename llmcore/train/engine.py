@@ -18,6 +18,7 @@ from llmcore.models.layers import fed_with_gradients
 from llmcore.models.memory import model_sizes
 from llmcore.objectives.base import Objective
 from llmcore.train.deepspeed_config import deepspeed_config, swap_buffer_bytes
+from llmcore.train.dropout import quicken_dropout
 from llmcore.train.layers import checkpoint_activations, compile_layers
 from llmcore.train.optimizers import build_optimizer
 from llmcore.train.precision import DTYPES, Precision
@@ -137,6 +138,8 @@ class Engine:
             checkpoint_activations(model)
         if settings.compile:
             compile_layers(model)
+        elif device.type == "cpu":  # compiled code draws as fast by itself
+            quicken_dropout(model)
         config = deepspeed_config(
             settings, precision=precision, world_size=self.world_size, sizes=self.sizes, on_gpu=device.type == "cuda"
         )

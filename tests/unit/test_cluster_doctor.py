@@ -1,6 +1,7 @@
 """What the doctor's checks make of what was seen: numbers in, findings out."""
 
 import json
+import os
 import socket
 from collections.abc import Iterable
 from dataclasses import replace
@@ -35,6 +36,7 @@ from cluster.doctor.rank import Way
 from cluster.doctor.raylet import options_of
 from cluster.doctor.told import as_json, as_lines
 from cluster.doctor.zero_step import Trained
+from cluster.interface import interface_of, name_interface
 from llmcore.records.heartbeat import TIMING
 from llmcore.storage.tried import Tried
 
@@ -384,7 +386,7 @@ def test_every_two_nodes_meet_once_and_no_node_twice_in_a_round(count: int) -> N
     assert len(met) == len(set(met)) == count * (count - 1) // 2
 
 
-WAYS = {node: Way("eth0", {}, node.address, 0.0) for node in (HEAD, ONE, TWO)}
+WAYS = {node: Way("eth0", {"GLOO_SOCKET_IFNAME": "eth0"}, 0.0) for node in (HEAD, ONE, TWO)}
 FINE, BROKEN = groups.Met("gloo", "", 0.01), groups.Met("gloo", "timed out")
 
 
@@ -406,13 +408,21 @@ def test_a_name_server_that_does_not_answer_is_told() -> None:
     assert found == {"one": "warning", "cluster": "ok"}
 
 
-def test_a_host_name_that_resolves_to_loopback_is_named_as_the_cause() -> None:
-    ways = WAYS | {ONE: Way("eth0", {}, "127.0.1.1", 0.0)}
-    assert "GLOO_SOCKET_IFNAME=eth0" in groups.fix_for((HEAD, ONE), "gloo", ways)
-    wrong = WAYS | {ONE: Way("eth0", {"NCCL_SOCKET_IFNAME": "docker0"}, ONE.address, 0.0)}
+def test_an_interface_without_the_address_is_named_as_the_cause() -> None:
+    wrong = WAYS | {ONE: Way("eth0", {"NCCL_SOCKET_IFNAME": "docker0"}, 0.0)}
     assert "NCCL_SOCKET_IFNAME=docker0 on one is not eth0" in groups.fix_for((HEAD, ONE), "nccl", wrong)
-    right = WAYS | {ONE: Way("eth0", {"GLOO_SOCKET_IFNAME": "eth0"}, "127.0.1.1", 0.0)}
-    assert "TCP ports" in groups.fix_for((HEAD, ONE), "gloo", right)
+    assert "TCP ports" in groups.fix_for((HEAD, ONE), "gloo", WAYS)
+
+
+def test_gloo_is_given_the_interface_of_the_address_where_nobody_named_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "chosen0")
+    name_interface("127.0.0.1")
+    assert os.environ["GLOO_SOCKET_IFNAME"] == "chosen0"
+    monkeypatch.delenv("GLOO_SOCKET_IFNAME")
+    name_interface("203.0.113.7")
+    assert "GLOO_SOCKET_IFNAME" not in os.environ, "no interface has it"
+    name_interface("127.0.0.1")
+    assert os.environ["GLOO_SOCKET_IFNAME"] == interface_of("127.0.0.1") != ""
 
 
 def test_who_trains_and_by_what() -> None:

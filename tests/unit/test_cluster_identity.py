@@ -89,7 +89,7 @@ def test_what_is_sent_says_what_runs_and_no_secret(config: Path) -> None:
     )
     assert request["runtime_env"] == {
         "working_dir": made.package_uri,
-        "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": "160"},
+        "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": "160", "LLMCORE_SUBMISSION": request["submission_id"]},
     }
     assert request["metadata"]["attempt"] == "3" and request["metadata"]["storage"] == "/runs"
     assert all(isinstance(value, str) for value in request["metadata"].values())

@@ -10,9 +10,10 @@ from transformers import AutoModelForCausalLM
 from llmcore.config.model import ModelSettings
 from llmcore.errors import ConfigError
 from llmcore.models.build import build_causal_lm, model_config
-from llmcore.models.packed import PackedBatch, hidden_states
+from llmcore.models.packed import PackedBatch, hidden_states, rounded
 from llmcore.objectives.causal_lm import CausalLM, causal_lm_targets
 
+Documents = list[list[int]]
 SIZES = {
     "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 2},
     "llama": {
@@ -91,6 +92,19 @@ def test_documents_end_to_end_have_no_padding(model: torch.nn.Module) -> None:
     assert not batch.padding_tokens().any()
     alone = hidden_states(model, PackedBatch.of_documents([[8, 9]]))
     assert torch.allclose(hidden_states(model, batch)[0, 4:], alone[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("documents", [[[4, 5, 6], [7], [8, 9]], [[4] * 9, [5] * 7]])
+def test_a_cpu_reads_multiples_of_16_tokens_in_half_precision(model: torch.nn.Module, documents: Documents) -> None:
+    batch = PackedBatch.of_documents(documents)
+    assert rounded(model, batch) is batch
+    assert rounded(model.bfloat16(), _batch()).tokens.shape == (4, 16), "rows are as they are"
+    read = rounded(model, batch)
+    assert read.num_tokens() == batch.num_tokens() and read.num_places() in (16, 32)
+    assert read.positions()[0, : batch.num_tokens()].tolist() == batch.positions()[0].tolist()
+    states = hidden_states(model, batch)
+    assert states.shape[:2] == batch.tokens.shape
+    assert torch.allclose(states.float(), hidden_states(model.float(), batch), atol=0.1)
 
 
 def test_a_batch_without_targets_has_loss_zero_and_gradients(model: torch.nn.Module) -> None:

@@ -286,6 +286,30 @@ def test_a_beat_of_another_host_is_seen_whatever_its_clock(storage: Folder, cloc
         begin(storage, say=beat_once)
 
 
+@pytest.mark.parametrize(
+    ("ours", "taken_over"),
+    [("tiny-1a2b-02", True), ("tiny-1a2b-01", False), ("other-1a2b-02", False), ("tiny-1a2b", False), ("", False)],
+)
+def test_what_ray_has_given_up_is_taken_over_though_it_lives(
+    storage: Folder, monkeypatch: pytest.MonkeyPatch, ours: str, taken_over: bool
+) -> None:
+    """Its driver's node is cut off from Ray, and not from the storage."""
+    monkeypatch.setenv("LLMCORE_SUBMISSION", "tiny-1a2b-01")
+    folder = elsewhere(storage, 0)
+    monkeypatch.setenv("LLMCORE_SUBMISSION", ours)
+
+    def beat_once(_: str) -> None:
+        folder.write_json("heartbeat.json", {"time": time.time() + 1})
+
+    if taken_over:
+        with begin(storage, say=beat_once) as attempt:
+            assert attempt.number == 2
+            assert attempt.folder.read_json("begin.json")["submission"] == ours
+    else:
+        with pytest.raises(RunHeldError, match="host elsewhere"):
+            begin(storage, say=beat_once)
+
+
 def test_a_holder_that_ends_while_it_is_waited_for_is_followed(storage: Folder) -> None:
     folder = elsewhere(storage, 0)
     with begin(storage, say=lambda _: folder.write_json("end.json", {}), timing=Timing(0.05, 60, 60)) as attempt:

@@ -122,16 +122,10 @@ def judge(met: Mapping[Pair, Met], ways: Mapping[Node, Way]) -> Iterable[Finding
 
 
 def fix_for(nodes: Sequence[Node], backend: str, ways: Mapping[Node, Way]) -> str:
-    """What helps these nodes to meet: where gloo takes the wrong interface, that is named."""
+    """What helps these nodes to meet: where the wrong interface is named, that is told."""
     variable = f"{backend.upper()}_SOCKET_IFNAME"
     for node in nodes:
         way = ways[node]
-        if backend == "gloo" and variable not in way.named and way.host_address != node.address:
-            resolved = way.host_address or "nothing"
-            return (
-                f"the host name of {node.name} resolves to {resolved}, not to {node.address}, and gloo listens there: "
-                f"set {variable}={way.interface or '<the interface with it>'} in the environment of the node's Ray"
-            )
         if variable in way.named and way.interface not in way.named[variable].strip("=^").split(","):
             return f"{variable}={way.named[variable]} on {node.name} is not {way.interface}, which has {node.address}"
     return (
