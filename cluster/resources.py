@@ -8,7 +8,16 @@ from typing import Literal
 from cluster.placement import given, labels_of_nodes, matches, told_labels
 from llmcore.errors import ConfigError
 
-__all__ = ["Need", "always_room", "check_fits", "cluster_nodes", "gpus_each", "has_room_beside", "why_not"]
+__all__ = [
+    "Need",
+    "always_room",
+    "check_fits",
+    "cluster_nodes",
+    "fit_anyhow",
+    "gpus_each",
+    "has_room_beside",
+    "why_not",
+]
 
 _TOLERANCE = 1e-6
 
@@ -42,6 +51,17 @@ def check_fits(needs: Sequence[Need]) -> None:
 def has_room_beside(task: Need, beside: Need) -> bool:
     """Whether the connected cluster has room for a task wherever it puts the processes of another need."""
     return given().autoscaling or always_room(task, beside, cluster_nodes(), labels_of_nodes())
+
+
+def fit_anyhow(needs: Sequence[Need]) -> bool:
+    """Whether all the needs find their places, wherever the first that come are put.
+
+    On one node that is a sum. Of several nodes each may have too little left, so it is not certain there.
+    """
+    if given().autoscaling:
+        return True
+    nodes = [node for node in cluster_nodes() if node.get("CPU", 0.0) > 0]
+    return len(nodes) == 1 and why_not(needs, nodes) is None
 
 
 def gpus_each(wanted: float | Literal["auto"], count: int) -> float:

@@ -206,6 +206,7 @@ def _judge(
             judgings.append(stack.enter_context(judging))
         left = judgings
         while left := [judging for judging in left if not _in_itself(judging, judging.look, failed)]:
+            scorers.rest()
             time.sleep(first.poll_s)
         for judging in judgings:
             if _in_itself(judging, partial(_conclude, judging), failed):

@@ -1,5 +1,6 @@
 """The scoring processes of the evaluation job: actors that keep torch and transformers loaded, and a model."""
 
+import time
 from collections import deque
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -14,6 +15,7 @@ from llmcore.storage import Folder
 from llmcore.tasks.evaluation_set import EvaluationSet, Split
 
 if TYPE_CHECKING:
+    from cluster.resources import Need
     from llmcore.evaluation.score import Predictions, Scorer
 
 __all__ = ["Evaluator", "Scorers", "portions"]
@@ -23,6 +25,8 @@ _PORTIONS_EACH = 4
 """Of a split, for each of several scorers: so few that batches stay full, so many that none waits long for the last."""
 _LARGEST_PORTION = 4096
 """Rows that a scorer has at once, with what it says of them."""
+_IDLE_S = 15.0
+"""To start again takes half as long."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,7 @@ class Scorers:
     cpus: float
     gpus: float | Literal["auto"]
     actors: list[Any] = field(default_factory=list, init=False, repr=False)
-    _hold_gpus: bool = field(default=False, init=False, repr=False)
+    _used: float = field(default=0.0, init=False, repr=False)
     _ready_for: set[str] = field(default_factory=set, init=False, repr=False)
 
     def start(self, suite: Suite) -> None:
@@ -113,14 +117,14 @@ class Scorers:
         import ray
 
         if not self.actors:
-            from cluster.placement import placed, selector_of
-            from cluster.resources import Need, check_fits, gpus_each
+            from cluster.placement import placed
+            from cluster.resources import check_fits
 
-            gpus = gpus_each(self.gpus, self.num)
-            self._hold_gpus = gpus > 0
-            check_fits([Need("num_scorers", self.cpus, gpus, self.num, selector_of("evaluate"))])
+            need = self._need()
+            check_fits([need])
             retries = {"max_restarts": _RESTARTS, "max_task_retries": _RESTARTS}
-            scorer = ray.remote(_Scorer).options(num_cpus=self.cpus, num_gpus=gpus, **retries, **placed("evaluate"))
+            reserved = {"num_cpus": need.cpus, "num_gpus": need.gpus}
+            scorer = ray.remote(_Scorer).options(**reserved, **retries, **placed("evaluate"))
             self.actors = [scorer.remote(max(1, int(self.cpus))) for _ in range(self.num)]
         if suite.hash not in self._ready_for:
             ray.get([actor.ready.remote(suite) for actor in self.actors])
@@ -135,10 +139,30 @@ class Scorers:
                 ray.kill(actor)
             self.actors, self._ready_for = [], set()
 
-    def let_go_of_gpus(self) -> None:
-        """End them where they have GPUs: somebody else may wait for them."""
-        if self._hold_gpus:
+    def used(self) -> None:
+        """They have just judged."""
+        self._used = time.monotonic()
+
+    def rest(self) -> None:
+        """End them where they have had nothing to judge for a while: a trial may wait for what they hold.
+
+        What is left of a cluster beside them may be enough in all, and too little on each node.
+        """
+        if time.monotonic() - self._used > _IDLE_S:
             self.close()
+
+    def make_room_for(self, need: "Need") -> None:
+        """End them where it is not certain that others have room beside them."""
+        from cluster.resources import fit_anyhow
+
+        if self.actors and not fit_anyhow([need, self._need()]):
+            self.close()
+
+    def _need(self) -> "Need":
+        from cluster.placement import selector_of
+        from cluster.resources import Need, gpus_each
+
+        return Need("num_scorers", self.cpus, gpus_each(self.gpus, self.num), self.num, selector_of("evaluate"))
 
 
 @dataclass
@@ -193,6 +217,7 @@ class Evaluator:
                     self.scorers.start(self.suite)
                 with self.ledger.measure("validation"):
                     self._judge(model, split)
+                self.scorers.used()
         except RayActorError as error:
             raise RunError(
                 f"{name}: its scoring process was lost {_RESTARTS + 1} times, most likely for want of memory: lower "

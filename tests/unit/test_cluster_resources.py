@@ -1,9 +1,10 @@
 from collections.abc import Iterator
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.resources import Need, always_room, why_not
+from cluster.resources import Need, always_room, fit_anyhow, why_not
 
 amounts = st.sampled_from([0.25, 0.5, 1.0, 2.0, 4.0])
 nodes = st.lists(st.builds(lambda cpus, gpus: {"CPU": cpus, "GPU": gpus}, amounts, st.integers(0, 4)), max_size=4)
@@ -86,3 +87,15 @@ def test_there_is_room_wherever_the_others_are_placed(task: Need, beside: Need, 
 
     for room in placements(beside.count, [node["CPU"] for node in has]):
         assert any(free >= task.cpus for free in room) or not always_room(task, beside, has)
+
+
+def test_needs_fit_anyhow_on_one_node_and_never_surely_on_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    workers, scorer = Need("trial", 0.75, count=2), Need("num_scorers", 0.5)
+    for nodes, fit in (
+        ([{"CPU": 2.0}], True),
+        ([{"CPU": 1.9}], False),
+        ([{}, {"CPU": 2.0}], True),  # a head without any
+        ([{"CPU": 1.0}, {"CPU": 1.0}], False),  # a scorer on one leaves it too little for a worker
+    ):
+        monkeypatch.setattr("cluster.resources.cluster_nodes", lambda nodes=nodes: nodes)
+        assert fit_anyhow([workers, scorer]) is fit
