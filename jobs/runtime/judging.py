@@ -231,14 +231,12 @@ class Judging:
         return Baseline(test, {"id": found.id})
 
     def _random_weights(self, chosen: Candidate, evaluator: Evaluator) -> Baseline:
-        from jobs.runtime.training import worker_need
-
         made = self.sources.source_of(chosen).fine_tuning()
         if made is None:
             raise RunError(f"the record of how {chosen} was made has gone: restore it, and evaluate again")
         twin = twin_config(self.config, self.storage, chosen, made)
         say(f"evaluate: fine-tuning the random-weights twin of {chosen}: {twin.name}")
-        self.scorers.make_room_for(worker_need(twin.name, twin.workers))
+        self.scorers.make_room_for(twin.name, twin.workers)
         result = self.finetune(twin, self.storage, self.options)
         folder, sha256 = self.storage / result["model"], result["model_sha256"]
         test = evaluator.evaluation("the random-weights baseline", "test", folder, sha256)

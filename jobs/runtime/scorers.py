@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
+from llmcore.config.common import WorkerSettings
 from llmcore.cost import Ledger
 from llmcore.errors import CheckpointError, RunError
 from llmcore.evaluation.results import Evaluation, open_split, store_evaluation, stored_evaluation
@@ -151,11 +152,12 @@ class Scorers:
         if time.monotonic() - self._used > _IDLE_S:
             self.close()
 
-    def make_room_for(self, need: "Need") -> None:
-        """End them where it is not certain that others have room beside them."""
+    def make_room_for(self, what: str, workers: WorkerSettings) -> None:
+        """End them, if there are any, where it is not certain that such workers have room beside them."""
         from cluster.resources import fit_anyhow
+        from jobs.runtime.training import worker_need
 
-        if self.actors and not fit_anyhow([need, self._need()]):
+        if self.actors and not fit_anyhow([worker_need(what, workers), self._need()]):
             self.close()
 
     def _need(self) -> "Need":

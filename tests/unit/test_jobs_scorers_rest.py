@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 
+from cluster.resources import Need
 from jobs.runtime import scorers as module
 from jobs.runtime.scorers import Scorers
+from llmcore.config.common import WorkerSettings
 
 
 @pytest.fixture
@@ -35,14 +37,12 @@ def test_they_rest_once_they_have_been_idle_for_a_while(monkeypatch: pytest.Monk
 def test_they_make_room_where_others_may_find_none(
     monkeypatch: pytest.MonkeyPatch, killed: list[Any], fit: bool
 ) -> None:
-    from cluster.resources import Need
-
     asked: list[list[Need]] = []
     monkeypatch.setattr("cluster.resources.fit_anyhow", lambda needs: asked.append(needs) or fit)
-    scorers, twin = Scorers(2, 0.5, 0.0), Need("twin", 0.75, count=2)
-    scorers.make_room_for(twin)
+    scorers, workers = Scorers(2, 0.5, 0.0), WorkerSettings(num_workers=2, cpus_per_worker=0.75, gpus_per_worker=0)
+    scorers.make_room_for("twin", workers)
     assert not asked, "there are none"
     scorers.actors = ["one", "two"]
-    scorers.make_room_for(twin)
-    assert asked == [[twin, Need("num_scorers", 0.5, 0.0, 2)]]
+    scorers.make_room_for("twin", workers)
+    assert asked == [[Need("twin", 0.75, 0.0, 2), Need("num_scorers", 0.5, 0.0, 2)]]
     assert killed == ([] if fit else ["one", "two"])
