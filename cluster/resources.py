@@ -56,12 +56,11 @@ def has_room_beside(task: Need, beside: Need) -> bool:
 def fit_anyhow(needs: Sequence[Need]) -> bool:
     """Whether all the needs find their places, wherever the first that come are put.
 
-    On one node that is a sum. Of several nodes each may have too little left, so it is not certain there.
+    On one node that is a sum. Of several nodes each may have too little left, so it is not certain there; nor where
+    nodes come when they are asked for, of which there may be no more.
     """
-    if given().autoscaling:
-        return True
     nodes = [node for node in cluster_nodes() if node.get("CPU", 0.0) > 0]
-    return len(nodes) == 1 and why_not(needs, nodes) is None
+    return not given().autoscaling and len(nodes) == 1 and why_not(needs, nodes) is None
 
 
 def gpus_each(wanted: float | Literal["auto"], count: int) -> float:

@@ -42,12 +42,11 @@ def form_process_group(backend: str) -> None:
 
     context = ray.train.get_context()
     rank, world_size = context.get_world_rank(), context.get_world_size()
-    store = None
+    store, host = None, ray.util.get_node_ip_address()
+    name_interface(host)
     if rank == 0:
-        host = ray.util.get_node_ip_address()
         store = TCPStore(host, 0, world_size, is_master=True, wait_for_workers=False)
     host, port = broadcast_from_rank_zero((host, store.port) if store else None)
-    name_interface(ray.util.get_node_ip_address())
     # The names that torchrun gives, which DeepSpeed and its shared-memory op look for.
     # https://docs.pytorch.org/docs/stable/elastic/run.html#environment-variables
     os.environ |= {

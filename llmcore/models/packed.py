@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -144,7 +144,8 @@ def hidden_states(model: nn.Module, batch: PackedBatch) -> Tensor:
 
     The model was built or loaded with `attn_implementation=ATTENTION`.
     """
-    named, length = cast(Any, model), batch.tokens.shape[1]
+    named: Any = model
+    length = batch.tokens.shape[1]
     batch = rounded(model, batch)
     # GPT-2 would add the embeddings of the tokens 0 and 1; RoBERTa has one kind alone.
     knows_types = batch.token_types is not None and getattr(named.config, "type_vocab_size", 0) > 1

@@ -6,7 +6,6 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from os import getpid
 from types import TracebackType
 from typing import Any, Self
 from uuid import uuid4
@@ -122,7 +121,7 @@ def begin_attempt(
     begin: dict[str, Any] = {
         "attempt": 0,
         "host": socket.gethostname(),
-        "pid": getpid(),
+        "pid": os.getpid(),
         "submission": os.environ.get(SUBMISSION),
         "started": 0.0,
         "accepted": None,

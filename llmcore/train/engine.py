@@ -138,7 +138,7 @@ class Engine:
             checkpoint_activations(model)
         if settings.compile:
             compile_layers(model)
-        elif device.type == "cpu":  # compiled code draws as fast by itself
+        elif device.type == "cpu":  # what is compiled draws in its own way
             quicken_dropout(model)
         config = deepspeed_config(
             settings, precision=precision, world_size=self.world_size, sizes=self.sizes, on_gpu=device.type == "cuda"

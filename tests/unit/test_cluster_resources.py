@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.resources import Need, always_room, fit_anyhow, why_not
+from llmcore.config.common import ClusterSettings
 
 amounts = st.sampled_from([0.25, 0.5, 1.0, 2.0, 4.0])
 nodes = st.lists(st.builds(lambda cpus, gpus: {"CPU": cpus, "GPU": gpus}, amounts, st.integers(0, 4)), max_size=4)
@@ -99,3 +100,6 @@ def test_needs_fit_anyhow_on_one_node_and_never_surely_on_several(monkeypatch: p
     ):
         monkeypatch.setattr("cluster.resources.cluster_nodes", lambda nodes=nodes: nodes)
         assert fit_anyhow([workers, scorer]) is fit
+    monkeypatch.setattr("cluster.resources.cluster_nodes", lambda: [{"CPU": 2.0}])
+    monkeypatch.setattr("cluster.resources.given", lambda: ClusterSettings(autoscaling=True))
+    assert not fit_anyhow([workers, scorer]), "others may come, or none"
