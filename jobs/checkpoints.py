@@ -39,4 +39,5 @@ def _cells(one: CheckpointStatus) -> tuple[str, ...]:
     known = [one.world_size, one.zero_stage, one.precision, None if one.num_bytes is None else f"{one.num_bytes:,}"]
     loss = "-" if one.loss is None else f"{one.loss:.4f}"
     shown = ("-" if value is None else str(value) for value in known)
-    return (str(one.step), str(one.attempt), *shown, loss, one.status, one.reason or "")
+    writer = str(one.attempt) if one.session == 1 else f"{one.attempt}.{one.session}"
+    return (str(one.step), writer, *shown, loss, one.status, one.reason or "")

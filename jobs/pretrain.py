@@ -22,7 +22,7 @@ from llmcore.config.pretrain import PretrainConfig
 from llmcore.models.foundation import find_foundation
 from llmcore.records import Attempt, begin_attempt, finished_result
 from llmcore.storage import Folder, read_manifest
-from llmcore.train.kept import complete_names, newest_checkpoint, publish_model
+from llmcore.train.kept import complete_names, publish_model
 from llmcore.train.place import Place
 
 __all__ = ["course", "finished", "plan", "pretrain", "result_line", "run"]
@@ -160,7 +160,7 @@ def _stream(
     from jobs.runtime.reader import StreamPlan, token_stream
     from jobs.runtime.streaming import serve_rows
 
-    first_step = newest_checkpoint(place.checkpoints, place.accepted, place.attempt).step
+    first_step = place.next_start().step
     plan = StreamPlan(**stream, world_size=world_size, first_step=first_step)
     server = None
     if config is not None and first_step < plan.num_steps:

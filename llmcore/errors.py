@@ -64,6 +64,10 @@ class RunHeldError(UserError):
     """Another start of the same run is alive."""
 
 
+class SupersededError(RunHeldError):
+    """Workers that counted as lost find that others have taken their place."""
+
+
 class RunChangedError(UserError):
     """A run of this name exists, and its identity is another."""
 

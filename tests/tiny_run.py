@@ -1,6 +1,6 @@
 """A whole run without Ray: an attempt, a recipe, `fit`; here, or in a process that can be stopped.
 
-python -m tests.tiny_run STORAGE TOKENIZER [num_steps=9] [step_s=0.0]
+python -m tests.tiny_run STORAGE TOKENIZER NUM_STEPS STEP_S [again]
 """
 
 import json
@@ -114,18 +114,24 @@ def fit_tiny(
     report: Callable[[dict[str, Any]], None] = lambda _: None,
     recipe: type[TinyRecipe] = TinyRecipe,
     objective: Any = None,
+    again: bool = False,
     **train: Any,
 ) -> dict[str, Any]:
-    """Begins an attempt at the run `tiny`, trains, publishes the model; `train` changes the settings. A collective."""
+    """Begins an attempt at the run `tiny`, trains, publishes the model; `train` changes the settings. A collective.
+
+    `again`: as the workers of the first attempt that are started anew, where others count as lost.
+    """
     from llmcore.train.fit import fit
 
     zero_stage = train.pop("zero_stage", 2)
     settings = tiny_settings(zero_stage, **{"log_every": 1, "checkpoint_every": 2, "validate_every": 4} | train)
     is_first = distributed.get_rank() == 0
-    attempt = _begin(storage, settings) if is_first else None
+    attempt = _begin(storage, settings) if is_first and not again else None
     ledger = Ledger(1, "cpu")
     with attempt or nullcontext():
-        told = [Place.of(attempt).as_json() if attempt else None]
+        run = storage / "tiny"
+        place = Place.of(attempt) if attempt else Place(run, 1, (), run)
+        told = [place.begun().as_json() if is_first else None]
         distributed.broadcast_object_list(told)
         assert told[0] is not None
         place, made = Place.from_json(told[0]), recipe(settings, tokenizer, step_s, objective)
@@ -151,9 +157,10 @@ def _begin(storage: Folder, settings: TrainSettings) -> Attempt:
     )
 
 
-def _main(storage: str, tokenizer: str, num_steps: str, step_s: str) -> None:
+def _main(storage: str, tokenizer: str, num_steps: str, step_s: str, *again: str) -> None:
     def run() -> None:
-        outcome = fit_tiny(Folder(storage), Path(tokenizer), step_s=float(step_s), num_steps=int(num_steps))
+        train = {"num_steps": int(num_steps), "again": bool(again)}
+        outcome = fit_tiny(Folder(storage), Path(tokenizer), step_s=float(step_s), **train)
         print(json.dumps(outcome["passed_over_checkpoints"]), flush=True)
 
     enter_rank(0, 1, free_port(), run, (), storage)

@@ -39,23 +39,26 @@ def _set_up(threads: int) -> Any:
 def train_worker(spec: dict[str, Any]) -> dict[str, Any]:
     """Trains on one rank; returns the outcome and the ledger as plain JSON.
 
-    `spec`: `kind` (pretrain, finetune or transfer), `config` (its JSON), `place` (run, attempt, accepted), `launched`
+    `spec`: `kind` (pretrain, finetune or transfer), `config` (its JSON), `place` (see `Place.as_json`), `launched`
     (when the driver called `fit`, seconds since the epoch), and the URLs of what is read. Raises `HungRankError` where
     the rank hangs. What it raises it has written down: see `record_rank_error`.
     """
-    from jobs.runtime.watchdog import supervised
+    import ray.train
 
+    from jobs.runtime.watchdog import supervised
+    from llmcore.train.place import Place
+
+    rank, place = ray.train.get_context().get_world_rank(), Place.from_json(spec["place"])
     try:
+        if rank == 0:  # before all else: who is paused from here on finds that others have taken its place
+            spec = spec | {"place": place.begun().as_json()}
         return supervised(lambda pulse: _train(spec, pulse), spec["config"]["workers"]["hang_s"])
     except Exception as error:
-        import ray.train
-
         from llmcore.logs import log
         from llmcore.records import record_rank_error
-        from llmcore.train.place import Place
 
         log(f"a rank fails: {type(error).__name__}: {error}", error=error)
-        record_rank_error(Place.from_json(spec["place"]).records, ray.train.get_context().get_world_rank(), error)
+        record_rank_error(place.records, rank, error)
         raise
 
 

@@ -1,10 +1,11 @@
 """What a run leaves behind: its identity, its attempts, its metrics."""
 
-from llmcore.records.attempt import CONFIG, Attempt, begin_attempt, in_line
+from llmcore.records.attempt import CONFIG, Attempt, begin_attempt
 from llmcore.records.failures import FAILURE, FailureWriter, failures_of, rank_errors_of, record_rank_error
 from llmcore.records.heartbeat import TIMING, Timing, last_beat, lived
 from llmcore.records.identity import RUN, finished_result, recorded_inputs
 from llmcore.records.layout import (
+    Writer,
     attempt_folder,
     attempt_numbers,
     attempt_of,
@@ -13,6 +14,7 @@ from llmcore.records.layout import (
     folder_of,
     software_versions,
     step_of,
+    writer_of,
 )
 from llmcore.records.lineage import Ancestor, lineage_of
 from llmcore.records.listing import RunStatus, list_runs, status_of
@@ -26,6 +28,7 @@ from llmcore.records.metrics import (
 )
 from llmcore.records.parts import PartsWriter, read_part
 from llmcore.records.results import newest_result, run_folder
+from llmcore.records.sessions import begin_session, check_newest_session, in_line
 from llmcore.records.spent import Spent, spent_on_training
 from llmcore.records.stop import STOP, StopSignal, ask_to_stop
 from llmcore.records.why import Why, why_failed
@@ -48,12 +51,15 @@ __all__ = [
     "StopSignal",
     "Timing",
     "Why",
+    "Writer",
     "ask_to_stop",
     "attempt_folder",
     "attempt_numbers",
     "attempt_of",
     "begin_attempt",
+    "begin_session",
     "check_newest",
+    "check_newest_session",
     "checkpoint_name",
     "failures_of",
     "finished_result",
@@ -77,4 +83,5 @@ __all__ = [
     "status_of",
     "step_of",
     "why_failed",
+    "writer_of",
 ]

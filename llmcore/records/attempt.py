@@ -17,14 +17,15 @@ from llmcore.config.fingerprint import flagged_of
 from llmcore.cost import Ledger
 from llmcore.errors import InterruptedRunError, as_note_of
 from llmcore.logs import about, is_about
-from llmcore.records.heartbeat import BEGIN, END, SUBMISSION, TIMING, Heartbeat, Say, Timing, await_silence
+from llmcore.records.heartbeat import END, SUBMISSION, TIMING, Heartbeat, Say, Timing, await_silence
 from llmcore.records.identity import changes_of, open_run
-from llmcore.records.layout import attempt_folder, attempt_numbers, attempt_of, check_newest, software_versions
+from llmcore.records.layout import BEGIN, Writer, attempt_folder, attempt_numbers, check_newest, software_versions
+from llmcore.records.sessions import in_line
 from llmcore.redaction import redact, redacted
 from llmcore.storage import Folder
 from llmcore.storage.content import readable_json
 
-__all__ = ["CONFIG", "COST", "Attempt", "begin_attempt", "in_line"]
+__all__ = ["CONFIG", "COST", "Attempt", "begin_attempt"]
 
 CONFIG = "config.yaml"
 COST = "cost.json"
@@ -147,21 +148,9 @@ def begin_attempt(
         resolved = redacted(config.model_dump(mode="json"))
         run.write_text(CONFIG, yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True))
         if accept is not None:
-            attempt.accepted = in_line(run, accept(run), before=attempt.number)
+            attempt.accepted = in_line(run, accept(run), before=Writer(attempt.number, 0))
             folder.write_json(BEGIN, begin | {"accepted": attempt.accepted})
     except BaseException as error:
         attempt.__exit__(type(error), error, error.__traceback__)
         raise
     return attempt
-
-
-def in_line(run: Folder, complete: Sequence[str], *, before: int | None = None) -> list[str]:
-    """Of complete checkpoints, those that a next attempt accepts, or the one of number `before` did.
-
-    They are what older attempts accepted in their turn, and what was written since.
-    """
-    for older in (number for number in reversed(attempt_numbers(run)) if before is None or number < before):
-        accepted = (attempt_folder(run, older).find_json(BEGIN) or {}).get("accepted")
-        if accepted is not None:
-            return [name for name in complete if name in accepted or attempt_of(name) >= older]
-    return list(complete)

@@ -11,11 +11,11 @@ from typing import Any, Literal
 import psutil
 
 from llmcore.errors import RunHeldError, StorageError
+from llmcore.records.layout import BEGIN
 from llmcore.storage import Folder
 from llmcore.storage.retries import within
 
 __all__ = [
-    "BEGIN",
     "END",
     "HEARTBEAT",
     "SUBMISSION",
@@ -28,7 +28,6 @@ __all__ = [
     "lived",
 ]
 
-BEGIN = "begin.json"
 HEARTBEAT = "heartbeat.json"
 END = "end.json"
 SUBMISSION = "LLMCORE_SUBMISSION"

@@ -8,8 +8,8 @@ from typing import Any
 from llmcore.config.common import JobSettings
 from llmcore.config.fingerprint import differences, fingerprint, flagged_of, identity_of
 from llmcore.errors import RunChangedError, StorageError
-from llmcore.records.heartbeat import BEGIN, END
-from llmcore.records.layout import attempt_folder, attempt_numbers, software_versions
+from llmcore.records.heartbeat import END
+from llmcore.records.layout import BEGIN, attempt_folder, attempt_numbers, software_versions
 from llmcore.redaction import redacted
 from llmcore.storage import Folder, canonical_json
 from llmcore.storage.content import readable_json

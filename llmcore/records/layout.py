@@ -3,16 +3,16 @@
 import importlib.metadata
 import platform
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import llmcore
 from llmcore.errors import RunHeldError
 from llmcore.storage import Folder
 
-__all__ = ["ATTEMPTS", "attempt_folder", "attempt_numbers", "attempt_of", "check_newest", "checkpoint_name"]
-__all__ += ["folder_of", "software_versions", "step_of"]
+__all__ = ["ATTEMPTS", "BEGIN", "Writer", "attempt_folder", "attempt_numbers", "attempt_of", "check_newest"]
+__all__ += ["checkpoint_name", "folder_of", "software_versions", "step_of", "writer_of"]
 
-ATTEMPTS = "attempts"
+ATTEMPTS, BEGIN = "attempts", "begin.json"
 _PACKAGES = ("ray", "torch", "deepspeed", "transformers")
 
 
@@ -36,15 +36,35 @@ def check_newest(run: Folder, attempt: int) -> None:
         )
 
 
-def checkpoint_name(step: int, attempt: int) -> str:
-    """The name of a checkpoint or an export: it sorts by step and says which attempt wrote it."""
-    return f"step-{step:08d}-attempt-{attempt:02d}"
+class Writer(NamedTuple):
+    """Who wrote a checkpoint or an export; a later one is greater.
+
+    Attributes:
+        attempt: Number of the attempt.
+        session: Number of the start of its workers, which Ray may replace.
+    """
+
+    attempt: int
+    session: int = 1
+
+
+def checkpoint_name(step: int, attempt: int, session: int = 1) -> str:
+    """The name of a checkpoint or an export: it sorts by step and says who wrote it."""
+    later = f"-session-{session:03d}" if session > 1 else ""
+    return f"step-{step:08d}-attempt-{attempt:02d}{later}"
+
+
+def writer_of(checkpoint: str) -> Writer:
+    """Who wrote a checkpoint, by its name; attempt 0 for a name that is none."""
+    attempt, _, session = checkpoint.rpartition("-attempt-")[2].partition("-session-")
+    if not attempt.isdecimal() or (session and not session.isdecimal()):
+        return Writer(0)
+    return Writer(int(attempt), int(session or 1))
 
 
 def attempt_of(checkpoint: str) -> int:
     """The attempt that a checkpoint's name tells; 0 for a name that is none."""
-    told = checkpoint.rpartition("-attempt-")[2]
-    return int(told) if told.isdecimal() else 0
+    return writer_of(checkpoint).attempt
 
 
 def step_of(checkpoint: str) -> int:

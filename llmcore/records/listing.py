@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from llmcore.records.attempt import COST
-from llmcore.records.heartbeat import BEGIN, END, TIMING, Timing, holder_is, last_beat
+from llmcore.records.heartbeat import END, TIMING, Timing, holder_is, last_beat
 from llmcore.records.identity import RUN
-from llmcore.records.layout import attempt_folder, attempt_numbers
+from llmcore.records.layout import BEGIN, attempt_folder, attempt_numbers
 from llmcore.storage import Folder
 
 __all__ = ["RunStatus", "Status", "list_runs", "status_of"]

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from math import inf
 from typing import Any
 
@@ -21,12 +21,14 @@ _SESSION, _SHARE = "session", "_fraction"
 class MetricsWriter:
     """Collects rows and writes them under `<folder>/metrics/`, at most every `flush_every_s`; one writer at a time.
 
-    A worker that is restarted within an attempt goes on with the next part.
+    Workers that are started again within an attempt, as another session, write parts of their own.
     """
 
-    def __init__(self, folder: Folder, *, flush_every_s: float = 5.0, resumed_at: int | None = None) -> None:
+    def __init__(
+        self, folder: Folder, session: int = 1, *, flush_every_s: float = 5.0, resumed_at: int | None = None
+    ) -> None:
         """`resumed_at` is the step of the checkpoint that is gone on from: older rows of later steps are void."""
-        self._parts = PartsWriter(folder / METRICS)
+        self._parts = PartsWriter(folder / METRICS, of=f"session-{session:03d}-" if session > 1 else "")
         self._parts.add({_SESSION: {"resumed_at": resumed_at}}, written=True)
         self._flush_every_s = flush_every_s
         self._flushed = time.monotonic()
@@ -85,18 +87,19 @@ class MetricRows:
 
     def __init__(self, run: Folder) -> None:
         """Raises StorageError."""
-        self._run = run
         self.sessions = [Session(attempt=0)]
         self.num_torn = 0
-        self._num_lines = 0
-        for attempt, row in _lines_of(run):
-            self._num_lines += 1
-            if row is None:
-                self.num_torn += 1
-            elif _SESSION in row:
-                self.sessions.append(Session(attempt, row[_SESSION]["resumed_at"]))
-            else:
-                self._told(self.sessions[-1], row)
+        self._parts: list[tuple[Folder, str, int]] = []
+        for attempt, folder, name in _parts_of(run):
+            num_lines = 0
+            for num_lines, row in enumerate(read_part(folder, name), 1):  # noqa: B007
+                if row is None:
+                    self.num_torn += 1
+                elif _SESSION in row:
+                    self.sessions.append(Session(attempt, row[_SESSION]["resumed_at"]))
+                else:
+                    self._told(self.sessions[-1], row)
+            self._parts.append((folder, name, num_lines))
 
     def _told(self, session: Session, row: Mapping[str, Any]) -> None:
         step = row.get("step")
@@ -110,7 +113,7 @@ class MetricRows:
         """Rows that stand, in order, each with the session that it is of. Raises StorageError."""
         stands_up_to = self._stands_up_to()
         place = 0
-        for _, row in islice(_lines_of(self._run), self._num_lines):
+        for row in chain.from_iterable(islice(read_part(folder, name), lines) for folder, name, lines in self._parts):
             if row is None:
                 continue
             if _SESSION in row:
@@ -155,9 +158,8 @@ def seconds_before_restarts(attempt: Folder) -> dict[str, float] | None:
     }
 
 
-def _lines_of(run: Folder) -> Iterator[tuple[int, dict[str, Any] | None]]:
-    """Each line with the number of its attempt; None for one that is none."""
+def _parts_of(run: Folder) -> Iterator[tuple[int, Folder, str]]:
+    """Each part with the number of its attempt and its folder, in order."""
     for number in attempt_numbers(run):
         parts = attempt_folder(run, number) / METRICS
-        for name in parts.names():
-            yield from ((number, row) for row in read_part(parts, name))
+        yield from ((number, parts, name) for name in parts.names())

@@ -19,8 +19,10 @@ class PartsWriter:
     The last part is written anew until it has 256 lines; what was written long ago is left alone.
     """
 
-    def __init__(self, folder: Folder) -> None:
+    def __init__(self, folder: Folder, of: str = "") -> None:
+        """`of` begins the names of its parts, which no other writer of the folder has."""
         self._folder = folder
+        self._of = of
         self._lines: list[bytes] = []
         self._unwritten = False
         self._part: int | None = None
@@ -43,8 +45,8 @@ class PartsWriter:
         if not self._unwritten:
             return
         if self._part is None:
-            self._part = len(self._folder.names())
-        self._folder.write_bytes(f"part-{self._part:05d}.jsonl", b"".join(self._lines))
+            self._part = sum(name.startswith(f"{self._of}part-") for name in self._folder.names())
+        self._folder.write_bytes(f"{self._of}part-{self._part:05d}.jsonl", b"".join(self._lines))
         self._unwritten = False
         if self.is_full:
             self._part, self._lines = self._part + 1, []

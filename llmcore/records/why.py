@@ -7,10 +7,11 @@ from math import inf
 from typing import Any
 
 from llmcore import errors
+from llmcore.errors import SupersededError
 from llmcore.records.failures import FAILURE, failures_of, rank_errors_of
-from llmcore.records.heartbeat import BEGIN, END, TIMING, Timing, last_beat
+from llmcore.records.heartbeat import END, TIMING, Timing, last_beat
 from llmcore.records.identity import RUN
-from llmcore.records.layout import attempt_folder, attempt_numbers
+from llmcore.records.layout import BEGIN, attempt_folder, attempt_numbers
 from llmcore.records.listing import Status, status_of
 from llmcore.records.signs import follows_from_another, what_to_do
 from llmcore.storage import Folder
@@ -237,7 +238,9 @@ def _by_workers(error: str) -> bool:
 
 def _of_ranks(records: Folder, why: Why) -> Why | None:
     """`why` of the rank that was the first to fail by itself when the group of workers failed the last time."""
-    failures, told = failures_of(records), rank_errors_of(records)
+    failures = failures_of(records)
+    # Whoever was replaced says so when it finds out, which may be after the true failure of another.
+    told = [record for record in rank_errors_of(records) if record["error"] != SupersededError.__name__]
     after = failures[-2]["time"] + _BOUND_S if len(failures) > 1 else 0.0
     by_rank = {record["rank"]: _of_record(record, why) for record in reversed(told) if record["time"] > after}
     last = failures[-1] if failures else {"time": None, "ranks": {}}

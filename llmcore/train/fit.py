@@ -13,7 +13,7 @@ from llmcore.train.begin import begin_engine, count_flops, dry_step_if_due
 from llmcore.train.checkpoint import load_checkpoint, seed_rank
 from llmcore.train.early_stopping import stops_early
 from llmcore.train.energy import RanksEnergy
-from llmcore.train.hooks import Pulse, Report, RunHooks, agreed_start
+from llmcore.train.hooks import Pulse, Report, RunHooks, agreed_place, agreed_start
 from llmcore.train.loop import train
 from llmcore.train.meter import Meter
 from llmcore.train.place import Place
@@ -66,7 +66,7 @@ def _fit(
     ledger: Ledger,
     watch: Watch,
 ) -> dict[str, Any]:
-    energy = RanksEnergy(device)
+    energy, place = RanksEnergy(device), agreed_place(place)
     resumption = agreed_start(place)
     checkpoint = resumption.checkpoint
     start = Progress() if checkpoint is None else Progress(**checkpoint[1].about["progress"])

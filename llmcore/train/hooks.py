@@ -9,6 +9,7 @@ from typing import Any
 from torch import distributed
 
 from llmcore.cost import Ledger
+from llmcore.errors import RunHeldError, StorageError
 from llmcore.logs import log
 from llmcore.records import StopSignal, checkpoint_name
 from llmcore.train.cards import compute_section
@@ -27,7 +28,7 @@ from llmcore.train.spikes import check_spikes
 from llmcore.train.telling import Telling, Watch
 from llmcore.train.writer import CheckpointWriter
 
-__all__ = ["Pulse", "Report", "RunHooks", "agreed_start"]
+__all__ = ["Pulse", "Report", "RunHooks", "agreed_place", "agreed_start"]
 
 Report = Callable[[dict[str, Any]], None]
 """Tells whoever decides about the run."""
@@ -35,11 +36,18 @@ Pulse = Callable[[], None]
 """Tells whoever watches this rank that it lives."""
 
 
+def agreed_place(place: Place) -> Place:
+    """Rank 0's, which has taken the session: see `Place.begun`. A collective."""
+    found: list[Any] = [place]
+    distributed.broadcast_object_list(found)
+    return found[0]  # type: ignore[no-any-return]
+
+
 def agreed_start(place: Place) -> Resumption:
     """The newest good checkpoint, found by rank 0 and told to all. A collective."""
     found: list[Any] = [None]
     if distributed.get_rank() == 0:
-        found[0] = newest_checkpoint(place.checkpoints, place.accepted, place.attempt)
+        found[0] = newest_checkpoint(place.checkpoints, place.accepted, place.writer)
     distributed.broadcast_object_list(found)
     return found[0]  # type: ignore[no-any-return]
 
@@ -140,15 +148,28 @@ class RunHooks:
         best = compared.better(metrics, progress.best_metric)
         if best is None and not self._recipe.exports_every_time:
             return progress
-        name = checkpoint_name(progress.step, self._place.attempt)
+        self._check_newest()
+        name = checkpoint_name(progress.step, *self._place.writer)
         about, card = self._described(progress, metrics)
         export_model(self._engine, self._place.exports / name, self._recipe.tokenizer, card, about)
         return progress.exported(name, best)
 
+    def _check_newest(self) -> None:
+        """Raises RunHeldError on every rank where others have taken this start's place. A collective."""
+        told: list[Any] = [None]
+        if distributed.get_rank() == 0:
+            try:
+                self._place.check_newest()
+            except (RunHeldError, StorageError) as error:
+                told = [error]
+        distributed.broadcast_object_list(told)
+        if told[0] is not None:
+            raise told[0]
+
     def save(self, progress: Progress) -> None:
         """Begins a checkpoint; it is written while training goes on."""
         self._told.flush()  # who goes on from this checkpoint does not tell of its steps again
-        name = checkpoint_name(progress.step, self._place.attempt)
+        name = checkpoint_name(progress.step, *self._place.writer)
         self._void.discard(name)
         step, metrics = self._validated
         metrics = metrics if step == progress.step else {}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from llmcore.errors import CheckpointError, ConfigError
-from llmcore.records import attempt_of, in_line, step_of
+from llmcore.records import in_line, step_of, writer_of
 from llmcore.storage import MANIFEST, Folder, Manifest, read_manifest, verify_files
 from llmcore.train.kept import complete_names
 
@@ -18,12 +18,14 @@ Status = Literal["good", "complete", "incomplete", "damaged"]
 class CheckpointStatus:
     """A checkpoint as it stands; what only its manifest knows is None where that is not good.
 
-    `complete` has all its files; `good` is one whose every byte was verified. `reason` tells what is wrong, and where.
+    `session` is the start of the attempt's workers that wrote it. `complete` has all its files; `good` is one whose
+    every byte was verified. `reason` tells what is wrong, and where.
     """
 
     name: str
     step: int
     attempt: int
+    session: int
     status: Status
     reason: str | None
     world_size: int | None = None
@@ -43,14 +45,14 @@ def _status(folder: Folder, verify: bool) -> CheckpointStatus:
     name, manifest = folder.name, read_manifest(folder)
     if manifest is None:
         if folder.find_bytes(MANIFEST) is None:
-            return CheckpointStatus(name, step_of(name), attempt_of(name), "incomplete", f"it has no {MANIFEST}")
-        return CheckpointStatus(name, step_of(name), attempt_of(name), "damaged", f"{MANIFEST} is damaged")
+            return CheckpointStatus(name, step_of(name), *writer_of(name), "incomplete", f"it has no {MANIFEST}")
+        return CheckpointStatus(name, step_of(name), *writer_of(name), "damaged", f"{MANIFEST} is damaged")
     reason = _fault(folder, manifest, verify)
     about: dict[str, Any] = manifest.about
     return CheckpointStatus(
         name=name,
         step=step_of(name),
-        attempt=attempt_of(name),
+        **writer_of(name)._asdict(),
         status="damaged" if reason else "good" if verify else "complete",
         reason=reason,
         world_size=about["world_size"],

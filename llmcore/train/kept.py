@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llmcore.errors import CheckpointError
-from llmcore.records import attempt_of
+from llmcore.records import Writer, writer_of
 from llmcore.storage import Folder, Manifest, publish, read_manifest, verify_files, write_file
 from llmcore.storage.content import chunks
 
@@ -37,8 +37,8 @@ class Resumption:
         return 0 if self.checkpoint is None else int(self.checkpoint[1].about["progress"]["step"])
 
 
-def newest_checkpoint(checkpoints: Folder, accepted: Sequence[str], attempt: int) -> Resumption:
-    """The newest good checkpoint among the accepted ones of older attempts and this attempt's own.
+def newest_checkpoint(checkpoints: Folder, accepted: Sequence[str], writer: Writer | None = None) -> Resumption:
+    """The newest good checkpoint among the accepted ones of older starts and the writer's own.
 
     Every byte of it is verified.
     """
@@ -48,8 +48,8 @@ def newest_checkpoint(checkpoints: Folder, accepted: Sequence[str], attempt: int
         manifest = read_manifest(folder)
         if manifest is None:
             passed_over[name] = f"{folder.url} is incomplete, or its manifest is damaged"
-        elif name not in accepted and attempt_of(name) != attempt:
-            passed_over[name] = f"{folder.url} was written after a later attempt had begun"
+        elif name not in accepted and writer_of(name) != writer:
+            passed_over[name] = f"{folder.url} was written after a later start had begun"
         else:
             try:
                 verify_files(folder, manifest)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Mapping
 
 from llmcore.config.train import TrainSettings
-from llmcore.records import attempt_of, step_of
+from llmcore.records import attempt_of, step_of, writer_of
 from llmcore.storage import MANIFEST, Folder, Manifest, read_manifest
 from llmcore.train.place import Place
 
@@ -17,10 +17,10 @@ Better = Callable[[dict[str, float], float | None], float | None]
 
 
 def prune(place: Place, newest: str, void: Collection[str], settings: TrainSettings, better: Better) -> None:
-    """Deletes what need not be kept, now that `newest` is complete: this attempt's, and what older ones left.
+    """Deletes what need not be kept, now that `newest` is complete: this start's, and what older ones left.
 
     Kept are of the complete checkpoints that the run descends from (none of `void`, which it passed over) those that
-    the settings say, and the exports that these name; what is newer is being written. What a later attempt wrote is
+    the settings say, and the exports that these name; what is newer is being written. What a later start wrote is
     not touched, and nothing is once there is one. Raises StorageError, RunHeldError.
     """
     place.check_newest()
@@ -28,18 +28,20 @@ def prune(place: Place, newest: str, void: Collection[str], settings: TrainSetti
     line = {
         name: manifest
         for name in names
-        if name not in void and (name in place.accepted or attempt_of(name) == place.attempt)
+        if name not in void and (name in place.accepted or writer_of(name) == place.writer)
         if (manifest := read_manifest(place.checkpoints / name)) is not None
     }
     kept = {name: line[name] for name in _kept(line, settings, better)}
     assert newest in kept, newest
     for name in names:
-        if name not in kept and attempt_of(name) <= place.attempt:
+        if name not in kept and (name in place.accepted or writer_of(name) <= place.writer):
             _delete(place.checkpoints, name)
     # Exports go after the checkpoints that name them: a kill in between leaves one too many, not few.
     named = {manifest.about["progress"][key] for manifest in kept.values() for key in ("best_export", "newest_export")}
-    exports = [name for name in place.exports.names() if attempt_of(name) <= place.attempt]
-    own = [name for name in exports if attempt_of(name) == place.attempt]
+    exports = [name for name in place.exports.names() if writer_of(name) <= place.writer]
+    # Of a step that was taken again, the last one; older workers' later steps have not been taken.
+    by_step = {step_of(name): name for name in exports if attempt_of(name) == place.attempt}
+    own = [name for step, name in by_step.items() if step <= step_of(newest) or writer_of(name) == place.writer]
     if told := _told_of(place):
         named.add(told)
     needed = named | set(own[-_NUM_EXPORTS:]) | {name for name in own if step_of(name) > step_of(newest)}

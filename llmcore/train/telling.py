@@ -34,9 +34,9 @@ class Telling:
             settings = engine.settings
             about = settings.model_dump(mode="json")
             about |= {"precision": engine.precision, "world_size": engine.world_size, "attempt": place.attempt}
-            self._rows = MetricsWriter(place.records, flush_every_s=2.0, resumed_at=resumed_at)
+            self._rows = MetricsWriter(place.records, place.session, flush_every_s=2.0, resumed_at=resumed_at)
             self._trackers = [
-                EventsWriter(place.records),
+                EventsWriter(place.records, place.session),
                 *open_trackers(settings.trackers, place.run.name, about),
             ]
 

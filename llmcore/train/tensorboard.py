@@ -24,8 +24,9 @@ _FLUSH_EVERY_S = 5.0
 class EventsWriter:
     """Numbers by step under `<folder>/tensorboard/`; a later writer goes on with the next file."""
 
-    def __init__(self, folder: Folder) -> None:
+    def __init__(self, folder: Folder, session: int = 1) -> None:
         self._folder = folder / TENSORBOARD
+        self._session = session
         self._number = len(self._folder.names())
         self._flushed = time.monotonic()
         self._begin()
@@ -45,7 +46,9 @@ class EventsWriter:
         self._flushed = time.monotonic()
         if len(self._events) > 1:
             # TensorBoard reads the files of a folder in the order of their names.
-            self._folder.write_bytes(f"events.out.tfevents.{self._number:010d}.llmcore", b"".join(self._events))
+            self._folder.write_bytes(
+                f"events.out.tfevents.{self._number:010d}.llmcore{self._session}", b"".join(self._events)
+            )
         if len(self._events) >= _EVENTS_PER_FILE:
             self._number += 1
             self._begin()

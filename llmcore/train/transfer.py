@@ -22,7 +22,7 @@ from llmcore.storage import Folder, publish, read_manifest
 from llmcore.tasks.evaluation_set import EvaluationSet
 from llmcore.train.energy import RanksEnergy
 from llmcore.train.finetuning import Finetuning
-from llmcore.train.hooks import Pulse
+from llmcore.train.hooks import Pulse, agreed_place
 from llmcore.train.place import Place
 from llmcore.train.point import PointOutcome, train_point
 
@@ -93,6 +93,7 @@ def train_points(
     Returns:
         Plain JSON: whether it was stopped, and the steps of all points by now.
     """
+    place = agreed_place(place)
     energy = RanksEnergy(device)  # of all of them: one that diverges tells of nothing
     there = _there(place, [point for point, _ in data])
     num_steps, trained, stopped = sum(there.values()), 0, False
@@ -137,7 +138,8 @@ def _observing(place: Place, pulse: Pulse, num_steps: int) -> Iterator[_Observer
     if distributed.get_rank() != 0:
         yield _Observer(pulse, None, None, steps_before=num_steps)
         return
-    rows, signal = MetricsWriter(place.records, flush_every_s=2.0, resumed_at=num_steps), StopSignal(place.records)
+    rows = MetricsWriter(place.records, place.session, flush_every_s=2.0, resumed_at=num_steps)
+    signal = StopSignal(place.records)
     try:
         yield _Observer(pulse, signal, rows, steps_before=num_steps)
     finally:

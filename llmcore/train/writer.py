@@ -1,9 +1,10 @@
 """Checkpoints written while training goes on: it waits for a copy in host memory, and for the one before."""
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -53,7 +54,8 @@ class CheckpointWriter:
             engine: Whose state it is.
             folder: Where it is written, one file a rank, then the manifest.
             about: What the manifest says of it.
-            check: Called by rank 0's thread before the manifest is written; what it raises leaves none.
+            check: Called by rank 0's thread before the files are written, and before the manifest; what it raises
+                leaves none.
             done: Called by rank 0's thread when the checkpoint is complete.
 
         Raises:
@@ -74,24 +76,31 @@ class CheckpointWriter:
     def _write(
         self, folder: Folder, about: Mapping[str, Any], check: Callable[[], None], done: Callable[[], None]
     ) -> None:
-        outcomes = self._gathered(folder, self._own_file(folder))
-        failures = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
-        if not failures:
-            told: Exception | None = None
-            if self._is_first:
-                try:
-                    check()
-                    write_manifest(folder, KIND, outcomes, about)
-                    done()
-                except RunHeldError as error:
-                    told = error
-                except Exception as error:
-                    told = _why(error, check)
-            failures = [error for error in self._gathered(folder, told) if error is not None]
+        def publish(outcomes: Sequence[Any]) -> None:
+            check()
+            write_manifest(folder, KIND, outcomes, about)
+            done()
+
+        failures = self._by_first(folder, check, check)  # who has been replaced leaves no files behind
+        outcomes = [] if failures else self._gathered(folder, self._own_file(folder))
+        failures += [outcome for outcome in outcomes if isinstance(outcome, Exception)]
+        failures = failures or self._by_first(folder, partial(publish, outcomes), check)
         held = [error for error in failures if isinstance(error, RunHeldError)]
         if failures:
             reasons = "; ".join(map(str, failures))
             raise held[0] if held else CheckpointError(f"checkpoint {folder.url} is not written: {reasons}")
+
+    def _by_first(self, folder: Folder, work: Callable[[], None], check: Callable[[], None]) -> list[Exception]:
+        """What rank 0 does; the error that it had, on every rank."""
+        told: Exception | None = None
+        if self._is_first:
+            try:
+                work()
+            except RunHeldError as error:
+                told = error
+            except Exception as error:
+                told = _why(error, check)
+        return [error for error in self._gathered(folder, told) if error is not None]
 
     def _own_file(self, folder: Folder) -> FileEntry | Exception:
         rank = distributed.get_rank()

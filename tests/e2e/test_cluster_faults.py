@@ -16,7 +16,7 @@ import pytest
 from cluster import local
 from cluster.local import LocalCluster, Node, nodes
 from cluster.local.network import free_subnet, used_subnets, why_no_namespaces
-from llmcore.records import attempt_numbers, newest_result
+from llmcore.records import attempt_folder, attempt_numbers, newest_result, rank_errors_of, read_metrics
 from llmcore.storage import Folder
 from tests.drivers import environment, wait_for
 from tests.faults import assert_same_losses, sessions
@@ -36,6 +36,8 @@ WORKERS = {"num_workers": 2, "cpus_per_worker": 0.75, "threads_per_worker": 1, "
 ENDED_WITHIN_S = 1200.0
 SEEN_WITHIN_S = 10.0
 """In which a node that was cut off hears that it is counted as lost."""
+OF_THE_WOKEN = ("/attempts/01/errors/", "/attempts/01/metrics/part-", ".llmcore1")
+"""What a rank that woke up too late may write: why it ended, and rows of steps that were taken again, in own files."""
 STORAGE = Folder("s3://bucket/runs")
 SOON_LOST = {"RAY_health_check_period_ms": "1000", "RAY_health_check_timeout_ms": "3000"}
 """The suite's cluster misses a silent node after some 10 s, not after a minute."""
@@ -213,14 +215,14 @@ def _with_corpus_on_s3(prepare: dict[str, Any], corpus: Path) -> dict[str, Any]:
     return prepare | {"sources": [prepare["sources"][0] | {"url": "s3://bucket/corpus"}]}
 
 
-def _pretraining(world: World, tiny: dict[str, Any], folder: Path, name: str) -> Submitted:
+def _pretraining(world: World, tiny: dict[str, Any], folder: Path, name: str, num_workers: int = 2) -> Submitted:
     train = {"num_steps": NUM_STEPS, "validate_every": None, "checkpoint_every": CHECKPOINT_EVERY}
     config = {
         "name": name,
         "tokens": "tiny.prepare",
         "model": tiny_stage(tiny, "pretrain")["model"],
         "train": tiny_stage(tiny, "pretrain")["train"] | train,
-        "workers": WORKERS,
+        "workers": WORKERS | {"num_workers": num_workers},
     }
     return Submitted.made(world, "pretrain", folder, config)
 
@@ -247,6 +249,48 @@ def test_a_run_that_meets_every_fault_tells_the_losses_of_one_that_meets_none(
     print([sessions(rough.run, number) for number in (1, 2, 3)], file=sys.stderr)
     told, due = (told_losses(STORAGE.url, job.run.name) for job in (rough, calm))
     assert_same_losses(told, due, within=1e-6, num_steps=NUM_STEPS)
+
+
+@pytest.mark.proof
+@pytest.mark.proof_cluster
+def test_a_rank_that_wakes_up_after_its_node_was_lost_changes_nothing_that_readers_see(
+    world: World, tiny: dict[str, Any], prepared: None, tmp_path: Path
+) -> None:
+    job = _pretraining(world, tiny, tmp_path, "paused", num_workers=1)
+    job.submit()
+    job.reaches(2 * CHECKPOINT_EVERY)
+    node = world.with_a_rank()
+    stopped = nodes.processes(node.temp_dir)
+    try:
+        for process in stopped:
+            process.suspend()
+        assert job.following is not None
+        assert job.following.wait(ENDED_WITHIN_S) == 0, job.log.read_text()
+        before = _seen(job.run)
+        [rank] = [process for process in stopped if "RayTrainWorker" in " ".join(process.cmdline())]
+        rank.resume()
+        deadline = time.monotonic() + ENDED_WITHIN_S
+        while not _replaced(job.run) and time.monotonic() < deadline:
+            time.sleep(0.5)
+        assert "started again, as those of session 2, while these of session 1 counted as lost" in _replaced(job.run)
+    finally:
+        world.lose(node)
+    assert _seen(job.run) == before
+    assert [row["step"] for row in read_metrics(job.run) if "loss" in row] == list(range(1, NUM_STEPS + 1))
+
+
+def _seen(run: Folder) -> dict[str, Any]:
+    """What readers see of a run: its rows, and all that stands under a name they know."""
+    rows = [{key: value for key, value in row.items() if not key.endswith("_s")} for row in read_metrics(run)]
+    found = run.fs.find(run.path, detail=True).items()
+    files = {name: told["LastModified"] for name, told in found if not any(part in name for part in OF_THE_WOKEN)}
+    return {"rows": rows, "files": files, "result": newest_result(run)}
+
+
+def _replaced(run: Folder) -> str:
+    """What a rank said that ended since it is no longer the run's writer."""
+    errors = rank_errors_of(attempt_folder(run, 1))
+    return next((error["message"] for error in errors if error["error"] == "SupersededError"), "")
 
 
 def _pipeline(world: World, tiny: dict[str, Any], corpus: Path, folder: Path, name: str) -> Submitted:

@@ -13,6 +13,7 @@ import torch
 from torch import distributed, multiprocessing
 
 from llmcore.errors import CheckpointError
+from llmcore.records import Writer
 from llmcore.storage import Folder, read_manifest
 from llmcore.train.kept import newest_checkpoint
 from llmcore.train.progress import Progress
@@ -165,7 +166,7 @@ def _leg(root: str, stage: int, until: int) -> list[float]:
     from llmcore.train.checkpoint import load_checkpoint, save_checkpoint
 
     engine = tiny_engine(stage, num_steps=LEGS[-1][2])
-    resumption = newest_checkpoint(Folder(root), [], 1)
+    resumption = newest_checkpoint(Folder(root), [], Writer(1))
     if resumption.checkpoint is not None:
         assert load_checkpoint(engine, *resumption.checkpoint).step == resumption.step
     losses = steps(engine, resumption.step, until)

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from llmcore.records import list_runs, newest_result, read_metrics
-from llmcore.storage import Folder, read_manifest
+from llmcore.records import Writer, list_runs, newest_result, read_metrics
+from llmcore.storage import Folder, read_manifest, verify_files
 from llmcore.train.kept import complete_names, newest_checkpoint
 from tests.drivers import environment, wait_for
 from tests.tiny_run import FAST, write_tokenizer
@@ -17,9 +17,10 @@ from tests.tiny_run import FAST, write_tokenizer
 NUM_STEPS = 12
 
 
-def _start(storage: Path, tokenizer: Path, step_s: float) -> "subprocess.Popen[str]":
+def _start(storage: Path, tokenizer: Path, step_s: float, *again: str) -> "subprocess.Popen[str]":
+    given = (str(storage), str(tokenizer), str(NUM_STEPS), str(step_s), *again)
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.tiny_run", str(storage), str(tokenizer), str(NUM_STEPS), str(step_s)],
+        [sys.executable, "-m", "tests.tiny_run", *given],
         env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -31,7 +32,7 @@ def _seen(storage: Folder, attempt: int) -> dict[str, Any]:
     """What readers see of the run."""
     run = storage / "tiny"
     begun = [run.read_json(f"attempts/{number:02d}/begin.json")["accepted"] for number in range(1, attempt + 1)]
-    newest = newest_checkpoint(run / "checkpoints", begun[-1], attempt)
+    newest = newest_checkpoint(run / "checkpoints", begun[-1], Writer(attempt))
     assert newest.checkpoint is not None
     model = read_manifest(run / "model")
     assert model is not None
@@ -71,7 +72,9 @@ def test_a_paused_attempt_that_wakes_up_changes_nothing_that_readers_see(tmp_pat
         assert second.returncode == 0, err
         folder = Folder(str(storage))
         before = _seen(folder, 2)
-        assert before["accepted"][1][-1].startswith("step-0000000") and before["newest"][0].endswith("12-attempt-02")
+        assert before["accepted"][1][-1].startswith("step-0000000") and before["newest"][0].endswith("12-attempt-02"), (
+            "of the first session"
+        )
     except BaseException:
         paused.kill()
         raise
@@ -85,3 +88,45 @@ def test_a_paused_attempt_that_wakes_up_changes_nothing_that_readers_see(tmp_pat
     third = _start(storage, tokenizer, step_s=0.0)
     assert third.communicate(timeout=300)[0] and third.returncode == 0
     assert all(name in before["checkpoints"] for name in _seen(folder, 3)["accepted"][2])
+
+
+def test_workers_that_wake_up_after_others_took_their_place_change_nothing_that_readers_see(tmp_path: Path) -> None:
+    """As where Ray counts their node as lost, and starts the attempt's workers on another."""
+    storage, tokenizer = tmp_path / "runs", write_tokenizer(tmp_path / "tokenizer")
+    run = Folder(str(storage)) / "tiny"
+    paused = _start(storage, tokenizer, 0.4)
+    try:
+        assert wait_for((storage / "tiny/checkpoints/step-00000004-attempt-01/manifest.json").exists, paused)
+        os.kill(paused.pid, signal.SIGSTOP)
+        others = _start(storage, tokenizer, 0.0, "again")
+        _, err = others.communicate(timeout=300)
+        assert others.returncode == 0, err
+        before = _trained(run)
+    except BaseException:
+        paused.kill()
+        raise
+    os.kill(paused.pid, signal.SIGCONT)
+    _, err = paused.communicate(timeout=300)
+    assert paused.returncode == 1
+    assert (
+        "SupersededError" in err
+        and "started again, as those of session 2, while these of session 1 counted as lost" in err
+    )
+    assert _trained(run) == before
+    assert before["checkpoints"][-1] == f"step-{NUM_STEPS:08d}-attempt-01-session-002"
+    assert [row["step"] for row in before["metrics"] if "loss" in row] == list(range(1, NUM_STEPS + 1))
+
+
+def _trained(run: Folder) -> dict[str, Any]:
+    """What readers see of an attempt that was started again: checkpoints, files and all, exports, rows."""
+    names = complete_names(run / "checkpoints")
+    manifests = {name: read_manifest(run / "checkpoints" / name) for name in names}
+    for name, manifest in manifests.items():
+        assert manifest is not None
+        verify_files(run / "checkpoints" / name, manifest)
+    return {
+        "checkpoints": names,
+        "hashes": [manifest and manifest.sha256 for manifest in manifests.values()],
+        "exports": complete_names(run / "exports"),
+        "metrics": [{key: value for key, value in row.items() if not key.endswith("_s")} for row in read_metrics(run)],
+    }

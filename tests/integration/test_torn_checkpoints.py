@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmcore.errors import CheckpointError, InterruptedRunError
-from llmcore.records import step_of
+from llmcore.records import Writer, step_of
 from llmcore.storage import Folder, read_manifest
 from llmcore.train.inspection import list_checkpoints
 from llmcore.train.kept import complete_names, newest_checkpoint
@@ -132,7 +132,7 @@ def test_after_each_file_that_is_written_or_deleted_a_kill_loses_nothing_that_wa
     assert len(run.states) >= 15  # five checkpoints of two files, and three that were deleted
     steps = []
     for state in run.states:
-        resumption = newest_checkpoint(_put(state, tmp_path / "checkpoints"), [], 1)
+        resumption = newest_checkpoint(_put(state, tmp_path / "checkpoints"), [], Writer(1))
         steps.append(resumption.step)
         complete = _steps_with_manifest(state)
         assert resumption.step == max(complete, default=0)
@@ -180,7 +180,7 @@ def test_whatever_file_is_flipped_cut_or_removed_the_newest_good_one_is_found(
     checkpoints = _put(files, tmp_path_factory.mktemp("torn") / "checkpoints")
     complete = {name.partition("/")[0] for name in run.good if f"{name.partition('/')[0]}/manifest.json" in names}
     good = sorted(complete - touched)
-    resumption = newest_checkpoint(checkpoints, [], 1)
+    resumption = newest_checkpoint(checkpoints, [], Writer(1))
     assert resumption.step == (step_of(good[-1]) if good else 0)
     for name in touched & set(checkpoints.names()):
         assert (name in resumption.passed_over) == (step_of(name) > resumption.step)

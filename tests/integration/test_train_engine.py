@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from llmcore.records import Writer
 from llmcore.storage import Folder, read_manifest
 from tests.engines import NUM_STEPS, plain_losses, steps, tiny_engine, tiny_model, tiny_settings
 from tests.ranks import run_ranks
@@ -31,7 +32,7 @@ def _train_save_reload(root: str) -> dict[int, dict[str, Any]]:
                 weights[name] = tensor.detach().clone()
         found[stage] = {"losses": losses, "weights": weights}
         engine = tiny_engine(stage)
-        newest = newest_checkpoint(checkpoints, [], 1).checkpoint
+        newest = newest_checkpoint(checkpoints, [], Writer(1)).checkpoint
         assert newest is not None
         progress = load_checkpoint(engine, *newest)
         found[stage] |= {"progress": progress, "resumed": steps(engine, 3, NUM_STEPS)}
@@ -48,7 +49,7 @@ def _resume_in_bf16(root: str) -> tuple[list[float], list[float]]:
     save_checkpoint(engine, checkpoints, Progress(step=3, tokens_seen=11), attempt=1)
     losses += steps(engine, 3, NUM_STEPS)
     engine = tiny_engine(2, "bf16")
-    newest = newest_checkpoint(checkpoints, [], 1).checkpoint
+    newest = newest_checkpoint(checkpoints, [], Writer(1)).checkpoint
     assert newest is not None
     load_checkpoint(engine, *newest)
     return losses, steps(engine, 3, NUM_STEPS)

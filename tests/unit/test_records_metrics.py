@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from llmcore.errors import StorageError
 from llmcore.records import (
+    MetricRows,
     MetricsWriter,
     attempt_folder,
     read_metrics,
@@ -99,6 +100,24 @@ def test_a_worker_restarted_within_an_attempt_goes_on(run: Folder) -> None:
     tell(run, 1, [20, 30, 40], resumed_at=15)
     assert attempt_folder(run, 1).walk() == ["metrics/part-00000.jsonl", "metrics/part-00001.jsonl"]
     assert [step for step, _ in told(run)] == [10, 20, 30, 40]
+
+
+def test_sessions_have_parts_of_their_own_and_rows_that_come_too_late_are_void(run: Folder) -> None:
+    late = MetricsWriter(attempt_folder(run, 1), flush_every_s=1e9)
+    for step in (10, 20):
+        late.write({"step": step})
+    late.flush()
+    newer = MetricsWriter(attempt_folder(run, 1), 2, flush_every_s=1e9, resumed_at=15)
+    newer.write({"step": 20, "again": True})
+    newer.flush()
+    seen = MetricRows(run)
+    for step in range(30, 1000):  # more than a part holds: it goes on to the next one
+        late.write({"step": step})
+    late.close()
+    due = [{"step": 10}, {"step": 20, "again": True}]
+    assert [row for _, row in seen] == due, "also for a reader that began before"
+    assert read_metrics(run) == due
+    assert attempt_folder(run, 1).walk()[-1] == "metrics/session-002-part-00000.jsonl"
 
 
 def test_a_validation_row_of_the_same_step_stays_beside(run: Folder) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from llmcore.config.common import JobSettings
-from llmcore.errors import ConfigError, InterruptedRunError, RunError, TrialError
+from llmcore.errors import ConfigError, InterruptedRunError, RunError, SupersededError, TrialError
 from llmcore.records import (
     FAILURE,
     Attempt,
@@ -144,6 +144,15 @@ def test_a_failure_that_was_made_good_is_not_why_it_failed_later(storage: Folder
     with begin(storage, "b") as attempt:
         FailureWriter(attempt.folder).write({1: "ActorDiedError: gone"}, {})
     assert why(attempt.run).told().startswith("b, attempt 1, succeeded, though this failed:")
+
+
+def test_whoever_was_replaced_and_says_so_too_late_is_not_why(storage: Folder) -> None:
+    with pytest.raises(RunError), begin(storage, "a") as attempt:
+        raised(attempt.folder, 0, SupersededError("others have taken its place"), at=1000.0)
+        raised(attempt.folder, 0, ValueError("the true one"), at=2000.0)
+        FailureWriter(attempt.folder).write({0: "ValueError: the true one"}, {})
+        raise RunError("rank 0: ValueError: the true one")
+    assert why(attempt.run).what == "ValueError: the true one"
 
 
 def test_a_run_without_an_end_tells_of_its_last_sign_of_life(storage: Folder) -> None:

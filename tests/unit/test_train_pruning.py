@@ -28,12 +28,13 @@ def _checkpoint(
     run: Path,
     step: int,
     attempt: int = 1,
+    session: int = 1,
     *,
     loss: float | None = None,
     complete: bool = True,
     exports: str | None = None,
 ) -> str:
-    name = checkpoint_name(step, attempt)
+    name = checkpoint_name(step, attempt, session)
     folder = Folder(str(run / "checkpoints" / name))
     entry = write_file(folder, "rank-0000.safetensors", b"state")
     if complete:
@@ -43,8 +44,8 @@ def _checkpoint(
     return name
 
 
-def _export(run: Path, step: int, attempt: int = 1) -> str:
-    name = checkpoint_name(step, attempt)
+def _export(run: Path, step: int, attempt: int = 1, session: int = 1) -> str:
+    name = checkpoint_name(step, attempt, session)
     folder = Folder(str(run / "exports" / name))
     write_manifest(folder, "model", [write_file(folder, "model.safetensors", b"weights")], {})
     return name
@@ -124,3 +125,23 @@ def test_an_attempt_that_was_overtaken_deletes_nothing(tmp_path: Path) -> None:
     with pytest.raises(RunHeldError, match="attempt 2 has begun"):
         prune(Place(run, 1, (), run), names[-1], (), _keep(keep_checkpoints=1), _lower)
     assert _left(tmp_path) == names
+
+
+def test_what_replaced_workers_left_is_collected_and_what_later_ones_have_is_not_touched(tmp_path: Path) -> None:
+    accepted = _checkpoint(tmp_path, 40)
+    _checkpoint(tmp_path, 60, complete=False)
+    newest = _checkpoint(tmp_path, 50, session=2)
+    later = _checkpoint(tmp_path, 45, session=3, complete=False)
+    exports = [_export(tmp_path, 40), _export(tmp_path, 50, session=2)]
+    stale = [_export(tmp_path, 50), _export(tmp_path, 60)]
+    further = _export(tmp_path, 45, session=3)
+    prune(Place(Folder(str(tmp_path)), 1, (accepted,), session=2), newest, (), _keep(keep_checkpoints=1), _lower)
+    assert _left(tmp_path) == [later, newest]
+    assert _left(tmp_path, "exports") == sorted([*exports, further]), f"none of {stale}"
+
+
+def test_a_checkpoint_that_was_taken_over_goes_as_others_do(tmp_path: Path) -> None:
+    taken_over = _checkpoint(tmp_path, 20, session=4)
+    own = _checkpoint(tmp_path, 30)
+    prune(Place(Folder(str(tmp_path)), 1, (taken_over,)), own, (), _keep(keep_checkpoints=1), _lower)
+    assert _left(tmp_path) == [own]

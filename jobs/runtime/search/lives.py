@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmcore.errors import CheckpointError, StorageError
-from llmcore.records import step_of
+from llmcore.records import in_line, step_of
 from llmcore.storage import Folder, read_manifest
 from llmcore.train.kept import complete_names, copy_published
 
@@ -31,6 +31,15 @@ class Life:
 
     folder: Folder
     record: Mapping[str, Any] | None
+
+    @property
+    def checkpoints(self) -> Folder:
+        """Folder of the checkpoints."""
+        return self.folder / "checkpoints"
+
+    def complete(self) -> list[str]:
+        """Names of the complete checkpoints that a next start may go on from, oldest first."""
+        return in_line(self.folder, complete_names(self.checkpoints))
 
     def is_of(self, donor: Mapping[str, Any]) -> bool:
         """Whether it is the donor's, or began with it."""
@@ -61,17 +70,17 @@ def begin_life(trial: Folder, values: Mapping[str, Any], donor: Mapping[str, Any
         CheckpointError: The donor has no checkpoint any more.
     """
     folder = trial / _LIVES / f"{len((trial / _LIVES).names()) + 2:02d}"
-    checkpoints = Folder(donor["life"]) / "checkpoints"
+    giving = Life(Folder(donor["life"]), None)
     tried: set[str] = set()
-    while left := [name for name in complete_names(checkpoints) if name not in tried]:
+    while left := [name for name in giving.complete() if name not in tried]:
         # That of the step itself, or else the newest one: the donor goes on meanwhile, and deletes old ones.
         name = max(left, key=lambda name: (step_of(name) == donor["step"], name))
         tried.add(name)
-        if _copied(checkpoints / name, folder / "checkpoints" / name):
+        if _copied(giving.checkpoints / name, folder / "checkpoints" / name):
             record = {"values": dict(values), "donor": donor["life"], "step": step_of(name), "told": dict(donor)}
             folder.write_json(_LIFE, record)
             return Life(folder, record)
-    raise CheckpointError(f"{checkpoints.url} has no complete checkpoint any more: nobody can go on from there")
+    raise CheckpointError(f"{giving.checkpoints.url} has no complete checkpoint any more: nobody can go on from there")
 
 
 def _copied(source: Folder, target: Folder) -> bool:

@@ -24,7 +24,6 @@ from llmcore.search import Told, pareto_front
 from llmcore.storage import Folder, Manifest, read_manifest
 from llmcore.tasks.evaluation_set import EvaluationSet
 from llmcore.train.early_stopping import stops_early
-from llmcore.train.kept import complete_names
 from llmcore.train.lengths import last_step
 from llmcore.train.progress import Progress
 
@@ -168,7 +167,7 @@ class TrialRecords:
         self._started_s.setdefault(trial, time_s)
         workers = self._config(trial).workers
         begin_holding(self.folder(trial), self._attempt.number, workers.num_workers, time_s)
-        checkpoints = complete_names(newest_life(self.folder(trial)).folder / "checkpoints")
+        checkpoints = newest_life(self.folder(trial)).complete()
         resumed_at = step_of(checkpoints[-1]) if checkpoints else 0
         older = [report for report in self._reports(trial) if report["step"] <= resumed_at]
         return self._numbered(trial, older)
@@ -283,11 +282,11 @@ class TrialRecords:
     def _is_finished(self, trial: str, steps: int | None) -> bool:
         """Whether a trial that took so many steps ended by itself: at its last one, or since it gained nothing more."""
         train, last = self._config(trial).train, last_step(self._config(trial).train, self._num_examples)
-        checkpoints = newest_life(self.folder(trial)).folder / "checkpoints"
-        saved = complete_names(checkpoints)[-1:]
+        life = newest_life(self.folder(trial))
+        saved = life.complete()[-1:]
         if last in (steps, *map(step_of, saved)):  # saved alone, where all steps were taken over with the weights
             return True
-        newest = [read_manifest(checkpoints / name) for name in saved]
+        newest = [read_manifest(life.checkpoints / name) for name in saved]
         return any(one is not None and stops_early(Progress(**one.about["progress"]), train) for one in newest)
 
     def _reports(self, trial: str) -> list[dict[str, Any]]:
