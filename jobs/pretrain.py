@@ -149,23 +149,26 @@ def pretrain(config: PretrainConfig, storage: Folder, options: RunOptions, *, co
 
 
 def _stream(
-    config: dict[str, Any] | None,
+    config: PretrainConfig,
     storage: str,
     stream: dict[str, Any],
     place: Place,
-    task_cpus: float,
     world_size: int,
 ) -> Any:
-    """The dataset from the newest good checkpoint on; called by Ray Train for each start of the workers."""
+    """The dataset from the newest good checkpoint on; called by Ray Train for each start of the workers.
+
+    Nodes may have gone since the last one, and with them the room beside the workers.
+    """
     from jobs.runtime.reader import StreamPlan, token_stream
     from jobs.runtime.streaming import serve_rows
 
     first_step = place.next_start().step
     plan = StreamPlan(**stream, world_size=world_size, first_step=first_step)
     server = None
-    if config is not None and first_step < plan.num_steps:
-        server = serve_rows(config, plan.tokens, storage, place, plan.seed, first_step * plan.global_batch)
-    return token_stream(plan, server, task_cpus=task_cpus)
+    if config.stream is not None and first_step < plan.num_steps:
+        raw = config.stream.model_dump(mode="json")
+        server = serve_rows(raw, plan.tokens, storage, place, plan.seed, first_step * plan.global_batch)
+    return token_stream(plan, server, task_cpus=reading_cpus(config))
 
 
 def _train(
@@ -204,8 +207,7 @@ def _train(
     }
     started = time.perf_counter()
     with watched(attempt.folder, "pretrain", steps):
-        streamed = None if config.stream is None else config.stream.model_dump(mode="json")
-        rows = partial(_stream, streamed, storage.url, stream, place, reading_cpus(config))
+        rows = partial(_stream, config, storage.url, stream, place)
         outcome = run_workers(spec, config.workers, stream=rows)
     charge(attempt.ledger, outcome, time.perf_counter() - started, attempt.folder)
     check_finished(outcome)
