@@ -1,12 +1,18 @@
 """What a cluster has, held against what a job asks for, before anything is placed."""
 
+import os
+import re
+import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from math import floor, inf
 from typing import Literal
 
 from cluster.placement import given, labels_of_nodes, matches, told_labels
 from llmcore.errors import ConfigError
+from llmcore.records import SUBMISSION
 
 __all__ = [
     "Need",
@@ -20,6 +26,9 @@ __all__ = [
 ]
 
 _TOLERANCE = 1e-6
+_JOINING_S = 120.0
+"""The nodes of a cluster whose head is that young may still be on their way to it: it was lost, and is there again."""
+_BEGUN = re.compile(r"session_(\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)_")
 
 
 @dataclass(frozen=True)
@@ -41,11 +50,29 @@ class Need:
 def check_fits(needs: Sequence[Need]) -> None:
     """Raise ConfigError when the connected cluster cannot hold all the needs at the same time.
 
-    Where nodes come when they are asked for (`cluster.autoscaling`), nothing is known yet, and nothing is refused.
+    Where nodes come when they are asked for (`cluster.autoscaling`), nothing is known yet, and nothing is refused. A
+    submitted job waits for nodes as long as the cluster's head has just begun.
     """
-    reason = None if given().autoscaling else why_not(needs, cluster_nodes(), labels_of_nodes())
-    if reason:
-        raise ConfigError(reason)
+    if given().autoscaling:
+        return
+    is_told = False
+    while reason := why_not(needs, cluster_nodes(), labels_of_nodes()):
+        if os.environ.get(SUBMISSION) is None or _age_s() > _JOINING_S:
+            raise ConfigError(reason)
+        if not is_told:
+            print(
+                f"the head of the cluster has just begun, waiting for its nodes: {reason}", file=sys.stderr, flush=True
+            )
+        is_told = True
+        time.sleep(1.0)
+
+
+def _age_s() -> float:
+    """Seconds since the head of the connected cluster began, by the clocks of both."""
+    import ray
+
+    begun = _BEGUN.match(ray.get_runtime_context().get_session_name())
+    return inf if begun is None else time.time() - datetime.strptime(begun[1], "%Y-%m-%d_%H-%M-%S").timestamp()
 
 
 def has_room_beside(task: Need, beside: Need) -> bool:

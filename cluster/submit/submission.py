@@ -15,7 +15,7 @@ from llmcore.config.commands import config_class
 from llmcore.config.common import JobSettings
 from llmcore.config.pipeline import PipelineConfig
 from llmcore.errors import ConfigError
-from llmcore.records.heartbeat import SUBMISSION
+from llmcore.records import SUBMISSION
 from llmcore.storage import resolve_storage
 
 __all__ = ["Placement", "Submission", "make_submission", "parse_labels"]

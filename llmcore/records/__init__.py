@@ -2,7 +2,7 @@
 
 from llmcore.records.attempt import CONFIG, Attempt, begin_attempt
 from llmcore.records.failures import FAILURE, FailureWriter, failures_of, rank_errors_of, record_rank_error
-from llmcore.records.heartbeat import TIMING, Timing, last_beat, lived
+from llmcore.records.heartbeat import SUBMISSION, TIMING, Timing, last_beat, lived
 from llmcore.records.identity import RUN, finished_result, recorded_inputs
 from llmcore.records.layout import (
     Writer,
@@ -38,6 +38,7 @@ __all__ = [
     "FAILURE",
     "RUN",
     "STOP",
+    "SUBMISSION",
     "TIMING",
     "Ancestor",
     "Attempt",

@@ -1,11 +1,14 @@
 from collections.abc import Iterator
+from datetime import datetime
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.resources import Need, always_room, fit_anyhow, why_not
+from cluster.resources import Need, _age_s, always_room, check_fits, fit_anyhow, why_not
 from llmcore.config.common import ClusterSettings
+from llmcore.errors import ConfigError
 
 amounts = st.sampled_from([0.25, 0.5, 1.0, 2.0, 4.0])
 nodes = st.lists(st.builds(lambda cpus, gpus: {"CPU": cpus, "GPU": gpus}, amounts, st.integers(0, 4)), max_size=4)
@@ -103,3 +106,31 @@ def test_needs_fit_anyhow_on_one_node_and_never_surely_on_several(monkeypatch: p
     monkeypatch.setattr("cluster.resources.cluster_nodes", lambda: [{"CPU": 2.0}])
     monkeypatch.setattr("cluster.resources.given", lambda: ClusterSettings(autoscaling=True))
     assert not fit_anyhow([workers, scorer]), "others may come, or none"
+
+
+@pytest.mark.parametrize(("age_s", "submitted"), [(5.0, True), (5.0, False), (500.0, True)])
+def test_a_submitted_job_waits_for_nodes_of_a_head_that_has_just_begun(
+    age_s: float, submitted: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if submitted:
+        monkeypatch.setenv("LLMCORE_SUBMISSION", "tiny-0123456789-02")
+    else:
+        monkeypatch.delenv("LLMCORE_SUBMISSION", raising=False)
+    joined = iter([[{"CPU": 1.0}], [{"CPU": 1.0}], [{"CPU": 1.0}, {"CPU": 1.0}]])
+    monkeypatch.setattr("cluster.resources.cluster_nodes", lambda: next(joined))
+    monkeypatch.setattr("cluster.resources.labels_of_nodes", lambda: ())
+    monkeypatch.setattr("cluster.resources._age_s", lambda: age_s)
+    monkeypatch.setattr("cluster.resources.time.sleep", lambda seconds: None)
+    if submitted and age_s < 120:
+        check_fits([Need("pretrain", 0.75, count=2)])
+        assert capsys.readouterr().err.count("waiting for its nodes: pretrain needs 2 × 0.75 CPU") == 1
+    else:
+        with pytest.raises(ConfigError, match="the cluster has 1 CPU"):
+            check_fits([Need("pretrain", 0.75, count=2)])
+
+
+def test_when_a_cluster_began_is_in_the_name_of_its_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    named = datetime.now().strftime("session_%Y-%m-%d_%H-%M-%S_123456_789")
+    context = SimpleNamespace(get_session_name=lambda: named)
+    monkeypatch.setattr("ray.get_runtime_context", lambda: context)
+    assert 0 <= _age_s() < 60
