@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmcore.records import attempt_folder, attempt_numbers
+from llmcore.records import attempt_folder, attempt_numbers, read_metrics
 from llmcore.storage import Folder
 from llmcore.train.kept import complete_names
 from tests.drivers import Ended, run_jobs, start_jobs, wait_for
 from tests.tiny import tiny_stage, told_losses, write_config
 
-__all__ = ["CHECKPOINT_EVERY", "NUM_STEPS", "Training", "assert_same_losses", "sessions"]
+__all__ = ["CHECKPOINT_EVERY", "NUM_STEPS", "Training", "assert_same_losses", "sessions", "timeless_rows"]
 
 NUM_STEPS = 240
 CHECKPOINT_EVERY = 10
@@ -128,6 +128,11 @@ def sessions(run: Folder, attempt: int) -> list[int]:
     parts = run / f"attempts/{attempt:02d}/metrics"
     lines = [json.loads(line) for name in parts.names() for line in parts.read_text(name).splitlines()]
     return [line["session"]["resumed_at"] for line in lines if "session" in line]
+
+
+def timeless_rows(run: Folder) -> list[dict[str, Any]]:
+    """The rows of a run without what depends on the clock."""
+    return [{key: value for key, value in row.items() if not key.endswith("_s")} for row in read_metrics(run)]
 
 
 def assert_same_losses(

@@ -28,12 +28,25 @@ from llmcore.train.spikes import check_spikes
 from llmcore.train.telling import Telling, Watch
 from llmcore.train.writer import CheckpointWriter
 
-__all__ = ["Pulse", "Report", "RunHooks", "agreed_place", "agreed_start"]
+__all__ = ["Pulse", "Report", "RunHooks", "agreed_place", "agreed_start", "on_first_rank"]
 
 Report = Callable[[dict[str, Any]], None]
 """Tells whoever decides about the run."""
 Pulse = Callable[[], None]
 """Tells whoever watches this rank that it lives."""
+
+
+def on_first_rank(work: Callable[[], None]) -> None:
+    """Rank 0 does it; what the storage or a later start refuses is raised on every rank. A collective."""
+    told: list[Any] = [None]
+    if distributed.get_rank() == 0:
+        try:
+            work()
+        except (RunHeldError, StorageError) as error:
+            told = [error]
+    distributed.broadcast_object_list(told)
+    if told[0] is not None:
+        raise told[0]
 
 
 def agreed_place(place: Place) -> Place:
@@ -148,23 +161,11 @@ class RunHooks:
         best = compared.better(metrics, progress.best_metric)
         if best is None and not self._recipe.exports_every_time:
             return progress
-        self._check_newest()
+        on_first_rank(self._place.check_newest)
         name = checkpoint_name(progress.step, *self._place.writer)
         about, card = self._described(progress, metrics)
         export_model(self._engine, self._place.exports / name, self._recipe.tokenizer, card, about)
         return progress.exported(name, best)
-
-    def _check_newest(self) -> None:
-        """Raises RunHeldError on every rank where others have taken this start's place. A collective."""
-        told: list[Any] = [None]
-        if distributed.get_rank() == 0:
-            try:
-                self._place.check_newest()
-            except (RunHeldError, StorageError) as error:
-                told = [error]
-        distributed.broadcast_object_list(told)
-        if told[0] is not None:
-            raise told[0]
 
     def save(self, progress: Progress) -> None:
         """Begins a checkpoint; it is written while training goes on."""

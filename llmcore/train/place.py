@@ -51,7 +51,6 @@ class Place:
 
     def begun(self) -> "Place":
         """That of a start of the workers: it takes the attempt's next session. Raises StorageError."""
-
         session, accepted = begin_session(self.run, self.attempt, partial(complete_names, self.checkpoints))
         return replace(self, session=session, accepted=tuple(accepted))
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +16,14 @@ from torch import distributed
 
 from llmcore.config.transfer import Point, TransferConfig
 from llmcore.cost import Ledger
-from llmcore.errors import DivergedError, RunHeldError, StorageError
+from llmcore.errors import DivergedError
 from llmcore.evaluation.transfer import POINT, PREDICTIONS, point_folder
 from llmcore.records import MetricsWriter, StopSignal
 from llmcore.storage import Folder, publish, read_manifest
 from llmcore.tasks.evaluation_set import EvaluationSet
 from llmcore.train.energy import RanksEnergy
 from llmcore.train.finetuning import Finetuning
-from llmcore.train.hooks import Pulse, agreed_place
+from llmcore.train.hooks import Pulse, agreed_place, on_first_rank
 from llmcore.train.place import Place
 from llmcore.train.point import PointOutcome, train_point
 
@@ -117,7 +118,7 @@ def train_points(
             trained += 1
             num_steps += outcome.about.get("num_steps", 0)
             observer.steps_before = num_steps
-            _publish(place, point, rows, outcome, own)
+            on_first_rank(partial(_publish, place, point, rows, outcome, own))
             gc.collect()  # an engine is in cycles, and the next one is to find its memory free
     ledger.count(energy_j=energy.joules())
     return {"stopped": stopped, "num_steps": num_steps, "num_trained": trained}
@@ -148,19 +149,7 @@ def _observing(place: Place, pulse: Pulse, num_steps: int) -> Iterator[_Observer
 
 
 def _publish(place: Place, point: Point, rows: EvaluationSet, outcome: PointOutcome, ledger: Ledger) -> None:
-    """Publishes a point's record. A collective; raises StorageError, RunHeldError on every rank."""
-    told: list[Any] = [None]
-    if distributed.get_rank() == 0:
-        try:
-            _write(place, point, rows, outcome, ledger)
-        except (RunHeldError, StorageError) as error:
-            told = [error]
-    distributed.broadcast_object_list(told)
-    if told[0] is not None:
-        raise told[0]
-
-
-def _write(place: Place, point: Point, rows: EvaluationSet, outcome: PointOutcome, ledger: Ledger) -> None:
+    """Publishes a point's record. Raises StorageError, RunHeldError."""
     place.check_newest()
     spent = ledger.to_json()
     about = {

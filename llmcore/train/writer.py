@@ -1,10 +1,9 @@
 """Checkpoints written while training goes on: it waits for a copy in host memory, and for the one before."""
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import timedelta
-from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -76,15 +75,16 @@ class CheckpointWriter:
     def _write(
         self, folder: Folder, about: Mapping[str, Any], check: Callable[[], None], done: Callable[[], None]
     ) -> None:
-        def publish(outcomes: Sequence[Any]) -> None:
+        failures = self._by_first(folder, check, check)  # who has been replaced leaves no files behind
+        outcomes = [] if failures else self._gathered(folder, self._own_file(folder))
+        failures += [outcome for outcome in outcomes if isinstance(outcome, Exception)]
+
+        def publish() -> None:
             check()
             write_manifest(folder, KIND, outcomes, about)
             done()
 
-        failures = self._by_first(folder, check, check)  # who has been replaced leaves no files behind
-        outcomes = [] if failures else self._gathered(folder, self._own_file(folder))
-        failures += [outcome for outcome in outcomes if isinstance(outcome, Exception)]
-        failures = failures or self._by_first(folder, partial(publish, outcomes), check)
+        failures = failures or self._by_first(folder, publish, check)
         held = [error for error in failures if isinstance(error, RunHeldError)]
         if failures:
             reasons = "; ".join(map(str, failures))

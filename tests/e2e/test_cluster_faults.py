@@ -19,7 +19,7 @@ from cluster.local.network import free_subnet, used_subnets, why_no_namespaces
 from llmcore.records import attempt_folder, attempt_numbers, newest_result, rank_errors_of, read_metrics
 from llmcore.storage import Folder
 from tests.drivers import environment, wait_for
-from tests.faults import assert_same_losses, sessions
+from tests.faults import assert_same_losses, sessions, timeless_rows
 from tests.servers import Store, s3_here, s3_store
 from tests.tiny import NUM_STEPS as TINY_STEPS
 from tests.tiny import tiny_stage, told_losses, write_config
@@ -281,10 +281,9 @@ def test_a_rank_that_wakes_up_after_its_node_was_lost_changes_nothing_that_reade
 
 def _seen(run: Folder) -> dict[str, Any]:
     """What readers see of a run: its rows, and all that stands under a name they know."""
-    rows = [{key: value for key, value in row.items() if not key.endswith("_s")} for row in read_metrics(run)]
     found = run.fs.find(run.path, detail=True).items()
     files = {name: told["LastModified"] for name, told in found if not any(part in name for part in OF_THE_WOKEN)}
-    return {"rows": rows, "files": files, "result": newest_result(run)}
+    return {"rows": timeless_rows(run), "files": files, "result": newest_result(run)}
 
 
 def _replaced(run: Folder) -> str:

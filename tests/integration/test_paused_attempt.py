@@ -12,6 +12,7 @@ from llmcore.records import Writer, list_runs, newest_result, read_metrics
 from llmcore.storage import Folder, read_manifest, verify_files
 from llmcore.train.kept import complete_names, newest_checkpoint
 from tests.drivers import environment, wait_for
+from tests.faults import timeless_rows
 from tests.tiny_run import FAST, write_tokenizer
 
 NUM_STEPS = 12
@@ -28,6 +29,14 @@ def _start(storage: Path, tokenizer: Path, step_s: float, *again: str) -> "subpr
     )
 
 
+def _woken(paused: "subprocess.Popen[str]") -> str:
+    """What one said that was woken up: it took a step or two, and ended at its next export or checkpoint."""
+    os.kill(paused.pid, signal.SIGCONT)
+    _, err = paused.communicate(timeout=300)
+    assert paused.returncode == 1
+    return err
+
+
 def _seen(storage: Folder, attempt: int) -> dict[str, Any]:
     """What readers see of the run."""
     run = storage / "tiny"
@@ -36,13 +45,12 @@ def _seen(storage: Folder, attempt: int) -> dict[str, Any]:
     assert newest.checkpoint is not None
     model = read_manifest(run / "model")
     assert model is not None
-    metrics = [{key: value for key, value in row.items() if not key.endswith("_s")} for row in read_metrics(run)]
     return {
         "accepted": begun,
         "newest": (newest.checkpoint[0].name, newest.checkpoint[1].sha256),
         "checkpoints": [name for name in complete_names(run / "checkpoints") if name.endswith(f"{attempt:02d}")],
         "model": model.sha256,
-        "metrics": metrics,
+        "metrics": timeless_rows(run),
         "result": newest_result(run),
         "status": [(one.status, one.attempts) for one in list_runs(storage, timing=FAST)],
     }
@@ -72,16 +80,11 @@ def test_a_paused_attempt_that_wakes_up_changes_nothing_that_readers_see(tmp_pat
         assert second.returncode == 0, err
         folder = Folder(str(storage))
         before = _seen(folder, 2)
-        assert before["accepted"][1][-1].startswith("step-0000000") and before["newest"][0].endswith("12-attempt-02"), (
-            "of the first session"
-        )
+        assert before["accepted"][1][-1].startswith("step-0000000") and before["newest"][0].endswith("12-attempt-02")
     except BaseException:
         paused.kill()
         raise
-    os.kill(paused.pid, signal.SIGCONT)
-    _, err = paused.communicate(timeout=300)
-    # It took a step or two, and ended at its next checkpoint.
-    assert paused.returncode == 1
+    err = _woken(paused)
     assert "RunHeldError" in err and "attempt 2 has begun while attempt 1 stood still" in err
     assert json.loads((storage / "tiny/attempts/01/end.json").read_text())["status"] == "failed"
     assert _seen(folder, 2) == before
@@ -105,9 +108,7 @@ def test_workers_that_wake_up_after_others_took_their_place_change_nothing_that_
     except BaseException:
         paused.kill()
         raise
-    os.kill(paused.pid, signal.SIGCONT)
-    _, err = paused.communicate(timeout=300)
-    assert paused.returncode == 1
+    err = _woken(paused)
     assert (
         "SupersededError" in err
         and "started again, as those of session 2, while these of session 1 counted as lost" in err
@@ -128,5 +129,5 @@ def _trained(run: Folder) -> dict[str, Any]:
         "checkpoints": names,
         "hashes": [manifest and manifest.sha256 for manifest in manifests.values()],
         "exports": complete_names(run / "exports"),
-        "metrics": [{key: value for key, value in row.items() if not key.endswith("_s")} for row in read_metrics(run)],
+        "metrics": timeless_rows(run),
     }
