@@ -22,6 +22,7 @@ __all__ = ["BENCHMARKS", "machine", "run", "table"]
 BENCHMARKS = {
     "checkpoint": "jobs.benchmarks.checkpoint",
     "corpus": "jobs.benchmarks.corpus",
+    "dropout": "jobs.benchmarks.dropout",
     "duplicates": "jobs.benchmarks.duplicates",
     "finetune": "jobs.benchmarks.finetune",
     "gpu": "jobs.benchmarks.gpu",

@@ -13,12 +13,12 @@ from torch import Tensor, distributed, nn
 
 from llmcore.config.train import TrainSettings
 from llmcore.errors import NonFiniteError
+from llmcore.models.dropout import quicken_dropout
 from llmcore.models.initialize import Home, whole_shape
 from llmcore.models.layers import fed_with_gradients
 from llmcore.models.memory import model_sizes
 from llmcore.objectives.base import Objective
 from llmcore.train.deepspeed_config import deepspeed_config, swap_buffer_bytes
-from llmcore.train.dropout import quicken_dropout
 from llmcore.train.layers import checkpoint_activations, compile_layers
 from llmcore.train.optimizers import build_optimizer
 from llmcore.train.precision import DTYPES, Precision

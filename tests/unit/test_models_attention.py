@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from llmcore.models.attention import _at_once, _by_size, _has_kernel, _Rule, _starts
 
@@ -45,3 +46,39 @@ def test_the_kernel_leaves_other_documents_alone() -> None:
     after = _at_once(query, key, value, LENGTHS, LENGTHS, PLAIN)
     assert not torch.equal(before[:7], after[:7])
     assert torch.equal(before[7:], after[7:])
+
+
+def _weights(query: Tensor, key: Tensor, rule: _Rule) -> Tensor:
+    """The weights of each token: values that are one-hot by place, no document being longer than they are wide."""
+    places = torch.cat([torch.arange(length) for length in LENGTHS])
+    value = functional.one_hot(places, 32).to(query.dtype)[:, None].expand(-1, key.shape[1], -1)
+    return _by_size(query, key, value, LENGTHS, LENGTHS, rule)
+
+
+@pytest.mark.parametrize("is_causal", [True, False])
+@pytest.mark.parametrize("window", [None, 5])
+@pytest.mark.parametrize("key_heads", [4, 2])
+@pytest.mark.parametrize("bias", [None, 4])
+def test_dropout_leaves_weights_or_takes_them(
+    is_causal: bool, window: int | None, key_heads: int, bias: int | None
+) -> None:
+    rule = _Rule(is_causal, window, 0.3, 0.0, None if bias is None else torch.randn(1, bias, 64, 64))
+    query, key = _tokens(4, 0), _tokens(key_heads, 1)
+    torch.manual_seed(3)
+    plain, told = _weights(query, key, rule), _weights(query, key, rule._replace(dropout=0.25))
+    left = told != 0
+    assert torch.allclose(told, torch.where(left, plain / 0.75, 0.0), atol=1e-6)
+    seen = plain > 1e-6
+    assert 1 - left[seen].float().mean().item() == pytest.approx(0.25, abs=5 * (0.1875 / seen.sum().item()) ** 0.5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_dropout_s_gradients_are_those_of_what_is_left(dtype: torch.dtype) -> None:
+    query, key, value = (_tokens(4, seed).to(dtype).requires_grad_() for seed in range(3))
+    torch.manual_seed(4)
+    told = _by_size(query, key, value, LENGTHS, LENGTHS, PLAIN._replace(dropout=0.25))
+    assert told.dtype == dtype and told.isfinite().all()
+    told.sum().backward()
+    assert value.grad is not None and query.grad is not None and query.grad.isfinite().all()
+    # What is linear in the values is the sum of each value times its gradient.
+    assert (value.grad * value).sum().item() == pytest.approx(told.sum().item(), rel=2e-2, abs=0.5)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from llmcore.train.dropout import quicken_dropout
+from llmcore.models.dropout import quicken_dropout
 
 
 def _quick(chance: float) -> nn.Module:
