@@ -1,28 +1,24 @@
 """Faults of a real cluster during a job submitted to it: its losses are those of a run that nobody disturbs."""
 
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from cluster import local
-from cluster.local import LocalCluster, Node, nodes
-from cluster.local.network import free_subnet, used_subnets, why_no_namespaces
+from cluster.local import nodes
+from cluster.local.network import why_no_namespaces
 from llmcore.records import attempt_folder, attempt_numbers, newest_result, rank_errors_of, read_metrics
 from llmcore.storage import Folder
-from tests.drivers import environment, wait_for
+from tests.drivers import wait_for
 from tests.faults import assert_same_losses, sessions, timeless_rows
-from tests.servers import Store, s3_here, s3_store
+from tests.submitted import STORAGE, Submitted, World, submitted_to
 from tests.tiny import NUM_STEPS as TINY_STEPS
-from tests.tiny import tiny_stage, told_losses, write_config
+from tests.tiny import tiny_stage, told_losses
 
 pytest.importorskip("s3fs", reason="needs the extra: pip install llmcore[s3]")
 pytestmark = [
@@ -38,103 +34,8 @@ SEEN_WITHIN_S = 10.0
 """In which a node that was cut off hears that it is counted as lost."""
 OF_THE_WOKEN = ("/attempts/01/errors/", "/attempts/01/metrics/part-", ".llmcore1")
 """What a rank that woke up too late may write: why it ended, and rows of steps that were taken again, in own files."""
-STORAGE = Folder("s3://bucket/runs")
 SOON_LOST = {"RAY_health_check_period_ms": "1000", "RAY_health_check_timeout_ms": "3000"}
 """The suite's cluster misses a silent node after some 10 s, not after a minute."""
-
-
-@dataclass(frozen=True)
-class World:
-    """A cluster of three nodes, an S3 server that they reach, and what finds both."""
-
-    cluster: LocalCluster
-    store: Store
-    environment: dict[str, str]
-    outage_s: float
-    """For which networks are cut and the S3 server is down."""
-
-    def lose(self, node: Node) -> None:
-        """All processes of a node are killed at once; then it is there again, as where somebody replaces it."""
-        local.lose(node)
-        local.restore(self.cluster, self.environment)
-
-    def with_a_rank(self) -> Node:
-        """A worker node on which a rank trains."""
-        for node in self.cluster.nodes[1:]:
-            if any("RayTrainWorker" in line for line in _commands(node)):
-                return node
-        raise AssertionError("no rank trains")
-
-    def drivers(self, command: str) -> list[psutil.Process]:
-        """The processes of a job on the head node."""
-        found = []
-        for process in nodes.processes(self.cluster.head.temp_dir):
-            with suppress(psutil.Error):
-                if process.cmdline()[1:4] == ["-m", "jobs", command]:
-                    found.append(process)
-        return found
-
-
-def _commands(node: Node) -> list[str]:
-    found = []
-    for process in nodes.processes(node.temp_dir):
-        try:
-            found.append(" ".join(process.cmdline()))
-        except psutil.Error:
-            continue
-    return found
-
-
-@dataclass
-class Submitted:
-    """A job that is submitted, and whoever follows it."""
-
-    world: World
-    command: str
-    config: Path
-    storage: Folder
-    run: Folder
-    following: "subprocess.Popen[bytes] | None" = None
-
-    @classmethod
-    def made(cls, world: World, command: str, folder: Path, config: dict[str, Any]) -> "Submitted":
-        """Written down, but not begun."""
-        told = {"storage": STORAGE.url, **config}
-        path, storage = write_config(folder / f"{config['name']}.yaml", told), Folder(told["storage"])
-        return cls(world, command, path, storage, storage / config["name"])
-
-    @property
-    def log(self) -> Path:
-        """What those who followed it saw."""
-        return self.config.with_suffix(".log")
-
-    def submit(self) -> "subprocess.Popen[bytes]":
-        """`python -m cluster submit`, left running."""
-        command = [sys.executable, "-m", "cluster", "submit", self.command, str(self.config)]
-        with self.log.open("ab") as log:
-            self.following = subprocess.Popen(
-                [*command, "--cluster", self.world.cluster.name],
-                cwd=self.config.parent,
-                env=self.world.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-        return self.following
-
-    def reaches(self, step: int) -> None:
-        """Waits for a complete checkpoint at or after a step."""
-        assert self.following is not None
-        assert wait_for(lambda: self.newest() >= step, self.following), self.log.read_text()
-
-    def newest(self) -> int:
-        """The step of the newest complete checkpoint; 0 where there is none."""
-        checkpoints = self.run / "checkpoints"
-        for name in reversed(checkpoints.names()):
-            manifest = checkpoints.find_json(f"{name}/manifest.json")
-            if manifest is not None:
-                return int(manifest["about"]["progress"]["step"])
-        return 0
 
 
 def _kill_node(world: World, job: Submitted) -> None:
@@ -176,29 +77,13 @@ FAULTS: dict[str, Callable[[World, Submitted], None]] = {
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """Three nodes, of which the head has the drivers alone, and rclone's S3 on the address of their bridge."""
-    yield from _world(tmp_path_factory, "rclone", SOON_LOST, outage_s=5.0)
+    yield from submitted_to(tmp_path_factory, "rclone", SOON_LOST, outage_s=5.0)
 
 
 @pytest.fixture(scope="module")
 def real_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """The same with Ceph's S3, with Ray's own bounds, and with outages of a minute."""
-    yield from _world(tmp_path_factory, "ceph", {}, outage_s=60.0)
-
-
-def _world(factory: pytest.TempPathFactory, kind: str, added: dict[str, str], outage_s: float) -> Iterator[World]:
-    from jobs.benchmarks.s3_server import free_port
-
-    scratch, subnet = factory.mktemp("s3"), free_subnet(used_subnets())
-    address = (subnet.replace(".0/24", ".1"), free_port())
-    with pytest.MonkeyPatch.context() as patch, s3_here(address, scratch / "cache") as s3:
-        patch.setenv("XDG_STATE_HOME", str(factory.mktemp("state")))
-        told = environment(**s3, **added)
-        cluster = local.up("faults", cpus_per_node=1, head_cpus=0, subnet=subnet, environment=told)
-        try:
-            with s3_store(kind, scratch, address) as store:
-                yield World(cluster, store, told, outage_s)
-        finally:
-            local.down("faults")
+    yield from submitted_to(tmp_path_factory, "ceph", {}, outage_s=60.0)
 
 
 @pytest.fixture(scope="module")
