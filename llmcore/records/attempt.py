@@ -17,13 +17,13 @@ from llmcore.config.fingerprint import flagged_of
 from llmcore.cost import Ledger
 from llmcore.errors import InterruptedRunError, as_note_of
 from llmcore.logs import about, is_about
+from llmcore.records.claim import claim
 from llmcore.records.heartbeat import END, SUBMISSION, TIMING, Heartbeat, Say, Timing, await_silence
 from llmcore.records.identity import changes_of, open_run
 from llmcore.records.layout import BEGIN, Writer, attempt_folder, attempt_numbers, check_newest, software_versions
 from llmcore.records.sessions import in_line
 from llmcore.redaction import redact, redacted
 from llmcore.storage import Folder
-from llmcore.storage.content import readable_json
 
 __all__ = ["CONFIG", "COST", "Attempt", "begin_attempt"]
 
@@ -138,10 +138,7 @@ def begin_attempt(
             await_silence(attempt_folder(run, number), timing, say)
         begin |= {"attempt": number + 1, "started": time.time()}
         folder = attempt_folder(run, number + 1)
-        folder.create_bytes(BEGIN, readable_json(begin))
-        # Read back instead of trusting the answer: a repeated request may be refused because of its own first sending,
-        # and a store that ignores the condition may have let another overwrite it.
-        if (folder.find_json(BEGIN) or {}).get("token") == begin["token"]:
+        if claim(folder, BEGIN, begin):
             break
     attempt = Attempt(run, number + 1, Heartbeat(folder, timing.beat_s, say))
     try:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from uuid import uuid4
 
 from llmcore.errors import SupersededError
+from llmcore.records.claim import claim
 from llmcore.records.layout import BEGIN, Writer, attempt_folder, attempt_numbers, writer_of
 from llmcore.storage import Folder
 
@@ -24,15 +25,14 @@ def begin_session(run: Folder, attempt: int, accept: Callable[[], Sequence[str]]
     wrote after a later one had begun is left out. Raises StorageError. Where the storage has no conditional create, two
     starts in the same moment may take one number.
     """
-    sessions, token = attempt_folder(run, attempt) / _SESSIONS, uuid4().hex
+    sessions, record = attempt_folder(run, attempt) / _SESSIONS, {"token": uuid4().hex}
     while True:
         number = max(_numbers(attempt_folder(run, attempt)), default=0) + 1
         name = f"{number:03d}.json"
-        sessions.create_bytes(name, f'{{"token": "{token}"}}\n'.encode())
-        if (sessions.find_json(name) or {}).get("token") == token:  # see `begin_attempt`
+        if claim(sessions, name, record):
             break
     accepted = in_line(run, accept(), before=Writer(attempt, number))
-    sessions.write_json(name, {"token": token, "accepted": accepted})
+    sessions.write_json(name, record | {"accepted": accepted})
     return number, accepted
 
 

@@ -52,6 +52,12 @@ class SpanBatch:
         """The same batch on a device."""
         return SpanBatch(self.packed.to(device), self.starts.to(device), self.stops.to(device), self.num_targets)
 
+    def by_window(self, scores: "torch.Tensor") -> "list[NDArray[np.float32]]":
+        """Of each window, both scores of each of its tokens: [tokens, 2], of those of all."""
+        import torch
+
+        return [part.numpy() for part in torch.split(scores.cpu(), list(self.packed.lengths))]
+
 
 @dataclass(frozen=True)
 class QuestionAnswering(Task[Window, SpanBatch]):
@@ -207,21 +213,19 @@ class QuestionAnswering(Task[Window, SpanBatch]):
 
     def loss_sums(self, model: Any, batch: SpanBatch) -> "torch.Tensor":
         """Sum over windows of the mean of the two cross-entropies, that of the first token and of the last, [1]."""
+        return self._losses(self.scores(model, batch), batch).sum()[None]
+
+    def scores(self, model: Any, batch: SpanBatch) -> "torch.Tensor":
+        """Of each token of the windows, how likely it is to be an answer's first, and its last: fp32 [tokens, 2]."""
         from llmcore.models.packed import span_logits
 
-        log_starts, log_stops = _log_softmax_by_window(span_logits(model, batch.packed).float(), batch)
+        return span_logits(model, batch.packed).float()
+
+    def _losses(self, scores: "torch.Tensor", batch: SpanBatch) -> "torch.Tensor":
+        """Of each window, zero where it has no target."""
+        log_starts, log_stops = _log_softmax_by_window(scores, batch)
         both = log_starts[batch.starts.clamp(min=0)] + log_stops[batch.stops.clamp(min=0)]
-        return -(both * (batch.starts >= 0)).sum()[None] / 2
-
-    def spans(self, model: Any, batch: SpanBatch) -> "list[NDArray[np.float32]]":
-        """Of each window, both scores of each of its tokens: [tokens, 2]."""
-        import torch
-
-        from llmcore.models.packed import span_logits
-
-        with torch.inference_mode():
-            scores = span_logits(model, batch.packed).float().cpu()
-        return [part.numpy() for part in torch.split(scores, list(batch.packed.lengths))]
+        return -(both * (batch.starts >= 0)) / 2
 
     def answer(self, example: QuestionExample, scores: "Sequence[NDArray[np.float32]]") -> Span:
         """The best span of all windows, or none."""
@@ -234,9 +238,10 @@ class QuestionAnswering(Task[Window, SpanBatch]):
 
         batch = self.collate([window for example in examples for window in example.windows]).to(device)
         with torch.inference_mode():
-            loss = float(self.loss_sums(model, batch).sum())
-        scores = iter(self.spans(model, batch))
-        told = [self.answer(example, [next(scores) for _ in example.windows]) for example in examples]
+            scores = self.scores(model, batch)
+            loss = float(self._losses(scores, batch).sum())
+        left = iter(batch.by_window(scores))
+        told = [self.answer(example, [next(left) for _ in example.windows]) for example in examples]
         answers = [[{"text": text} for text in example.answers] for example in examples]
         columns = {
             "answers": pa.array(answers, pa.list_(pa.struct([("text", pa.string())]))),
@@ -273,12 +278,16 @@ class SpanPredictor:
 
     def predict(self, rows: "pa.Table", *, batch_tokens: int) -> tuple[dict[str, Any], int]:
         """`prediction` ("": no answer), `score` of it, and `no_answer_score`: how much likelier none is."""
+        import torch
+
         examples, num_truncated = self.task.judged(self.reader, rows)
         windows = [window for example in examples for window in example.windows]
         scores: list[Any] = [None] * len(windows)
         for batch in batches_of(windows, batch_tokens):
             collated = self.task.collate([windows[index] for index in batch]).to(self.model.device)
-            for index, of_window in zip(batch, self.task.spans(self.model, collated), strict=True):
+            with torch.inference_mode():
+                found = collated.by_window(self.task.scores(self.model, collated))
+            for index, of_window in zip(batch, found, strict=True):
                 scores[index] = of_window
         left = iter(scores)
         told = [self.task.answer(example, [next(left) for _ in example.windows]) for example in examples]

@@ -32,14 +32,14 @@ from llmcore.train.engine import Engine
 from llmcore.train.lengths import num_steps
 from llmcore.train.progress import Progress
 from llmcore.train.rows import endless_steps, split_evenly, step_rows
-from llmcore.train.validation import Pairs, judge_rows, validate_task
+from llmcore.train.validation import Pairs, Together, judge_rows, validate_task
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = ["Finetuning"]
 
-_VALIDATED_TOGETHER = 64
+_VALIDATED_TOGETHER = Together(examples=64, tokens=16_384)
 """Examples that go through the model at once at a validation."""
 
 

@@ -1,6 +1,7 @@
 """Exact sums over a split: every row once, whatever the number of ranks."""
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -18,7 +19,15 @@ from llmcore.train.held_out import HeldOut
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Pairs", "judge_rows", "validate_language_model", "validate_task"]
+__all__ = [
+    "Pairs",
+    "Together",
+    "batches_of_tokens",
+    "judge_rows",
+    "shares_of_tokens",
+    "validate_language_model",
+    "validate_task",
+]
 
 
 class Pairs(NamedTuple):
@@ -35,6 +44,13 @@ class Pairs(NamedTuple):
     after: list[Any]
 
 
+class Together(NamedTuple):
+    """What a model is asked of at once in a validation: at most so many examples, and tokens."""
+
+    examples: int
+    tokens: int
+
+
 def _own_batches(num_rows: int, size: int) -> Iterator[range]:
     """This rank's rows in batches of at most `size`: as many as any rank has, since at ZeRO-3 each is a collective.
 
@@ -44,6 +60,28 @@ def _own_batches(num_rows: int, size: int) -> Iterator[range]:
     own = share(num_rows, world_size, distributed.get_rank())
     for number in range(-(-padded_share_size(num_rows, world_size) // size)):
         yield own[number * size : (number + 1) * size]
+
+
+def shares_of_tokens(sizes: Sequence[int], world_size: int) -> list[range]:
+    """The examples of each rank, of about as many tokens: contiguous, so that one after the other they are all.
+
+    Counted by examples, one rank may wait for another that has the long ones.
+    """
+    ends = np.cumsum(sizes)
+    middles = ends - np.asarray(sizes) / 2
+    bounds = np.searchsorted(middles, ends[-1] * np.arange(world_size + 1) / world_size, side="right").tolist()
+    return [range(first, last) for first, last in pairwise(bounds)]
+
+
+def batches_of_tokens(sizes: Sequence[int], own: range, max_examples: int, max_tokens: int) -> list[range]:
+    """A share's examples, in their order, in batches within both bounds; one that is longer is a batch by itself."""
+    firsts, num_tokens = [], 0
+    for index in own:
+        num_tokens += sizes[index]
+        if not firsts or num_tokens > max_tokens or index - firsts[-1] == max_examples:
+            firsts.append(index)
+            num_tokens = sizes[index]
+    return [range(first, last) for first, last in pairwise([*firsts, own.stop])]
 
 
 def _check_complete(name: str, num_seen: float, num_rows: int) -> None:
@@ -89,23 +127,31 @@ def validate_language_model(
     return metrics
 
 
+def _shares(examples: Sequence[Any]) -> list[range]:
+    return shares_of_tokens([example.num_tokens for example in examples], distributed.get_world_size())
+
+
 def _judged(
-    engine: Engine, task: Task[Any, Any], examples: Sequence[Any], batch_examples: int
+    engine: Engine, task: Task[Any, Any], examples: Sequence[Any], shares: Sequence[range], together: Together
 ) -> Iterator[tuple["pa.Table", np.ndarray[Any, Any]]]:
     """Of each of this rank's batches what is measured of its rows, and its loss, targets and examples [3]."""
+    sizes = [example.num_tokens for example in examples]
+    of_ranks = [batches_of_tokens(sizes, own, together.examples, together.tokens) for own in shares]
+    own = of_ranks[distributed.get_rank()]
     with engine.evaluating() as model:
-        for own in _own_batches(len(examples), batch_examples):
+        for number in range(max(map(len, of_ranks))):
+            rows = own[number] if number < len(own) else range(0)
             # A rank whose share is at its end runs the model all the same, as ZeRO's hooks need.
-            judged = task.judge(model, examples[own.start : own.stop] or examples[:1], engine.device)
-            totals = np.array([judged.loss_sum, judged.num_targets, len(own)]) * bool(own)
-            yield judged.rows.slice(0, len(own)), totals
+            judged = task.judge(model, examples[rows.start : rows.stop] or examples[:1], engine.device)
+            totals = np.array([judged.loss_sum, judged.num_targets, len(rows)]) * bool(rows)
+            yield judged.rows.slice(0, len(rows)), totals
 
 
 def validate_task(
     engine: Engine,
     task: Task[Any, Any],
     examples: Sequence[Any],
-    batch_examples: int,
+    together: Together,
     metrics: Sequence[Additive],
     pairs: Pairs | None = None,
 ) -> dict[str, float]:
@@ -117,8 +163,8 @@ def validate_task(
 
     batches: list[list[np.ndarray[Any, Any]]] = []
     told: list[pa.Table] = []
-    totals = np.zeros(3)
-    for rows, of_batch in _judged(engine, task, examples, batch_examples):
+    totals, shares = np.zeros(3), _shares(examples)
+    for rows, of_batch in _judged(engine, task, examples, shares, together):
         batches.append([metric.sums(rows) for metric in metrics])
         totals += of_batch
         told += [rows] if pairs is not None else []
@@ -132,20 +178,24 @@ def validate_task(
     found = {"validation_loss": loss / num_targets, **{f"validation_{name}": one for name, one in scores.items()}}
     if pairs is not None and pairs.places:
         own_rows = pa.concat_tables(told, promote_options="permissive")
-        found |= _validate_counterfactuals(engine, task, pairs, own_rows, len(examples), batch_examples)
+        found |= _validate_counterfactuals(engine, task, pairs, own_rows, shares, together.examples)
     return found
 
 
 def _validate_counterfactuals(
-    engine: Engine, task: Task[Any, Any], pairs: Pairs, own_rows: "pa.Table", num_examples: int, batch_examples: int
+    engine: Engine,
+    task: Task[Any, Any],
+    pairs: Pairs,
+    own_rows: "pa.Table",
+    shares: Sequence[range],
+    batch_examples: int,
 ) -> dict[str, float]:
     """How often, and how far on average, predictions move between examples and their counterfactuals. A collective.
 
     A rank has the counterfactuals of its own share of the examples, of which it knows already what the model says.
     """
-    world_size, rank = distributed.get_world_size(), distributed.get_rank()
-    shares = [share(num_examples, world_size, one) for one in range(world_size)]
-    bounds = np.searchsorted(pairs.places, [*(one.start for one in shares), num_examples])
+    rank = distributed.get_rank()
+    bounds = np.searchsorted(pairs.places, [0, *(one.stop for one in shares)])
     first, last = int(bounds[rank]), int(bounds[rank + 1])
     sums = np.zeros(3)  # flips, shifts, pairs
     with engine.evaluating() as model:
@@ -166,12 +216,12 @@ def _validate_counterfactuals(
 
 
 def judge_rows(
-    engine: Engine, task: Task[Any, Any], examples: Sequence[Any], batch_examples: int
+    engine: Engine, task: Task[Any, Any], examples: Sequence[Any], together: Together
 ) -> tuple[float, "pa.Table"]:
     """Loss a target over all examples, and what is measured of each, in their order, on every rank. A collective."""
     import pyarrow as pa
 
-    own, totals = zip(*_judged(engine, task, examples, batch_examples), strict=True)
+    own, totals = zip(*_judged(engine, task, examples, _shares(examples), together), strict=True)
     loss, num_targets, num_seen = engine.sum_over_ranks(np.sum(totals, axis=0).tolist())
     _check_complete("validation", num_seen, len(examples))
     parts: list[Any] = [None] * engine.world_size

@@ -34,7 +34,7 @@ def _validated(folder: str) -> list[tuple[dict[str, float], float, list[dict[str
     With one, three and five examples, two at once: of two ranks the second has none, none, or one batch less.
     """
     from llmcore.train.engine import Engine
-    from llmcore.train.validation import judge_rows, validate_task
+    from llmcore.train.validation import Together, judge_rows, validate_task
 
     settings = tiny_settings(3)
     engine = Engine(
@@ -44,8 +44,8 @@ def _validated(folder: str) -> list[tuple[dict[str, float], float, list[dict[str
     metrics = make_metrics(Subject(TASK.kind, TASK.label_names), ["accuracy", "macro_f1"])
     found = []
     for size in (1, 3, 5):
-        loss, rows = judge_rows(engine, TASK, EXAMPLES[:size], 2)
-        found.append((validate_task(engine, TASK, EXAMPLES[:size], 2, metrics), loss, rows.to_pylist()))  # type: ignore[arg-type]
+        loss, rows = judge_rows(engine, TASK, EXAMPLES[:size], Together(2, 99))
+        found.append((validate_task(engine, TASK, EXAMPLES[:size], Together(2, 99), metrics), loss, rows.to_pylist()))  # type: ignore[arg-type]
     return found
 
 
@@ -58,7 +58,7 @@ def _moved(folder: str) -> tuple[dict[str, float], list[int]]:
     from llmcore.config.counterfactual import WordPairs
     from llmcore.tasks.counterfactual import Counterfactuals
     from llmcore.train.engine import Engine
-    from llmcore.train.validation import Pairs, validate_task
+    from llmcore.train.validation import Pairs, Together, validate_task
 
     settings = tiny_settings(3)
     engine = Engine(
@@ -74,15 +74,11 @@ def _moved(folder: str) -> tuple[dict[str, float], list[int]]:
     TextClassification.judge = counted  # type: ignore[method-assign]
     metrics = make_metrics(Subject(TASK.kind, TASK.label_names), ["accuracy"])
     pairs = Pairs(Counterfactuals(WordPairs()), [*TWINS], [*TWINS.values()])
-    assert validate_task(engine, TASK, EXAMPLES, 8, metrics, pairs._replace(places=[], after=[])) == validate_task(  # type: ignore[arg-type]
-        engine,
-        TASK,
-        EXAMPLES,
-        8,
-        metrics,  # type: ignore[arg-type]
-    )
+    none, together = pairs._replace(places=[], after=[]), Together(8, 99)
+    plain = validate_task(engine, TASK, EXAMPLES, together, metrics)  # type: ignore[arg-type]
+    assert validate_task(engine, TASK, EXAMPLES, together, metrics, none) == plain  # type: ignore[arg-type]
     passes.clear()
-    return validate_task(engine, TASK, EXAMPLES, 1, metrics, pairs), passes  # type: ignore[arg-type]
+    return validate_task(engine, TASK, EXAMPLES, Together(1, 99), metrics, pairs), passes  # type: ignore[arg-type]
 
 
 def test_what_a_model_says_of_an_example_is_asked_once_and_held_against_its_counterfactual(tmp_path: Path) -> None:

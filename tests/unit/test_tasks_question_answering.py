@@ -91,7 +91,7 @@ def test_heads_and_loss_are_those_of_plain_transformers(folders: dict[str, Path]
     plain = AutoModelForQuestionAnswering.from_pretrained(tmp_path).eval()
     theirs = 0.0
     with torch.no_grad():
-        scores = made.spans(model, batch)
+        scores = batch.by_window(made.scores(model, batch))
         for window, of_window in zip(windows, scores, strict=True):
             types = {"token_type_ids": torch.tensor([window.types])} if family == "bert" else {}
             start, stop = (torch.tensor([place]) for place in window.span)
