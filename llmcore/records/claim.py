@@ -17,4 +17,5 @@ def claim(folder: Folder, name: str, record: Mapping[str, Any]) -> bool:
     StorageError.
     """
     folder.create_bytes(name, readable_json(record))
-    return (folder.find_json(name) or {}).get("token") == record["token"]
+    found = folder.find_json(name) or {}
+    return bool(found.get("token") == record["token"])

@@ -75,7 +75,8 @@ def shares_of_tokens(sizes: Sequence[int], world_size: int) -> list[range]:
 
 def batches_of_tokens(sizes: Sequence[int], own: range, max_examples: int, max_tokens: int) -> list[range]:
     """A share's examples, in their order, in batches within both bounds; one that is longer is a batch by itself."""
-    firsts, num_tokens = [], 0
+    firsts: list[int] = []
+    num_tokens = 0
     for index in own:
         num_tokens += sizes[index]
         if not firsts or num_tokens > max_tokens or index - firsts[-1] == max_examples:
