@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["QuestionAnswering", "SpanBatch", "SpanPredictor"]
 
+_ROWS_TOGETHER = 128
+"""Questions whose windows a reader has in memory at once; a paper has some thirty."""
 _QUESTION_SHARE = 2
 """A question longer than half a window is cut: something of the context must be in it."""
 
@@ -278,25 +280,36 @@ class SpanPredictor:
 
     def predict(self, rows: "pa.Table", *, batch_tokens: int) -> tuple[dict[str, Any], int]:
         """`prediction` ("": no answer), `score` of it, and `no_answer_score`: how much likelier none is."""
-        import torch
-
-        examples, num_truncated = self.task.judged(self.reader, rows)
-        windows = [window for example in examples for window in example.windows]
-        scores: list[Any] = [None] * len(windows)
-        for batch in batches_of(windows, batch_tokens):
-            collated = self.task.collate([windows[index] for index in batch]).to(self.model.device)
-            with torch.inference_mode():
-                found = collated.by_window(self.task.scores(self.model, collated))
-            for index, of_window in zip(batch, found, strict=True):
-                scores[index] = of_window
-        left = iter(scores)
-        told = [self.task.answer(example, [next(left) for _ in example.windows]) for example in examples]
+        told: list[Span] = []
+        num_truncated = 0
+        for first in range(0, rows.num_rows, _ROWS_TOGETHER):
+            examples, num_cut = self.task.judged(self.reader, rows.slice(first, _ROWS_TOGETHER))
+            told += self._answers(examples, batch_tokens)
+            num_truncated += num_cut
         columns = {
             "prediction": [span.text for span in told],
             "score": [span.score for span in told],
             "no_answer_score": [span.no_answer_score for span in told],
         }
         return columns, num_truncated
+
+    def _answers(self, examples: Sequence[QuestionExample], batch_tokens: int) -> list[Span]:
+        import numpy as np
+        import torch
+
+        windows = [window for example in examples for window in example.windows]
+        ends = np.cumsum([window.num_tokens for window in windows])
+        # Made before the first pass. Were each batch's scores kept as they come, they would stand between the
+        # activations of those to come, and the heap would grow with every batch.
+        of_windows = np.split(np.empty((ends[-1], 2), np.float32), ends[:-1])
+        for batch in batches_of(windows, batch_tokens):
+            collated = self.task.collate([windows[index] for index in batch]).to(self.model.device)
+            with torch.inference_mode():
+                found = collated.by_window(self.task.scores(self.model, collated))
+            for index, scores in zip(batch, found, strict=True):
+                of_windows[index][:] = scores
+        left = iter(of_windows)
+        return [self.task.answer(example, [next(left) for _ in example.windows]) for example in examples]
 
 
 def _names(rows: "pa.Table") -> list[str]:

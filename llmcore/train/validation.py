@@ -162,20 +162,20 @@ def validate_task(
     """
     import pyarrow as pa
 
-    batches: list[list[np.ndarray[Any, Any]]] = []
+    sums: list[np.ndarray[Any, Any]] = []
     told: list[pa.Table] = []
     totals, shares = np.zeros(3), _shares(examples)
     for rows, of_batch in _judged(engine, task, examples, shares, together):
-        batches.append([metric.sums(rows) for metric in metrics])
+        of_metrics = [metric.sums(rows) for metric in metrics]
+        sums = [before + more for before, more in zip(sums, of_metrics, strict=True)] if sums else of_metrics
         totals += of_batch
         told += [rows] if pairs is not None else []
-    sums = [np.sum(of_batches, axis=0) for of_batches in zip(*batches, strict=True)]
     ends = np.cumsum([3, *(len(of_metric) for of_metric in sums)])
-    (loss, num_targets, num_seen), *of_metrics = np.split(
+    (loss, num_targets, num_seen), *of_all = np.split(
         np.array(engine.sum_over_ranks(np.concatenate([totals, *sums]).tolist())), ends[:-1]
     )
     _check_complete("validation", num_seen, len(examples))
-    scores = {metric.name: float(metric.value(own)) for metric, own in zip(metrics, of_metrics, strict=True)}
+    scores = {metric.name: float(metric.value(own)) for metric, own in zip(metrics, of_all, strict=True)}
     found = {"validation_loss": loss / num_targets, **{f"validation_{name}": one for name, one in scores.items()}}
     if pairs is not None and pairs.places:
         own_rows = pa.concat_tables(told, promote_options="permissive")

@@ -14,7 +14,7 @@ from transformers import AutoModelForQuestionAnswering
 
 from llmcore.config.task import TaskSettings
 from llmcore.errors import CheckpointError, ConfigError, CorpusError
-from llmcore.tasks import build_task, task_from_about
+from llmcore.tasks import build_task, question_answering, task_from_about
 from llmcore.tasks.base import Reader, SetFacts
 from llmcore.tasks.question_answering import QuestionAnswering
 from llmcore.tasks.spans import NO_ANSWER, QuestionExample, best_span
@@ -161,7 +161,7 @@ def test_the_best_span_is_the_best_of_all(
 
 
 def test_a_trained_model_is_read_again_and_judges_in_whichever_batches(
-    folders: dict[str, Path], tmp_path: Path
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = task()
     model = made.build_model(folders["bert"], seed=3, random_weights=False)
@@ -171,6 +171,7 @@ def test_a_trained_model_is_read_again_and_judges_in_whichever_batches(
     assert again == made
     predictor = again.predictor(tmp_path)
     whole, num_truncated = predictor.predict(ASKED, batch_tokens=10_000)
+    monkeypatch.setattr(question_answering, "_ROWS_TOGETHER", 2)
     apart, _ = predictor.predict(ASKED, batch_tokens=1)
     assert whole["prediction"] == apart["prediction"] and num_truncated == 0
     assert whole["no_answer_score"] == pytest.approx(apart["no_answer_score"], abs=1e-5)
