@@ -37,7 +37,7 @@ def test_a_real_encoder_beats_its_twin_from_random_weights(tmp_path_factory: pyt
     assert sum(counts.get("answers_repaired", 0) for counts in reading.values()) == NUM_DIRTY
 
     judging = {"metrics": ["squad_f1", "squad_exact_match"], "choose_by": "squad_f1", "baselines": ["random_weights"]}
-    workshop.run("evaluate", "judged", {"models": {"encoder": "reader"}} | judging)
+    workshop.run("evaluate", "judged", {"models": {"encoder": "reader"}, "num_scorers": 2} | judging)
     content = workshop.judged("judged")
     difference = content["differences"]["chosen - random_weights"]["squad_f1"]
     print(f"F1 above that of random weights: {difference}")
