@@ -57,4 +57,4 @@ def test_the_shipped_pipeline_completes_and_a_second_submit_follows_the_first(wo
     assert search is not None and sum(search["statuses"].values()) == 4, "each trial, once"
     judged = newest_result(STORAGE / "smoke.evaluate")
     assert judged is not None
-    assert judged["differences"]["chosen - majority"]["accuracy"]["low"] > 0
+    assert judged["differences"]["chosen - majority"]["macro_f1"]["low"] > 0
