@@ -1,7 +1,6 @@
 """`dropout`: both passes on one thread of a CPU, where what a model drops is drawn four numbers at a time.
 
-Layers' dropout is held against PyTorch's own; attention with dropout against PyTorch's scaled dot product attention,
-which is what it went through.
+Layers' dropout is held against PyTorch's own; attention with dropout against PyTorch's scaled dot product attention.
 """
 
 import time

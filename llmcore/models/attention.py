@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from llmcore.models.dropout import drop
+from llmcore.models.dropout import drawn_to_keep
 from llmcore.models.side_by_side import Block, block_size, side_by_side
 
 __all__ = ["ATTENTION", "HALF", "Lengths", "bound_position_bias"]
@@ -149,26 +149,27 @@ def _product_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor |
 
 
 def _drops_by_hand(query: Tensor, rule: _Rule) -> bool:
-    """Whether weights are dropped on a CPU: PyTorch's kernel is in its parts there, too, and slow in those of dropout.
-
-    What is compiled draws in its own way.
-    """
-    return rule.dropout > 0.0 and query.device.type == "cpu" and not torch.compiler.is_compiling()
+    """Whether weights are dropped on a CPU: PyTorch has no kernel for it there, and draws each number by itself."""
+    return rule.dropout > 0.0 and query.device.type == "cpu"
 
 
 def _dropped_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, rule: _Rule) -> Tensor:
-    """Attention with dropout, in its parts: query [documents, heads, size, dim] to the same shape."""
+    """Attention with dropout, in its parts: query [documents, heads, size, dim] to the same shape.
+
+    Scores and their softmax are in fp32, as in kernels.
+    """
     groups = query.shape[1] // key.shape[1]
     if groups > 1:
         key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
     if mask is None and rule.is_causal:
         mask = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool).tril()
     if mask is not None and mask.dtype == torch.bool:  # to add is faster than to fill, where it is spread over heads
-        mask = torch.zeros(mask.shape, dtype=query.dtype).masked_fill_(~mask, float("-inf"))
+        mask = torch.zeros(mask.shape).masked_fill_(~mask, float("-inf"))
     scale = query.shape[-1] ** -0.5 if rule.scale is None else rule.scale
-    scores = (query * scale) @ key.transpose(-2, -1)
-    weights = (scores if mask is None else scores + mask).softmax(dim=-1)
-    return drop(weights, rule.dropout) @ value
+    scores = (query.float() * scale) @ key.float().transpose(-2, -1)
+    weights = (scores if mask is None else scores + mask).softmax(dim=-1).to(value.dtype)
+    kept, scale = drawn_to_keep(weights, rule.dropout)
+    return ((weights * kept) @ value) * scale
 
 
 def _is_slow(query: Tensor, block: Block, rule: _Rule) -> bool:

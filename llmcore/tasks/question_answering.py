@@ -282,6 +282,8 @@ class SpanPredictor:
         """`prediction` ("": no answer), `score` of it, and `no_answer_score`: how much likelier none is."""
         told: list[Span] = []
         num_truncated = 0
+        if "id" not in rows.column_names:  # errors name a question by its number among all
+            rows = rows.append_column("id", [_names(rows)])
         for first in range(0, rows.num_rows, _ROWS_TOGETHER):
             examples, num_cut = self.task.judged(self.reader, rows.slice(first, _ROWS_TOGETHER))
             told += self._answers(examples, batch_tokens)

@@ -32,15 +32,15 @@ from llmcore.train.engine import Engine
 from llmcore.train.lengths import num_steps
 from llmcore.train.progress import Progress
 from llmcore.train.rows import endless_steps, split_evenly, step_rows
-from llmcore.train.validation import Pairs, Together, judge_rows, validate_task
+from llmcore.train.validation import Pairs, judge_rows, validate_task
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = ["Finetuning"]
 
-_VALIDATED_TOGETHER = Together(examples=64, tokens=16_384)
-"""Examples that go through the model at once at a validation."""
+_VALIDATED_TOKENS = 16_384
+"""Of examples that go through the model at once at a validation; a longer example goes alone."""
 
 
 class Finetuning:
@@ -119,7 +119,7 @@ class Finetuning:
     def validate(self, engine: Engine) -> dict[str, float]:
         """Loss and the task's metrics on the whole validation split."""
         examples = self._validation[0]
-        return validate_task(engine, self.task, examples, _VALIDATED_TOGETHER, self._metrics, self._pairs)
+        return validate_task(engine, self.task, examples, _VALIDATED_TOKENS, self._metrics, self._pairs)
 
     @cached_property
     def _pairs(self) -> Pairs | None:
@@ -142,7 +142,7 @@ class Finetuning:
 
         The table has their `id` and `group` as well. A collective.
         """
-        loss, judged = judge_rows(engine, self.task, self._validation[0], _VALIDATED_TOGETHER)
+        loss, judged = judge_rows(engine, self.task, self._validation[0], _VALIDATED_TOKENS)
         table = self._rows("validation").select(["id", "group"])
         for name, column in zip(judged.column_names, judged.take(np.argsort(self._validation[2])).columns, strict=True):
             table = table.append_column(name, column)

@@ -84,7 +84,7 @@ class RunHooks:
     ) -> None:
         self._recipe, self._engine, self._place, self._ledger = recipe, engine, place, ledger
         self._report, self._pulse, self._meter = report, pulse, meter
-        self._writer, self._void = writer, frozenset(void)
+        self._writer, self._void = writer, set(void)
         self._validated: tuple[int, dict[str, float]] = (-1, {})
         self._stop = StopSignal(place.records) if distributed.get_rank() == 0 else None
         self._told = Telling(engine, place, start.step, watch)
@@ -171,6 +171,7 @@ class RunHooks:
         """Begins a checkpoint; it is written while training goes on."""
         self._told.flush()  # who goes on from this checkpoint does not tell of its steps again
         name = checkpoint_name(progress.step, *self._place.writer)
+        self._void.discard(name)
         step, metrics = self._validated
         metrics = metrics if step == progress.step else {}
         about, card = self._described(progress, metrics)
@@ -198,7 +199,7 @@ class RunHooks:
 
     def _pruning(self, newest: str) -> Callable[[], None]:
         settings, better = self._recipe.settings, self._recipe.compared.better
-        return partial(prune, self._place, newest, self._void, settings, better)
+        return partial(prune, self._place, newest, frozenset(self._void), settings, better)
 
     def tidy(self, newest: str) -> None:
         """Deletes what a dead attempt left beside the checkpoint it was resumed from; saving does so otherwise."""

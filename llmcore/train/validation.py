@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Pairs",
-    "Together",
     "batches_of_tokens",
     "judge_rows",
     "shares_of_tokens",
@@ -44,13 +43,6 @@ class Pairs(NamedTuple):
     after: list[Any]
 
 
-class Together(NamedTuple):
-    """What a model is asked of at once in a validation: at most so many examples, and tokens."""
-
-    examples: int
-    tokens: int
-
-
 def _own_batches(num_rows: int, size: int) -> Iterator[range]:
     """This rank's rows in batches of at most `size`: as many as any rank has, since at ZeRO-3 each is a collective.
 
@@ -69,20 +61,31 @@ def shares_of_tokens(sizes: Sequence[int], world_size: int) -> list[range]:
     """
     ends = np.cumsum(sizes)
     middles = ends - np.asarray(sizes) / 2
-    bounds = np.searchsorted(middles, ends[-1] * np.arange(world_size + 1) / world_size, side="right").tolist()
-    return [range(first, last) for first, last in pairwise(bounds)]
+    bounds = np.searchsorted(middles, ends[-1] * np.arange(1, world_size) / world_size, side="right").tolist()
+    return [range(first, last) for first, last in pairwise([0, *bounds, len(sizes)])]
 
 
-def batches_of_tokens(sizes: Sequence[int], own: range, max_examples: int, max_tokens: int) -> list[range]:
-    """A share's examples, in their order, in batches within both bounds; one that is longer is a batch by itself."""
+def batches_of_tokens(sizes: Sequence[int], own: range, max_tokens: int) -> list[range]:
+    """A share's examples, in their order, in batches of at most so many tokens, or one example."""
     firsts: list[int] = []
     num_tokens = 0
     for index in own:
         num_tokens += sizes[index]
-        if not firsts or num_tokens > max_tokens or index - firsts[-1] == max_examples:
+        if not firsts or num_tokens > max_tokens:
             firsts.append(index)
             num_tokens = sizes[index]
     return [range(first, last) for first, last in pairwise([*firsts, own.stop])]
+
+
+def _in_step(sizes: Sequence[int], shares: Sequence[range], max_tokens: int) -> Iterator[range]:
+    """This rank's batches of its share: as many as any rank has, since at ZeRO-3 each is a collective.
+
+    The last ones may have no examples. Shares of as many tokens have about as many batches.
+    """
+    of_ranks = [batches_of_tokens(sizes, one, max_tokens) for one in shares]
+    own = of_ranks[distributed.get_rank()]
+    yield from own
+    yield from [range(0)] * (max(map(len, of_ranks)) - len(own))
 
 
 def _check_complete(name: str, num_seen: float, num_rows: int) -> None:
@@ -128,31 +131,31 @@ def validate_language_model(
     return metrics
 
 
+def _sizes(examples: Sequence[Any]) -> list[int]:
+    return [example.num_tokens for example in examples]
+
+
 def _shares(examples: Sequence[Any]) -> list[range]:
-    return shares_of_tokens([example.num_tokens for example in examples], distributed.get_world_size())
+    return shares_of_tokens(_sizes(examples), distributed.get_world_size())
 
 
 def _judged(
-    engine: Engine, task: Task[Any, Any], examples: Sequence[Any], shares: Sequence[range], together: Together
+    engine: Engine, task: Task[Any, Any], examples: Sequence[Any], shares: Sequence[range], max_tokens: int
 ) -> Iterator[tuple["pa.Table", np.ndarray[Any, Any]]]:
     """Of each of this rank's batches what is measured of its rows, and its loss, targets and examples [3]."""
-    sizes = [example.num_tokens for example in examples]
-    of_ranks = [batches_of_tokens(sizes, own, together.examples, together.tokens) for own in shares]
-    own = of_ranks[distributed.get_rank()]
     with engine.evaluating() as model:
-        for number in range(max(map(len, of_ranks))):
-            rows = own[number] if number < len(own) else range(0)
+        for own in _in_step(_sizes(examples), shares, max_tokens):
             # A rank whose share is at its end runs the model all the same, as ZeRO's hooks need.
-            judged = task.judge(model, examples[rows.start : rows.stop] or examples[:1], engine.device)
-            totals = np.array([judged.loss_sum, judged.num_targets, len(rows)]) * bool(rows)
-            yield judged.rows.slice(0, len(rows)), totals
+            judged = task.judge(model, examples[own.start : own.stop] or examples[:1], engine.device)
+            totals = np.array([judged.loss_sum, judged.num_targets, len(own)]) * bool(own)
+            yield judged.rows.slice(0, len(own)), totals
 
 
 def validate_task(
     engine: Engine,
     task: Task[Any, Any],
     examples: Sequence[Any],
-    together: Together,
+    max_tokens: int,
     metrics: Sequence[Additive],
     pairs: Pairs | None = None,
 ) -> dict[str, float]:
@@ -165,7 +168,7 @@ def validate_task(
     sums: list[np.ndarray[Any, Any]] = []
     told: list[pa.Table] = []
     totals, shares = np.zeros(3), _shares(examples)
-    for rows, of_batch in _judged(engine, task, examples, shares, together):
+    for rows, of_batch in _judged(engine, task, examples, shares, max_tokens):
         of_metrics = [metric.sums(rows) for metric in metrics]
         sums = [before + more for before, more in zip(sums, of_metrics, strict=True)] if sums else of_metrics
         totals += of_batch
@@ -179,7 +182,7 @@ def validate_task(
     found = {"validation_loss": loss / num_targets, **{f"validation_{name}": one for name, one in scores.items()}}
     if pairs is not None and pairs.places:
         own_rows = pa.concat_tables(told, promote_options="permissive")
-        found |= _validate_counterfactuals(engine, task, pairs, own_rows, shares, together.examples)
+        found |= _validate_counterfactuals(engine, task, pairs, own_rows, shares, max_tokens)
     return found
 
 
@@ -189,23 +192,22 @@ def _validate_counterfactuals(
     pairs: Pairs,
     own_rows: "pa.Table",
     shares: Sequence[range],
-    batch_examples: int,
+    max_tokens: int,
 ) -> dict[str, float]:
     """How often, and how far on average, predictions move between examples and their counterfactuals. A collective.
 
     A rank has the counterfactuals of its own share of the examples, of which it knows already what the model says.
     """
-    rank = distributed.get_rank()
-    bounds = np.searchsorted(pairs.places, [0, *(one.stop for one in shares)])
-    first, last = int(bounds[rank]), int(bounds[rank + 1])
+    first_of_own = shares[distributed.get_rank()].start
+    bounds = np.searchsorted(pairs.places, [0, *(one.stop for one in shares)]).tolist()
+    pieces = [range(first, last) for first, last in pairwise(bounds)]
     sums = np.zeros(3)  # flips, shifts, pairs
     with engine.evaluating() as model:
-        for begin in range(first, first + int(np.diff(bounds).max()), batch_examples):
-            own = range(min(begin, last), min(begin + batch_examples, last))
+        for own in _in_step(_sizes(pairs.after), pieces, max_tokens):
             # As above, a rank that has none left runs the model all the same.
             after = task.judge(model, pairs.after[own.start : own.stop] or pairs.after[:1], engine.device).rows
             if own:
-                before = own_rows.take([pairs.places[one] - shares[rank].start for one in own])
+                before = own_rows.take([pairs.places[one] - first_of_own for one in own])
                 moves = pairs.made.moves(before.to_pydict(), after.to_pydict())
                 sums += np.array([moves.flips.sum(), moves.shifts.sum(), len(own)])
     flips, shifts, num_seen = engine.sum_over_ranks(sums.tolist())
@@ -217,12 +219,12 @@ def _validate_counterfactuals(
 
 
 def judge_rows(
-    engine: Engine, task: Task[Any, Any], examples: Sequence[Any], together: Together
+    engine: Engine, task: Task[Any, Any], examples: Sequence[Any], max_tokens: int
 ) -> tuple[float, "pa.Table"]:
     """Loss a target over all examples, and what is measured of each, in their order, on every rank. A collective."""
     import pyarrow as pa
 
-    own, totals = zip(*_judged(engine, task, examples, _shares(examples), together), strict=True)
+    own, totals = zip(*_judged(engine, task, examples, _shares(examples), max_tokens), strict=True)
     loss, num_targets, num_seen = engine.sum_over_ranks(np.sum(totals, axis=0).tolist())
     _check_complete("validation", num_seen, len(examples))
     parts: list[Any] = [None] * engine.world_size

@@ -16,7 +16,9 @@ from llmcore.tasks.text_classification import ClassExample, TextClassification
 from tests.engines import NUM_STEPS, tiny_model, tiny_settings
 from tests.ranks import run_ranks
 
-EXAMPLES = [ClassExample([5 + number, 9, 0], 0, (number % 2,)) for number in range(5)]
+EXAMPLES = [ClassExample([5 + number, 9, 0], 0, (number % 2,)) for number in range(4)]
+EXAMPLES.append(ClassExample([9, 6, 9, 7, 8, 5, 9, 6, 7, 8, 5, 0], 0, (0,)))
+"""The last one has as many tokens as all others: of two ranks, the second has it alone."""
 TASK = TextClassification(8, "macro_f1", ("a", "b"))
 
 
@@ -31,10 +33,10 @@ def _model(folder: str, settings: object = None) -> torch.nn.Module:
 def _validated(folder: str) -> list[tuple[dict[str, float], float, list[dict[str, Any]]]]:
     """Metrics; and the loss, and what is said of each row.
 
-    With one, three and five examples, two at once: of two ranks the second has none, none, or one batch less.
+    With one, three and five examples, two short ones at once: of two ranks the second has none, one, or one batch less.
     """
     from llmcore.train.engine import Engine
-    from llmcore.train.validation import Together, judge_rows, validate_task
+    from llmcore.train.validation import judge_rows, validate_task
 
     settings = tiny_settings(3)
     engine = Engine(
@@ -44,13 +46,13 @@ def _validated(folder: str) -> list[tuple[dict[str, float], float, list[dict[str
     metrics = make_metrics(Subject(TASK.kind, TASK.label_names), ["accuracy", "macro_f1"])
     found = []
     for size in (1, 3, 5):
-        loss, rows = judge_rows(engine, TASK, EXAMPLES[:size], Together(2, 99))
-        found.append((validate_task(engine, TASK, EXAMPLES[:size], Together(2, 99), metrics), loss, rows.to_pylist()))  # type: ignore[arg-type]
+        loss, rows = judge_rows(engine, TASK, EXAMPLES[:size], 6)
+        found.append((validate_task(engine, TASK, EXAMPLES[:size], 6, metrics), loss, rows.to_pylist()))  # type: ignore[arg-type]
     return found
 
 
 TWINS = {0: ClassExample([7, 9, 0], 0, (0,)), 3: ClassExample([31, 9, 0], 0, (1,)), 4: ClassExample([8, 2, 0], 0, (0,))}
-"""By place, the counterfactuals of three examples: of two ranks one has the first alone, the other the rest."""
+"""By place, the counterfactuals of three examples: of two ranks one has two, the other the last alone."""
 
 
 def _moved(folder: str) -> tuple[dict[str, float], list[int]]:
@@ -58,7 +60,7 @@ def _moved(folder: str) -> tuple[dict[str, float], list[int]]:
     from llmcore.config.counterfactual import WordPairs
     from llmcore.tasks.counterfactual import Counterfactuals
     from llmcore.train.engine import Engine
-    from llmcore.train.validation import Pairs, Together, validate_task
+    from llmcore.train.validation import Pairs, validate_task
 
     settings = tiny_settings(3)
     engine = Engine(
@@ -74,18 +76,18 @@ def _moved(folder: str) -> tuple[dict[str, float], list[int]]:
     TextClassification.judge = counted  # type: ignore[method-assign]
     metrics = make_metrics(Subject(TASK.kind, TASK.label_names), ["accuracy"])
     pairs = Pairs(Counterfactuals(WordPairs()), [*TWINS], [*TWINS.values()])
-    none, together = pairs._replace(places=[], after=[]), Together(8, 99)
+    none, together = pairs._replace(places=[], after=[]), 99
     plain = validate_task(engine, TASK, EXAMPLES, together, metrics)  # type: ignore[arg-type]
     assert validate_task(engine, TASK, EXAMPLES, together, metrics, none) == plain  # type: ignore[arg-type]
     passes.clear()
-    return validate_task(engine, TASK, EXAMPLES, Together(1, 99), metrics, pairs), passes  # type: ignore[arg-type]
+    return validate_task(engine, TASK, EXAMPLES, 3, metrics, pairs), passes  # type: ignore[arg-type]
 
 
 def test_what_a_model_says_of_an_example_is_asked_once_and_held_against_its_counterfactual(tmp_path: Path) -> None:
     tiny_model().save_pretrained(tmp_path / "base")  # type: ignore[operator]
     (one, passes), (two, others) = run_ranks(2, _moved, str(tmp_path / "base"), out=tmp_path)
     assert one == two
-    assert (len(passes), len(others)) == (3 + 2, 3 + 2), "three examples and two counterfactuals at most, one at a time"
+    assert (len(passes), len(others)) == (4 + 2, 4 + 2), "four examples and two counterfactuals at most, one at a time"
     _model(str(tmp_path / "base")).save_pretrained(tmp_path / "head")  # type: ignore[operator]
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "head", attn_implementation="eager").eval()
     with torch.no_grad():

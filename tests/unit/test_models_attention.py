@@ -5,7 +5,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from llmcore.models import attention
 from llmcore.models.attention import _at_once, _by_size, _has_kernel, _Rule, _starts
+from llmcore.models.dropout import drawn_to_keep
 
 LENGTHS = (7, 7, 1, 30, 19)
 PLAIN = _Rule(is_causal=True, window=None, scale=None, dropout=0.0, bias=None)
@@ -72,13 +74,45 @@ def test_dropout_leaves_weights_or_takes_them(
     assert 1 - left[seen].float().mean().item() == pytest.approx(0.25, abs=5 * (0.1875 / seen.sum().item()) ** 0.5)
 
 
+def _masks(kind: str, size: int, keys: int) -> Tensor | None:
+    generator = torch.Generator().manual_seed(9)
+    if kind == "known":
+        return torch.arange(keys)[None, None, None, :] < torch.tensor([keys, keys - 3])[:, None, None, None]
+    return torch.randn(1, 4, size, keys, generator=generator) * 3 if kind == "bias" else None
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_dropout_s_gradients_are_those_of_what_is_left(dtype: torch.dtype) -> None:
-    query, key, value = (_tokens(4, seed).to(dtype).requires_grad_() for seed in range(3))
-    torch.manual_seed(4)
-    told = _by_size(query, key, value, LENGTHS, LENGTHS, PLAIN._replace(dropout=0.25))
-    assert told.dtype == dtype and told.isfinite().all()
-    told.sum().backward()
-    assert value.grad is not None and query.grad is not None and query.grad.isfinite().all()
-    # What is linear in the values is the sum of each value times its gradient.
-    assert (value.grad * value).sum().item() == pytest.approx(told.sum().item(), rel=2e-2, abs=0.5)
+@pytest.mark.parametrize("kind", ["causal", "none", "known", "bias"])
+@pytest.mark.parametrize(("size", "keys", "key_heads"), [(32, 32, 4), (300, 300, 2), (20, 50, 4)])
+def test_dropout_s_both_passes_are_those_of_what_is_left(
+    size: int, keys: int, key_heads: int, kind: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = torch.Generator().manual_seed(5)
+    shapes = [(2, 4, size, 16), (2, key_heads, keys, 16), (2, key_heads, keys, 16), (2, 4, size, 16)]
+    query, key, value, gradient = (torch.randn(shape, generator=generator).to(dtype) for shape in shapes)
+    masks: list[Tensor] = []
+
+    def drawn(given: Tensor, chance: float) -> tuple[Tensor, float]:
+        kept, scale = drawn_to_keep(given, chance)
+        masks.append(kept.bool())
+        return kept, scale
+
+    monkeypatch.setattr(attention, "drawn_to_keep", drawn)
+    rule, mask = PLAIN._replace(is_causal=kind == "causal", dropout=0.25, scale=0.4), _masks(kind, size, keys)
+    sides = [side.requires_grad_() for side in (query, key, value)]
+    told = attention._dropped_attention(*sides, mask, rule)
+    assert told.dtype == dtype
+    torch.autograd.backward(told, gradient)
+
+    exact = [side.detach().double().requires_grad_() for side in sides]
+    q, k, v = exact[0], *(side.repeat_interleave(4 // key_heads, dim=1) for side in exact[1:])
+    given = None if mask is None else torch.where(mask, 0.0, -torch.inf) if kind == "known" else mask
+    due, _ = torch.ops.aten._scaled_dot_product_attention_math(
+        q, k, v, None if given is None else given.double(), 0.25, kind == "causal", masks[0], scale=0.4
+    )
+    torch.autograd.backward(due, gradient.double())
+    pairs = [(told, due), *((ours.grad, theirs.grad) for ours, theirs in zip(sides, exact, strict=True))]
+    for ours, theirs in pairs:
+        assert ours is not None and theirs is not None
+        error = (ours.double() - theirs).norm() / theirs.norm()
+        assert error < (1e-6 if dtype == torch.float32 else 1e-2)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from llmcore.train.validation import batches_of_tokens, shares_of_tokens
 
-SIZES = st.lists(st.integers(1, 500), min_size=1, max_size=60)
+SIZES = st.lists(st.integers(0, 500), min_size=1, max_size=60)
 
 
 @given(SIZES, st.integers(1, 9))
@@ -21,20 +21,19 @@ def test_shares_are_all_examples_once_and_of_about_as_many_tokens(sizes: list[in
 
 def test_long_examples_at_the_end_are_not_one_rank_s() -> None:
     assert shares_of_tokens([1] * 6 + [3, 3], 2) == [range(6), range(6, 8)]
-    assert shares_of_tokens([7], 3) == [range(0, 0), range(1), range(1, 1)]
+    assert shares_of_tokens([7], 3) == [range(0), range(1), range(1, 1)]
 
 
 @given(SIZES, st.data())
-def test_batches_are_the_share_in_its_order_within_both_bounds(sizes: list[int], data: st.DataObject) -> None:
+def test_batches_are_the_share_in_its_order_within_the_bound(sizes: list[int], data: st.DataObject) -> None:
     first = data.draw(st.integers(0, len(sizes)))
     own = range(first, data.draw(st.integers(first, len(sizes))))
-    max_examples, max_tokens = data.draw(st.integers(1, 8)), data.draw(st.integers(1, 900))
-    batches = batches_of_tokens(sizes, own, max_examples, max_tokens)
+    max_tokens = data.draw(st.integers(1, 900))
+    batches = batches_of_tokens(sizes, own, max_tokens)
     assert list(chain.from_iterable(batches)) == list(own)
     for batch in batches:
-        tokens = sum(sizes[index] for index in batch)
-        assert 0 < len(batch) <= max_examples
-        assert tokens <= max_tokens or len(batch) == 1
+        assert batch
+        assert sum(sizes[index] for index in batch) <= max_tokens or len(batch) == 1
     for batch, after in pairwise(batches):
         with_next = sum(sizes[index] for index in batch) + sizes[after.start]
-        assert len(batch) == max_examples or with_next > max_tokens, "no more batches than need be"
+        assert with_next > max_tokens, "no more batches than need be"
