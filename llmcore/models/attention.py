@@ -168,8 +168,8 @@ def _dropped_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor |
     scale = query.shape[-1] ** -0.5 if rule.scale is None else rule.scale
     scores = (query.float() * scale) @ key.float().transpose(-2, -1)
     weights = (scores if mask is None else scores + mask).softmax(dim=-1).to(value.dtype)
-    kept, scale = drawn_to_keep(weights, rule.dropout)
-    return ((weights * kept) @ value) * scale
+    kept, grown = drawn_to_keep(weights, rule.dropout)
+    return ((weights * kept) @ value) * grown
 
 
 def _is_slow(query: Tensor, block: Block, rule: _Rule) -> bool:

@@ -1,7 +1,7 @@
 """What a task is: everything that training and evaluation need to know of it, and nothing of how they run."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Protocol, Self, TypeVar, get_type_hints
@@ -31,6 +31,7 @@ __all__ = [
     "Reader",
     "SetFacts",
     "Task",
+    "batches_in_order",
     "batches_of",
 ]
 
@@ -304,9 +305,15 @@ class Task(ABC, Generic[ExampleT, BatchT]):
 
 def batches_of(examples: Sequence[Example], batch_tokens: int) -> Iterator[list[int]]:
     """Indices of examples in batches of at most so many tokens, or one example: neighbours in length together."""
+    by_length = sorted(range(len(examples)), key=lambda index: examples[index].num_tokens)
+    yield from batches_in_order(examples, by_length, batch_tokens)
+
+
+def batches_in_order(examples: Sequence[Example], indices: Iterable[int], batch_tokens: int) -> Iterator[list[int]]:
+    """Some examples' indices, as they come, in batches of at most so many tokens, or one example."""
     batch: list[int] = []
     num_tokens = 0
-    for index in sorted(range(len(examples)), key=lambda index: examples[index].num_tokens):
+    for index in indices:
         length = examples[index].num_tokens
         if batch and num_tokens + length > batch_tokens:
             yield batch

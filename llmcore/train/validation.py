@@ -10,7 +10,7 @@ from torch import Tensor, distributed
 from llmcore.errors import RunError
 from llmcore.evaluation.metrics import Additive
 from llmcore.objectives.base import unigram_loss_sum
-from llmcore.tasks.base import Task
+from llmcore.tasks.base import Task, batches_in_order
 from llmcore.tasks.counterfactual import Counterfactuals
 from llmcore.tokens.order import padded_share_size, share
 from llmcore.train.engine import Engine
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Pairs",
-    "batches_of_tokens",
     "judge_rows",
     "shares_of_tokens",
     "validate_language_model",
@@ -65,27 +64,15 @@ def shares_of_tokens(sizes: Sequence[int], world_size: int) -> list[range]:
     return [range(first, last) for first, last in pairwise([0, *bounds, len(sizes)])]
 
 
-def batches_of_tokens(sizes: Sequence[int], own: range, max_tokens: int) -> list[range]:
-    """A share's examples, in their order, in batches of at most so many tokens, or one example."""
-    firsts: list[int] = []
-    num_tokens = 0
-    for index in own:
-        num_tokens += sizes[index]
-        if not firsts or num_tokens > max_tokens:
-            firsts.append(index)
-            num_tokens = sizes[index]
-    return [range(first, last) for first, last in pairwise([*firsts, own.stop])]
-
-
-def _in_step(sizes: Sequence[int], shares: Sequence[range], max_tokens: int) -> Iterator[range]:
+def _in_step(examples: Sequence[Any], shares: Sequence[range], max_tokens: int) -> Iterator[list[int]]:
     """This rank's batches of its share: as many as any rank has, since at ZeRO-3 each is a collective.
 
     The last ones may have no examples. Shares of as many tokens have about as many batches.
     """
-    of_ranks = [batches_of_tokens(sizes, one, max_tokens) for one in shares]
+    of_ranks = [list(batches_in_order(examples, one, max_tokens)) for one in shares]
     own = of_ranks[distributed.get_rank()]
     yield from own
-    yield from [range(0)] * (max(map(len, of_ranks)) - len(own))
+    yield from [[]] * (max(map(len, of_ranks)) - len(own))
 
 
 def _check_complete(name: str, num_seen: float, num_rows: int) -> None:
@@ -131,12 +118,8 @@ def validate_language_model(
     return metrics
 
 
-def _sizes(examples: Sequence[Any]) -> list[int]:
-    return [example.num_tokens for example in examples]
-
-
 def _shares(examples: Sequence[Any]) -> list[range]:
-    return shares_of_tokens(_sizes(examples), distributed.get_world_size())
+    return shares_of_tokens([example.num_tokens for example in examples], distributed.get_world_size())
 
 
 def _judged(
@@ -144,9 +127,9 @@ def _judged(
 ) -> Iterator[tuple["pa.Table", np.ndarray[Any, Any]]]:
     """Of each of this rank's batches what is measured of its rows, and its loss, targets and examples [3]."""
     with engine.evaluating() as model:
-        for own in _in_step(_sizes(examples), shares, max_tokens):
+        for own in _in_step(examples, shares, max_tokens):
             # A rank whose share is at its end runs the model all the same, as ZeRO's hooks need.
-            judged = task.judge(model, examples[own.start : own.stop] or examples[:1], engine.device)
+            judged = task.judge(model, [examples[one] for one in own] or examples[:1], engine.device)
             totals = np.array([judged.loss_sum, judged.num_targets, len(own)]) * bool(own)
             yield judged.rows.slice(0, len(own)), totals
 
@@ -203,9 +186,9 @@ def _validate_counterfactuals(
     pieces = [range(first, last) for first, last in pairwise(bounds)]
     sums = np.zeros(3)  # flips, shifts, pairs
     with engine.evaluating() as model:
-        for own in _in_step(_sizes(pairs.after), pieces, max_tokens):
+        for own in _in_step(pairs.after, pieces, max_tokens):
             # As above, a rank that has none left runs the model all the same.
-            after = task.judge(model, pairs.after[own.start : own.stop] or pairs.after[:1], engine.device).rows
+            after = task.judge(model, [pairs.after[one] for one in own] or pairs.after[:1], engine.device).rows
             if own:
                 before = own_rows.take([pairs.places[one] - first_of_own for one in own])
                 moves = pairs.made.moves(before.to_pydict(), after.to_pydict())

@@ -4,7 +4,6 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -34,23 +33,20 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     yield from submitted_to(tmp_path_factory, "ceph", {}, outage_s=0.0)
 
 
-def _has_begun(run: Folder) -> bool:
-    return bool(attempt_numbers(run))
-
-
 def test_the_shipped_pipeline_completes_and_a_second_submit_follows_the_first(world: World, tmp_path: Path) -> None:
     config = Path(shutil.copy(CONFIG, tmp_path))
     job = Submitted(world, "pipeline", config, STORAGE, STORAGE / "smoke", (f"storage={STORAGE.url}",))
     began = time.monotonic()
     first = job.submit()
-    assert wait_for(partial(_has_begun, STORAGE / "smoke.pretrain"), first, MAX_S), job.log.read_text()
+    pretraining = STORAGE / "smoke.pretrain"
+    assert wait_for(lambda: bool(attempt_numbers(pretraining)), first, MAX_S), job.log.read_text()
     second = job.submit()
     assert (first.wait(MAX_S), second.wait(MAX_S)) == (0, 0), job.log.read_text()
     said = job.log.read_text()
     print(f"{time.monotonic() - began:.0f} s\n{said}", file=sys.stderr)
     assert "is there already" in said and "following it" in said
     assert all(attempt_numbers(STORAGE / name) == [1] for name in ("smoke", "smoke.pretrain")), "it ran once"
-    pretrained = newest_result(STORAGE / "smoke.pretrain")
+    pretrained = newest_result(pretraining)
     assert pretrained is not None
     assert pretrained["unigram_loss"] - pretrained["validation_loss"] >= 1.3
     search = newest_result(STORAGE / "smoke.tune")

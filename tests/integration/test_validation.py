@@ -76,9 +76,9 @@ def _moved(folder: str) -> tuple[dict[str, float], list[int]]:
     TextClassification.judge = counted  # type: ignore[method-assign]
     metrics = make_metrics(Subject(TASK.kind, TASK.label_names), ["accuracy"])
     pairs = Pairs(Counterfactuals(WordPairs()), [*TWINS], [*TWINS.values()])
-    none, together = pairs._replace(places=[], after=[]), 99
-    plain = validate_task(engine, TASK, EXAMPLES, together, metrics)  # type: ignore[arg-type]
-    assert validate_task(engine, TASK, EXAMPLES, together, metrics, none) == plain  # type: ignore[arg-type]
+    none, max_tokens = pairs._replace(places=[], after=[]), 99
+    plain = validate_task(engine, TASK, EXAMPLES, max_tokens, metrics)  # type: ignore[arg-type]
+    assert validate_task(engine, TASK, EXAMPLES, max_tokens, metrics, none) == plain  # type: ignore[arg-type]
     passes.clear()
     return validate_task(engine, TASK, EXAMPLES, 3, metrics, pairs), passes  # type: ignore[arg-type]
 

@@ -5,7 +5,9 @@ from itertools import chain, pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmcore.train.validation import batches_of_tokens, shares_of_tokens
+from llmcore.tasks.base import batches_in_order
+from llmcore.tasks.text_classification import ClassExample
+from llmcore.train.validation import shares_of_tokens
 
 SIZES = st.lists(st.integers(0, 500), min_size=1, max_size=60)
 
@@ -29,11 +31,12 @@ def test_batches_are_the_share_in_its_order_within_the_bound(sizes: list[int], d
     first = data.draw(st.integers(0, len(sizes)))
     own = range(first, data.draw(st.integers(first, len(sizes))))
     max_tokens = data.draw(st.integers(1, 900))
-    batches = batches_of_tokens(sizes, own, max_tokens)
+    examples = [ClassExample([7] * size, 0, (0,)) for size in sizes]
+    batches = list(batches_in_order(examples, own, max_tokens))
     assert list(chain.from_iterable(batches)) == list(own)
     for batch in batches:
         assert batch
         assert sum(sizes[index] for index in batch) <= max_tokens or len(batch) == 1
     for batch, after in pairwise(batches):
-        with_next = sum(sizes[index] for index in batch) + sizes[after.start]
+        with_next = sum(sizes[index] for index in batch) + sizes[after[0]]
         assert with_next > max_tokens, "no more batches than need be"
