@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from llmcore.config.fairness import FairnessSettings
 from llmcore.errors import CorpusError
 from llmcore.tasks.base import Reader, Task
+from llmcore.tasks.compact import compact_features
 from llmcore.tasks.counterfactual import Counterfactuals
 from llmcore.tasks.fair_classification import FairClassification, FairExample
 from llmcore.tasks.text_classification import TextClassification
@@ -42,7 +43,7 @@ def learnt(task: Task[Any, Any], reader: Reader, rows: "pa.Table", fairness: Fai
         CorpusError: The groups of rows are not known.
     """
     if fairness is None:
-        features = task.features(reader, rows)
+        features = compact_features(task.features, reader, rows)
         return Learnt(task, features.examples, features.num_truncated, rows.num_rows)
     made = Counterfactuals(fairness.words)
     rows = _augmented(rows, made, swapped_columns(task, rows), fairness.augment)
@@ -52,14 +53,14 @@ def learnt(task: Task[Any, Any], reader: Reader, rows: "pa.Table", fairness: Fai
     if fairness.balance == "sample":
         rows = rows.take(sampled_rows(weights))
         weights = np.ones(rows.num_rows)
-    features = task.features(reader, rows)
+    features = compact_features(task.features, reader, rows)
     if fairness.consistency == 0 and fairness.balance != "reweight":
         return Learnt(task, features.examples, features.num_truncated, rows.num_rows)
     assert isinstance(task, TextClassification), "the configuration has been checked for it"
     twins: dict[int, Any] = {}
     if fairness.consistency > 0:
         swapped, places = made.of(rows, swapped_columns(task, rows))
-        twins = dict(zip(places, task.features(reader, swapped).examples, strict=True))
+        twins = dict(zip(places, compact_features(task.features, reader, swapped).examples, strict=True))
     examples = [
         FairExample(example, float(weight), twins[place]._replace(classes=None) if place in twins else None)
         for place, (example, weight) in enumerate(zip(features.examples, weights, strict=True))

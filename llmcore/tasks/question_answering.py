@@ -178,11 +178,12 @@ class QuestionAnswering(Task[Window, SpanBatch]):
             first = of_context[0] if of_context else 0
             types = encoded["token_type_ids"][number] if "token_type_ids" in encoded else []
             span = _tokens_of(offsets, wanted, first)
-            yield Window(tokens, types, first, [(int(start), int(stop)) for start, stop in offsets], span)
+            begins, ends = ([int(offset[side]) for offset in offsets] for side in (0, 1))
+            yield Window(tokens, types, first, begins, ends, span)
 
     def without_target(self, example: Window) -> Window:
         """The last token of a window."""
-        return Window(example.tokens[-1:], example.types[-1:], 0, [])
+        return Window(example.tokens[-1:], example.types[-1:], 0, [], [])
 
     def collate(self, examples: Sequence[Window]) -> SpanBatch:
         """Windows as the documents of one packed row."""

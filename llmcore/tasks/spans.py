@@ -24,14 +24,16 @@ class Window(NamedTuple):
         tokens: The pair as the tokenizer frames it.
         types: 1 in the second segment, as the tokenizer says; empty where it says nothing.
         first: Place of the context's first token here.
-        offsets: Characters of the whole context that each token of the part stands for: (start, stop).
+        begins: For each token of the part, the first character of the whole context that it stands for.
+        ends: The character behind the last one.
         span: First and last token of the answer here; `NO_ANSWER` where it has none; None: no target.
     """
 
-    tokens: list[int]
-    types: list[int]
+    tokens: Sequence[int]
+    types: Sequence[int]
     first: int
-    offsets: list[tuple[int, int]]
+    begins: Sequence[int]
+    ends: Sequence[int]
     span: tuple[int, int] | None = None
 
     @property
@@ -79,13 +81,13 @@ def best_span(
     best, text, null = float("-inf"), "", float("inf")
     for window, of_window in zip(example.windows, scores, strict=True):
         null = min(null, float(of_window[0].sum()))
-        here = slice(window.first, window.first + len(window.offsets))
+        here = slice(window.first, window.first + len(window.begins))
         starts, stops = (_highest(of_window[here, side]) for side in (0, 1))
         for start in starts:
             for stop in stops:
                 score = float(of_window[window.first + start, 0] + of_window[window.first + stop, 1])
                 if 0 <= stop - start < max_tokens and score > best:
-                    told = example.context[window.offsets[start][0] : window.offsets[stop][1]].strip()
+                    told = example.context[window.begins[start] : window.ends[stop]].strip()
                     best, text = (score, told) if told else (best, text)
     apart = null - best
     return Span("" if apart > null_threshold else text, best, apart)

@@ -29,7 +29,7 @@ __all__ = ["ClassBatch", "ClassExample", "TextClassification"]
 class ClassExample(NamedTuple):
     """A text's tokens, where its second text begins (0: there is none), and its classes; no class is no target."""
 
-    tokens: list[int]
+    tokens: Sequence[int]
     second: int = 0
     classes: tuple[int, ...] | None = None
 

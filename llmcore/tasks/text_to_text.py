@@ -47,12 +47,12 @@ class WrittenExample(NamedTuple):
         asked: Tokens that a model goes on from where it is to write itself; None: the prompt.
     """
 
-    prompt: list[int]
-    answer: list[int]
-    is_learnt: list[bool]
+    prompt: Sequence[int]
+    answer: Sequence[int]
+    is_learnt: Sequence[bool]
     num_bytes: int
     encoded: bool = False
-    asked: list[int] | None = None
+    asked: Sequence[int] | None = None
 
     @property
     def num_tokens(self) -> int:
@@ -60,7 +60,7 @@ class WrittenExample(NamedTuple):
         return len(self.prompt) + len(self.answer)
 
     @property
-    def learnt_parts(self) -> Iterator[tuple[list[int], list[int]]]:
+    def learnt_parts(self) -> Iterator[tuple[Sequence[int], Sequence[int]]]:
         """Each run of learnt tokens, behind all that stands before it."""
         ends = [number for number in range(1, len(self.answer)) if self.is_learnt[number] != self.is_learnt[number - 1]]
         for begin, end in pairwise([0, *ends, len(self.answer)]):
@@ -209,12 +209,8 @@ class TextToText(Task[WrittenExample, WrittenBatch]):
         encoded = examples[0].encoded
         written = [example.answer if encoded else [*example.prompt, *example.answer] for example in examples]
         packed = PackedBatch.of_documents(written)
-        learnt = [
-            learns
-            for example in examples
-            for learns in ([] if encoded else [False] * len(example.prompt)) + example.is_learnt
-        ]
-        targets = torch.tensor(learnt, dtype=torch.bool).nonzero().squeeze(1)
+        learnt = b"".join(bytes(0 if encoded else len(one.prompt)) + bytes(one.is_learnt) for one in examples)
+        targets = torch.tensor(list(learnt), dtype=torch.bool).nonzero().squeeze(1)
         tokens = packed.tokens.flatten()[targets]
         if encoded:
             read = PackedBatch.of_documents([example.prompt for example in examples])

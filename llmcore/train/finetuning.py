@@ -21,6 +21,7 @@ from llmcore.models.initialize import Home
 from llmcore.models.methods import apply_method
 from llmcore.tasks import build_task, facts_of
 from llmcore.tasks.base import Features, Reader
+from llmcore.tasks.compact import compact_features
 from llmcore.tasks.counterfactual import Counterfactuals
 from llmcore.tasks.evaluation_set import EvaluationSet, Split
 from llmcore.tasks.example_lengths import ExampleLengths
@@ -81,7 +82,7 @@ class Finetuning:
     def _validation(self) -> tuple[list[Any], ExampleLengths, list[int]]:
         """Examples by length, how long they are, and which row of the split each is."""
         rows = self._rows("validation")
-        features = self.task.judged(Reader.of(self._base), rows)
+        features = compact_features(self.task.judged, Reader.of(self._base), rows)
         order = sorted(range(len(features.examples)), key=lambda index: features.examples[index].num_tokens)
         return [features.examples[index] for index in order], ExampleLengths.of(features, rows.num_rows), order
 
@@ -132,7 +133,7 @@ class Finetuning:
             Reader.of(self._base),
         )
         swapped, of_rows = made.of(rows, self._subject.inputs(rows))
-        after = self.task.judged(reader, swapped).examples
+        after = compact_features(self.task.judged, reader, swapped).examples
         places = np.argsort(self._validation[2])[of_rows]
         order = np.argsort(places).tolist()
         return Pairs(made, places[order].tolist(), [after[one] for one in order])

@@ -25,6 +25,7 @@ from llmcore.objectives.planned import full_rows, planned_objective
 from llmcore.storage import Folder
 from llmcore.tasks import build_task, facts_of
 from llmcore.tasks.base import Reader
+from llmcore.tasks.compact import compact_features
 from llmcore.tasks.evaluation_set import EvaluationSet
 from llmcore.tokens.shards import TokenShards
 from llmcore.train.checks import check_pretraining
@@ -114,7 +115,7 @@ def fine_tuning_needs(config: FinetuneSettings, base: Path, data: EvaluationSet,
     Raises ConfigError where model, labelled set and task do not go together.
     """
     task = build_task(config.task, facts_of(data))
-    examples = task.features(Reader.of(base), data.rows("train")).examples
+    examples = compact_features(task.features, Reader.of(base), data.rows("train")).examples
     if not examples:
         raise CorpusError(f"labelled set {data.name}: its train split is empty; nothing can be learnt")
     some = examples[:: -(-len(examples) // _SAMPLE_EXAMPLES)]

@@ -20,6 +20,7 @@ from llmcore.config.finetune import FinetuneSettings
 from llmcore.config.task import TaskSettings
 from llmcore.errors import CorpusError
 from llmcore.tasks.base import Reader
+from llmcore.tasks.compact import compact, compact_features
 from llmcore.tasks.counterfactual import Counterfactuals
 from llmcore.tasks.fair_classification import FairClassification, FairExample
 from llmcore.tasks.mitigation import Learnt, balance_weights, learnt, sampled_rows
@@ -111,14 +112,14 @@ def test_nothing_is_done_where_nothing_is_asked() -> None:
     plain = learnt(TASK, reader(), rows(), None)
     measured = _learnt(rows())
     assert plain.objective is TASK and measured.objective is TASK
-    assert plain.examples == measured.examples == TASK.features(reader(), rows()).examples
+    assert plain.examples == measured.examples == compact_features(TASK.features, reader(), rows()).examples
 
 
 def test_copies_stand_behind_the_rows_with_their_labels() -> None:
     found = _learnt(rows(), augment=1.0)
     assert found.num_rows == len(found.examples) == 9
     assert [example.classes for example in found.examples] == [(0,), (1,), (0,), (1,), (0,), (0,), (0,), (1,), (0,)]
-    assert found.examples[5] == TASK.features(reader(), rows(["She was brave ."])).examples[0]
+    assert found.examples[5] == compact(TASK.features(reader(), rows(["She was brave ."])).examples[0])
     assert _learnt(rows(), augment=0.5).num_rows == 7
 
 

@@ -75,7 +75,7 @@ def test_of_a_long_context_few_windows_without_the_answer_are_learnt(folders: di
     assert none == with_answer and len(with_answer) >= 8
     assert len(two) == len(with_answer) + 16 < len(every)
     assert two == task(answerless_windows=2).features(reader, asked).examples, "the same ones each time"
-    apart = {window.offsets[0] for window in two if window.span == NO_ANSWER}
+    apart = {window.begins[0] for window in two if window.span == NO_ANSWER}
     assert len(apart) > 3, "each question draws its own"
     assert task(answerless_windows=999).features(reader, asked).examples == every
 
@@ -119,13 +119,13 @@ def test_windows_cover_the_context_and_a_span_is_the_answer(
     covered, found = set(), 0
     for window in windows:
         assert len(window.tokens) <= max_tokens
-        covered |= {place for begin, end in window.offsets for place in range(begin, end)}
-        inside = window.offsets[0][0] <= at and at + len(answer) <= window.offsets[-1][1]
+        covered |= {place for begin, end in zip(window.begins, window.ends, strict=True) for place in range(begin, end)}
+        inside = window.begins[0] <= at and at + len(answer) <= window.ends[-1]
         assert (window.span != (0, 0)) == inside
         if inside:
             found += 1
             first, last = (place - window.first for place in window.span)
-            told = text[window.offsets[first][0] : window.offsets[last][1]]
+            told = text[window.begins[first] : window.ends[last]]
             assert told.strip() == answer or (answer in told and len(told) < len(answer) + 6)
     assert {place for place, letter in enumerate(text) if letter != " "} <= covered
     assert found or len(windows) > 1
@@ -134,7 +134,7 @@ def test_windows_cover_the_context_and_a_span_is_the_answer(
 def test_a_question_too_long_is_cut_and_counted(folders: dict[str, Path]) -> None:
     features = task(max_tokens=32).features(Reader.of(folders["bert"]), rows(("Where? " * 40, CONTEXT, "Thun")))
     assert features.num_truncated == 1
-    assert all(window.offsets for window in features.examples)
+    assert all(window.begins for window in features.examples)
 
 
 @given(seed=st.integers(0, 10_000), max_tokens=st.integers(1, 12), threshold=st.sampled_from([-2.0, 0.0, 3.0]))
@@ -149,14 +149,14 @@ def test_the_best_span_is_the_best_of_all(
     everything = [
         float(of_window[window.first + start, 0] + of_window[window.first + stop, 1])
         for window, of_window in zip(example.windows, scores, strict=True)
-        for start, stop in product(range(len(window.offsets)), repeat=2)
-        if 0 <= stop - start < max_tokens and CONTEXT[window.offsets[start][0] : window.offsets[stop][1]].strip()
+        for start, stop in product(range(len(window.begins)), repeat=2)
+        if 0 <= stop - start < max_tokens and CONTEXT[window.begins[start] : window.ends[stop]].strip()
     ]
     null = min(float(of_window[0].sum()) for of_window in scores)
     span = best_span(example, scores, max_tokens=max_tokens, null_threshold=threshold)
     assert span.no_answer_score == null - span.score
     assert (span.text == "") == (span.no_answer_score > threshold)
-    assert max(len(window.offsets) for window in example.windows) <= 20, "all of its tokens are looked at"
+    assert max(len(window.begins) for window in example.windows) <= 20, "all of its tokens are looked at"
     assert span.score == max(everything)
 
 
