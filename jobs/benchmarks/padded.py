@@ -58,7 +58,7 @@ def _plain(example: ClassExample | WrittenExample) -> dict[str, Any]:
         return {"input_ids": example.tokens, "label": example.classes[0]}
     if example.encoded:
         return {"input_ids": example.prompt, "labels": example.answer}
-    labels = [_NOT_LEARNT] * len(example.prompt) + example.answer
+    labels = [_NOT_LEARNT] * len(example.prompt) + [*example.answer]
     return {"input_ids": [*example.prompt, *example.answer], "labels": labels}
 
 
