@@ -209,8 +209,8 @@ class TextToText(Task[WrittenExample, WrittenBatch]):
         encoded = examples[0].encoded
         written = [example.answer if encoded else [*example.prompt, *example.answer] for example in examples]
         packed = PackedBatch.of_documents(written)
-        learnt = b"".join(bytes(0 if encoded else len(one.prompt)) + bytes(one.is_learnt) for one in examples)
-        targets = torch.tensor(list(learnt), dtype=torch.bool).nonzero().squeeze(1)
+        learnt = bytearray().join(bytes(0 if encoded else len(one.prompt)) + bytes(one.is_learnt) for one in examples)
+        targets = torch.frombuffer(learnt, dtype=torch.bool).nonzero().squeeze(1)
         tokens = packed.tokens.flatten()[targets]
         if encoded:
             read = PackedBatch.of_documents([example.prompt for example in examples])
